@@ -1,0 +1,42 @@
+"""The compiled extensions; everything else is in pyproject.toml."""
+
+from pathlib import Path
+
+import numpy
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+CORE = "src/packseq/_core"
+KERNELS = sorted(str(path) for path in Path(CORE, "kernels").glob("*.c"))
+HEADERS = sorted(str(path) for path in Path(CORE, "kernels").glob("*.h"))
+
+# Contracting a*b+c into one FMA is wanted; -ffast-math is not: linked in, it would change the
+# denormal mode of the whole process. Instruction sets are chosen per file by pragmas.
+CFLAGS = ["-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"]
+MACROS = [("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")]
+
+
+def extension(name, sources=(), depends=()):
+    return Extension(
+        f"packseq._core.{name}",
+        sources=[f"{CORE}/{name}.pyx", *sources],
+        depends=list(depends),
+        include_dirs=[numpy.get_include(), f"{CORE}/kernels"],
+        define_macros=MACROS,
+        extra_compile_args=CFLAGS,
+    )
+
+
+setup(
+    ext_modules=cythonize(
+        [extension("rows"), extension("recurrent", KERNELS, HEADERS)],
+        compiler_directives={
+            "language_level": 3,
+            "boundscheck": False,
+            "wraparound": False,
+            "cdivision": True,
+            "initializedcheck": False,
+            "freethreading_compatible": True,
+        },
+    )
+)

@@ -1,0 +1,1 @@
+"""Any checkpoint to one canonical mapping of torch's names."""

@@ -288,9 +288,11 @@ class LSTMCell(_Cell):
         ValueError
             Another shape.
         """
-        if hx is None:
-            hx = (None, None)  # type: ignore[assignment]
-        elif not isinstance(hx, tuple | list) or len(hx) != 2:
-            raise TypeError(f"hx must be a pair (h, c), got {type(hx).__name__}")
-        h, c = self._step(input, tuple(hx), ("hx[0] (h)", "hx[1] (c)"))
+        if hx is not None and not _is_pair(hx):
+            raise TypeError(f"hx must be a pair (h, c) of arrays, got {type(hx).__name__}")
+        h, c = self._step(input, hx or (None, None), ("h_0", "c_0"))
         return h, c
+
+
+def _is_pair(hx: object) -> bool:
+    return isinstance(hx, tuple | list) and len(hx) == 2 and hx[0] is not None and hx[1] is not None

@@ -20,11 +20,13 @@ from packseq.parameters import (
     Parameterised,
     Rng,
     as_floats,
+    as_integer,
     as_module_dtype,
     as_nonlinearity,
     as_size,
     as_state,
     as_weights,
+    check_mapping,
     empty,
 )
 from packseq.plan import Plan
@@ -108,8 +110,8 @@ class _Recurrent(Parameterised):
 
     def _options(self) -> dict[str, Any]:
         """What repr shows after the sizes: everything that is not the default."""
-        defaults = {"num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0}
-        defaults |= {"bidirectional": False, "proj_size": 0}
+        defaults = {"proj_size": 0, "num_layers": 1, "bias": True, "batch_first": False}
+        defaults |= {"dropout": 0.0, "bidirectional": False}
         return {name: getattr(self, name) for name in defaults if getattr(self, name) != defaults[name]}
 
     def __repr__(self) -> str:
@@ -126,6 +128,7 @@ class _Recurrent(Parameterised):
     def _from_state_dict(
         cls, mapping: Mapping[str, Any], prefix: str, dtype: DTypeLike | None, **options: Any
     ) -> Self:
+        check_mapping(mapping)
         layers = _layers(mapping, prefix)
         first = {
             name: as_weights(mapping[prefix + name], prefix + name)
@@ -135,14 +138,22 @@ class _Recurrent(Parameterised):
         for name in ("weight_ih_l0", "weight_hh_l0"):
             if name not in first:
                 raise ValueError(f"missing {prefix}{name}: no {cls.__name__} under prefix {prefix!r}")
-            if first[name].ndim != 2:
-                raise ValueError(f"{prefix}{name} must be 2-D, got shape {first[name].shape}")
+        for name, array in first.items():
+            if array.ndim != 2 or 0 in array.shape:
+                raise ValueError(f"{prefix}{name} must be 2-D and not empty, got {array.shape}")
         rows, state = first["weight_hh_l0"].shape
         projection = first.get("weight_hr_l0")
-        hidden = state if projection is None else projection.shape[-1]
-        _check_gates(cls, prefix, rows, hidden)
+        hidden = state if projection is None else projection.shape[1]
         if projection is not None:
+            if not issubclass(cls, LSTM):
+                raise ValueError(f"unexpected {prefix}weight_hr_l0: only an LSTM has a projection")
+            if state != projection.shape[0] or state >= hidden:
+                raise ValueError(
+                    f"{prefix}weight_hr_l0 has shape {projection.shape}, expected ({state}, H) "
+                    f"with H > {state}, after {prefix}weight_hh_l0"
+                )
             options["proj_size"] = state
+        _check_gates(cls, prefix, rows, hidden)
         if dtype is None:
             dtype = np.float64 if first["weight_ih_l0"].dtype.itemsize == 8 else np.float32
         module = cls(
@@ -155,7 +166,8 @@ class _Recurrent(Parameterised):
             rng=0,
             **options,
         )
-        return module.load_state_dict(mapping, prefix)
+        module.load_state_dict(mapping, prefix)
+        return module
 
     # ---- what it does ----
 
@@ -266,12 +278,13 @@ class _Recurrent(Parameterised):
         array = as_floats(input, "input", self.dtype)
         if array.ndim not in (2, 3):
             raise ValueError(
-                f"input must be 2-D (one sequence) or 3-D (a padded batch), got shape {array.shape}"
+                f"input must be 2-D (one sequence) or 3-D (a padded batch), got {array.ndim}-D, "
+                f"shape {array.shape}"
             )
         self._check_width(array, "input")
         if array.ndim == 2:
             if lengths is not None:
-                raise ValueError("lengths must be None for one sequence, input of shape (T, I)")
+                raise ValueError("lengths must be None for a 2-D input, which is one sequence")
             output = self._output(array, out)
             states = self._run(array[:, None], output[:, None], None, None, hx, num_threads)
             return output, states
@@ -336,7 +349,7 @@ class _Recurrent(Parameterised):
             return (None,) * self._states
         names, given = ("hx",), (hx,)
         if self._states == 2:
-            names = ("hx[0] (h)", "hx[1] (c)")
+            names = ("h_0", "c_0")
             if not isinstance(hx, tuple | list) or len(hx) != 2:
                 raise TypeError(f"hx must be a pair (h, c) for an LSTM, got {type(hx).__name__}")
             given = tuple(hx)
@@ -679,16 +692,16 @@ def _check_gates(cls: type[_Recurrent], prefix: str, rows: int, hidden: int) -> 
 
 def _as_dropout(value: float) -> float:
     if not isinstance(value, Real) or isinstance(value, bool):
-        raise TypeError(f"dropout must be a number, got {type(value).__name__}")
+        raise TypeError(f"dropout must be a number, got {value!r}")
     if not 0 <= value <= 1:
         raise ValueError(f"dropout must be in [0, 1], got {value}")
     return float(value)
 
 
 def _as_proj_size(value: SupportsIndex, hidden_size: int) -> int:
-    size = 0 if value == 0 and not isinstance(value, bool) else as_size(value, "proj_size")
-    if size >= hidden_size:
-        raise ValueError(f"proj_size must be less than hidden_size = {hidden_size}, got {size}")
+    size = as_integer(value, "proj_size")
+    if not 0 <= size < hidden_size:
+        raise ValueError(f"proj_size must be in [0, hidden_size = {hidden_size}), got {size}")
     return size
 
 

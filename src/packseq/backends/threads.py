@@ -111,11 +111,11 @@ def as_thread_count(n: SupportsIndex) -> int:
         Less than 1.
     """
     if isinstance(n, bool):
-        raise TypeError("num_threads must be an integer, got bool")
+        raise TypeError(f"num_threads must be an integer, got {n!r}")
     try:
         count = operator.index(n)
     except TypeError:
-        raise TypeError(f"num_threads must be an integer, got {type(n).__name__}") from None
+        raise TypeError(f"num_threads must be an integer, got {n!r}") from None
     if count < 1:
         raise ValueError(f"num_threads must be at least 1, got {count}")
     return min(count, _MOST_THREADS)

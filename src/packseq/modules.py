@@ -110,9 +110,16 @@ class _Recurrent(Parameterised):
 
     def _options(self) -> dict[str, Any]:
         """What repr shows after the sizes: everything that is not the default."""
-        defaults = {"proj_size": 0, "num_layers": 1, "bias": True, "batch_first": False}
+        defaults: dict[str, Any] = {
+            "proj_size": 0,
+            "num_layers": 1,
+            "bias": True,
+            "batch_first": False,
+        }
         defaults |= {"dropout": 0.0, "bidirectional": False}
-        return {name: getattr(self, name) for name in defaults if getattr(self, name) != defaults[name]}
+        return {
+            name: getattr(self, name) for name in defaults if getattr(self, name) != defaults[name]
+        }
 
     def __repr__(self) -> str:
         options = self._options()
@@ -137,7 +144,9 @@ class _Recurrent(Parameterised):
         }
         for name in ("weight_ih_l0", "weight_hh_l0"):
             if name not in first:
-                raise ValueError(f"missing {prefix}{name}: no {cls.__name__} under prefix {prefix!r}")
+                raise ValueError(
+                    f"missing {prefix}{name}: no {cls.__name__} under prefix {prefix!r}"
+                )
         for name, array in first.items():
             if array.ndim != 2 or 0 in array.shape:
                 raise ValueError(f"{prefix}{name} must be 2-D and not empty, got {array.shape}")
@@ -326,7 +335,7 @@ class _Recurrent(Parameterised):
         hx: Any,
         num_threads: int | None,
     ) -> Any:
-        """Run (N, I) or (T, B, I) into `output`; B is None for one sequence's states, (L * D, R)."""
+        """Run (N, I) or (T, B, I) into `output`; `batch` is None where states are (L * D, R)."""
         given = self._as_states(hx, batch, output)
         states = tuple(empty(shape, self.dtype) for shape in self._state_shapes(batch))
         if not (plan.rows if plan else x.shape[0] * x.shape[1]):
@@ -334,8 +343,7 @@ class _Recurrent(Parameterised):
                 state[...] = 0 if first is None else first
         else:
             x = x if _is_addressable(x) else np.ascontiguousarray(x)
-            first, last = (_pair(arrays) for arrays in (given, states))
-            cpu.forward(self._network, x, output, plan, first, last, num_threads)
+            cpu.forward(self._network, x, output, plan, given, states, num_threads)
         return states if self._states == 2 else states[0]
 
     def _state_shapes(self, batch: int | None) -> list[tuple[int, ...]]:
@@ -347,12 +355,12 @@ class _Recurrent(Parameterised):
     def _as_states(self, hx: Any, batch: int | None, output: Array) -> tuple[Array | None, ...]:
         if hx is None:
             return (None,) * self._states
-        names, given = ("hx",), (hx,)
+        names, given = ["h_0"], [hx]
         if self._states == 2:
-            names = ("h_0", "c_0")
+            names = ["h_0", "c_0"]
             if not isinstance(hx, tuple | list) or len(hx) != 2:
                 raise TypeError(f"hx must be a pair (h, c) for an LSTM, got {type(hx).__name__}")
-            given = tuple(hx)
+            given = list(hx)
         arrays = tuple(
             as_state(state, name, shape, self.dtype)
             for state, name, shape in zip(given, names, self._state_shapes(batch), strict=True)
@@ -475,8 +483,8 @@ class RNN(_Recurrent):
 class GRU(_Recurrent):
     """Gated recurrent unit.
 
-    ``r, z = sigmoid(W_i x + b_i + W_h h + b_h)``, ``n = tanh(W_in x + b_in + r * (W_hn h + b_hn))``,
-    ``h' = (1 - z) * n + z * h``.
+    ``r, z = sigmoid(W_i x + b_i + W_h h + b_h)``,
+    ``n = tanh(W_in x + b_in + r * (W_hn h + b_hn))``, ``h' = (1 - z) * n + z * h``.
 
     Parameters
     ----------
@@ -578,7 +586,7 @@ class LSTM(_Recurrent):
     """Long short-term memory.
 
     ``i, f, g, o = sigmoid, sigmoid, tanh, sigmoid of W_ih x + b_ih + W_hh h + b_hh``,
-    ``c' = f * c + i * g``, ``h' = o * tanh(c')``, and with a projection ``h' = W_hr (o * tanh(c'))``.
+    ``c' = f * c + i * g``, ``h' = o * tanh(c')``; with a projection, ``h' = W_hr (o * tanh(c'))``.
 
     Parameters
     ----------
@@ -705,10 +713,6 @@ def _as_proj_size(value: SupportsIndex, hidden_size: int) -> int:
     return size
 
 
-def _pair(arrays: tuple[Any, ...]) -> tuple[Any, Any]:
-    return (arrays[0], arrays[1] if len(arrays) == 2 else None)
-
-
 def _is_addressable(array: Array) -> bool:
     """Rows contiguous and aligned, whatever the order and the sign of the other strides."""
     itemsize = array.itemsize
@@ -721,5 +725,6 @@ def _is_addressable(array: Array) -> bool:
 
 def _overlaps_itself(array: Array) -> bool:
     return any(
-        stride == 0 and extent > 1 for stride, extent in zip(array.strides, array.shape, strict=True)
+        stride == 0 and extent > 1
+        for stride, extent in zip(array.strides, array.shape, strict=True)
     )

@@ -19,8 +19,8 @@ _MOST_COLUMNS = 2**31 - 1
 class Parameterised:
     """Weights under torch's names, reachable as attributes and as a state dict.
 
-    A subclass sets its sizes, then calls `_initialise`. Arrays are replaced, never written to, so one
-    module may serve many threads.
+    A subclass sets its sizes, then calls `_initialise`. Arrays are replaced, never written to, so
+    one module may serve many threads.
     """
 
     # Multiples of hidden_size in the first axis of the weights.
@@ -83,7 +83,9 @@ class Parameterised:
         try:
             array: Array = self.__dict__["_parameters"][name]
         except KeyError:
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}") from None
+            raise AttributeError(
+                f"{type(self).__name__!r} object has no attribute {name!r}"
+            ) from None
         return array
 
     def __setattr__(self, name: str, value: object) -> None:

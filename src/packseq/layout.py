@@ -13,7 +13,18 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from packseq._core import rows
 from packseq.packed import PackedSequence, as_data
-from packseq.plan import IndexArray, Plan, as_int64_vector
+from packseq.plan import IndexArray, Plan, as_int64_vector, invert_permutation
+
+__all__ = [
+    "PackedSequence",
+    "invert_permutation",
+    "pack_padded_sequence",
+    "pack_sequence",
+    "pad_packed_sequence",
+    "pad_sequence",
+    "unpack_sequence",
+    "unpad_sequence",
+]
 
 INT64_MAX = np.iinfo(np.int64).max
 

@@ -35,7 +35,7 @@ def assert_same_packed(ours, theirs):
         np.testing.assert_array_equal(ours.unsorted_indices, theirs.unsorted_indices)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(distinct_lengths, st.sampled_from([(), (3,), (2, 2)]))
 def test_lists(lengths, trailing_shape):
     arrays = sequences_of(lengths, trailing_shape)
@@ -48,7 +48,7 @@ def test_lists(lengths, trailing_shape):
         np.testing.assert_array_equal(ours, tensor)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(distinct_lengths, st.booleans(), st.integers(0, 3))
 def test_padded_batches(lengths, batch_first, extra):
     arrays = sequences_of(lengths)

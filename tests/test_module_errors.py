@@ -1,5 +1,7 @@
 """What bad input gets: an error that names the argument, the value and what was expected."""
 
+import re
+
 import numpy as np
 import pytest
 from strategies import KINDS, Case, as_state, make_cell, make_module
@@ -39,7 +41,7 @@ def test_layers_below_one(kind, layers):
 @by_make
 @by_kind
 def test_sizes_that_are_no_integers(kind, make, size):
-    with raises(TypeError, "input_size", repr(size).replace("(", ".").replace(")", ".")[:4]):
+    with raises(TypeError, "input_size", re.escape(str(size))):
         make(kind, size, 4)
     with raises(TypeError, "hidden_size"):
         make(kind, 3, size)
@@ -243,11 +245,9 @@ def test_an_lstm_takes_a_pair(hx):
         LSTM(3, 4)(np.zeros((5, 2, 3), np.float32), hx)
 
 
-@pytest.mark.parametrize("hx", [(H, H), (H,), (), None, 0, "hx"])
+@pytest.mark.parametrize("hx", [(H, H), (H,), (), 0, "hx"])
 @pytest.mark.parametrize("module", [GRU(3, 4), RNN(3, 4)])
 def test_gru_and_rnn_take_one_array(module, hx):
-    if hx is None:
-        pytest.skip("None is the default: zeros")
     with raises((TypeError, ValueError), "hx|h_0"):
         module(np.zeros((5, 2, 3), np.float32), hx)
 

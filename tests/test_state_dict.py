@@ -292,7 +292,7 @@ def test_a_prefix_that_nothing_has_is_named():
             load(lstm().state_dict(), prefix="encoder.")
 
 
-@pytest.mark.parametrize(("of", "given_to"), itertools.permutations([LSTM, GRU, RNN], 2))
+@pytest.mark.parametrize(("of", "given_to"), [*itertools.permutations([LSTM, GRU, RNN], 2)])
 @pytest.mark.parametrize("hidden_size", [1, 12])
 def test_a_state_dict_of_another_kind_is_recognised(of, given_to, hidden_size):
     weights = of(3, hidden_size, num_layers=2).state_dict()

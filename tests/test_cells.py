@@ -44,9 +44,7 @@ def random_step(kind, dtype, batch, input_size, hidden_size, seed=0):
     bias=st.booleans(),
     seed=st.integers(0, 2**16),
 )
-def test_a_cell_computes_one_step(
-    kind, dtype, input_size, hidden_size, batch_size, bias, seed
-):
+def test_a_cell_computes_one_step(kind, dtype, input_size, hidden_size, batch_size, bias, seed):
     cell = make_cell(kind, input_size, hidden_size, bias=bias, dtype=dtype, rng=seed)
     x, parts = random_step(kind, dtype, (batch_size,), input_size, hidden_size, seed)
     state = cell(x, as_state(kind, parts))

@@ -64,9 +64,7 @@ def unpad(output, lengths, batch_first=False):
 def test_padded_batch(kind, dtype):
     @given(case=cases(kinds=[kind]))
     def check(case):
-        expected, state_expected = expected_of(
-            case, case.module(dtype), dtype, case.state(dtype)
-        )
+        expected, state_expected = expected_of(case, case.module(dtype), dtype, case.state(dtype))
         output, state = run_padded(case, dtype)
         assert output.dtype == dtype
         outputs, tails = unpad(output, case.lengths, case.options["batch_first"])
@@ -132,8 +130,9 @@ def test_large_batch(kind, dtype, size):
     options = {"bidirectional": True}
     if kind == "LSTM" and size == "H200-B40":
         options["proj_size"] = 75
-    case = Case(kind, **{"input_size": 5, "hidden_size": 100, name: value}, lengths=lengths,
-                options=options)
+    case = Case(
+        kind, **{"input_size": 5, "hidden_size": 100, name: value}, lengths=lengths, options=options
+    )
     module = case.module(dtype)
     packed, state = module(pack_sequence(case.sequences(dtype)))
     expected, state_expected = expected_of(case, module, dtype)
@@ -196,8 +195,13 @@ def test_rnn_defaults_to_tanh():
 
 @by_kind
 def test_modules_say_how_they_were_made(kind):
-    options = {"num_layers": 3, "bias": False, "batch_first": True, "dropout": 0.25,
-               "bidirectional": True}
+    options = {
+        "num_layers": 3,
+        "bias": False,
+        "batch_first": True,
+        "dropout": 0.25,
+        "bidirectional": True,
+    }
     if kind == "LSTM":
         options["proj_size"] = 2
     module = Case(kind, 5, 7, (), options).module(np.float64)

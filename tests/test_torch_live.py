@@ -73,9 +73,7 @@ def test_the_reference_computes_what_torch_computes(case):
     weights = random_weights(case)
     outputs, state = run_torch(case, weights)
     sequences = case.sequences(np.float64)
-    expected, state_expected = reference.run(
-        case.kind, weights, sequences, case.state(np.float64)
-    )
+    expected, state_expected = reference.run(case.kind, weights, sequences, case.state(np.float64))
     for output, e in zip(outputs, expected, strict=True):
         assert_close(output, e)
     assert_states_close(state, state_expected)
@@ -171,7 +169,7 @@ def test_repr_is_torch_repr(kind, options):
 def test_options_have_torch_names_and_positions(kind, make):
     ours = type(make(kind, 2, 3))
     theirs = getattr(torch.nn, ours.__name__)
-    # torch hides its modules' options behind *args: what it shows in a repr and takes in this order.
+    # torch hides its modules' options behind *args: this is the order it documents.
     order = "input_size hidden_size num_layers bias batch_first dropout bidirectional proj_size"
     if make is make_cell:
         order = list(inspect.signature(theirs).parameters)[:-2]  # not device, dtype

@@ -45,7 +45,7 @@ def loaded(number, name, options, dtype):
 
 
 def kind_of(name, options):
-    """"RNN" with relu -> "RNN_RELU", as the reference calls it."""
+    """ "RNN" with relu -> "RNN_RELU", as the reference calls it."""
     nonlinearity = options.get("nonlinearity")
     name = name.removesuffix("Cell")
     return f"{name}_{nonlinearity.upper()}" if nonlinearity else name

@@ -45,6 +45,10 @@ def as_hx(parts):
     return parts if len(parts) == 2 else parts[0]
 
 
+def by_part(group, parts):
+    return {f"{group}/{part}": value for part, value in enumerate(parts)}
+
+
 def with_new_weights(module):
     """The module in float64, and its state dict in float16."""
     weights = {name: halves(value.shape) for name, value in module.state_dict().items()}
@@ -59,14 +63,16 @@ def run_module(name, options):
     state_0 = [halves(part.shape) for part in tensors(module(packed)[1])]
     output, state_n = module(packed, as_hx(state_0))
     padded = pad_sequence(sequences)
-    return weights, padded, state_0, [pad_packed_sequence(output)[0]], tensors(state_n)
+    results = {"output": pad_packed_sequence(output)[0]} | by_part("state_n", tensors(state_n))
+    return weights, {"input": padded} | by_part("state_0", state_0) | results
 
 
 def run_cell(name, options):
     cell, weights = with_new_weights(getattr(torch.nn, name)(INPUT_SIZE, HIDDEN_SIZE, **options))
     x = halves((len(LENGTHS), INPUT_SIZE))
     state_0 = [halves(part.shape) for part in tensors(cell(x.double()))]
-    return weights, x, state_0, [], tensors(cell(x.double(), as_hx(state_0)))
+    results = by_part("state_n", tensors(cell(x.double(), as_hx(state_0))))
+    return weights, {"input": x} | by_part("state_0", state_0) | results
 
 
 def main():
@@ -83,11 +89,8 @@ def main():
     for number, (run, name, options) in enumerate(runs):
         cases.append({"class": name, "options": options})
         with torch.no_grad():
-            weights, x, state_0, output, state_n = run(name, options)
-        values = {f"weights/{n}": value for n, value in weights.items()} | {"input": x}
-        values |= {f"state_0/{part}": value for part, value in enumerate(state_0)}
-        values |= {f"state_n/{part}": value for part, value in enumerate(state_n)}
-        values |= {"output": value for value in output}
+            weights, values = run(name, options)
+        values |= {f"weights/{n}": value for n, value in weights.items()}
         arrays |= {f"{number}/{key}": value.numpy() for key, value in values.items()}
     about = {"torch": torch.__version__, "lengths": LENGTHS, "cases": cases}
     np.savez_compressed(TARGET, about=np.array(json.dumps(about)), **arrays)

@@ -1,5 +1,5 @@
 from hypothesis import settings
 
 # The same examples on every run: a failure in CI is one that anybody can repeat.
-settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=30)
+settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=20)
 settings.load_profile("repeatable")

@@ -5,8 +5,6 @@ packing. `weights` is a state dict with torch's names; a state is the tuple `(h,
 for an LSTM.
 """
 
-from itertools import count
-
 import numpy as np
 from scipy.special import expit as sigmoid
 
@@ -72,9 +70,8 @@ def run_sequence(kind, weights, x, states):
     """x of shape (T, I), one state per layer and direction -> output (T, D*H), final states."""
     x = x.astype(np.float64)
     finals = []
-    for layer in count():
-        if f"weight_ih_l{layer}" not in weights:
-            return x, finals
+    layers = sum(f"weight_ih_l{layer}" in weights for layer in range(len(weights)))
+    for layer in range(layers):
         outputs = []
         for direction, steps in ("", range(len(x))), ("_reverse", reversed(range(len(x)))):
             if f"weight_ih_l{layer}{direction}" in weights:
@@ -83,6 +80,7 @@ def run_sequence(kind, weights, x, states):
                 outputs.append(output)
                 finals.append(final)
         x = np.concatenate(outputs, axis=1)
+    return x, finals
 
 
 def zero_state(kind, weights, batch_size):

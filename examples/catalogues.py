@@ -4,8 +4,8 @@
     python examples/catalogues.py      # -> examples/held_out.tsv, and the rest in build/
 
 A gettext catalogue maps each English message to its translation, so the same sentence exists in
-every language. Lines are therefore split by the *message*: no translation of a held-out message,
-and no text that is the same as a held-out one, is ever trained on.
+every language. Lines are therefore split by message, all its translations together; a text that
+translates several messages is kept once, with the first, so that no two parts share a text.
 """
 
 import hashlib

@@ -1,0 +1,151 @@
+/* How one call is cut up: which sequences go together, and whether threads share sequences or hidden units.
+ *
+ * Sequences lie longest first, so neighbours are alike, and a shard is a run of neighbours: its rows are
+ * adjacent and its steps stay full. (Every S-th row would balance by itself, but leaves single rows where
+ * few sequences are long.) Results do not depend on any of this; only time does.
+ */
+#include "kernels.h"
+#include "runtime.h"
+
+/* A step of m rows takes as long as greatest(m, STREAM_ROWS) rows: the weights must pass in any case. */
+#define STREAM_ROWS 3
+/* Below this much arithmetic the calling thread is done before another has woken up (tens of us). */
+#define THREAD_FLOPS 8e6
+/* What a barrier costs, in the same unit: a microsecond of one core. */
+#define BARRIER_FLOPS 5e4
+/* Rows of one shard: their h, c and gates should stay in L2 between steps, but the weights want company. */
+#define SHARD_BYTES (1 << 18)
+#define LEAST_SHARD_ROWS 48
+#define MOST_SHARD_ROWS 256
+/* Gate rows projected at a time. */
+#define BLOCK_BYTES (1 << 20)
+#define LEAST_BLOCK_ROWS 48
+#define MOST_BLOCK_ROWS 1024
+/* What all workers together may keep of every other layer's output; one sequence may need more. */
+#define SPILL_BYTES (32 << 20)
+
+typedef struct {
+    const packseq_job *job;
+    int64_t most_rows;  /* sequences in a shard */
+    int64_t most_steps; /* rows of all steps in a shard */
+} limits;
+
+/* Steps of sorted sequence r: batch_sizes never grows, so bisect. */
+static int64_t length(const packseq_job *job, int64_t r) {
+    if (!job->batch_sizes) return job->steps;
+    int64_t low = 0, high = job->steps;
+    while (low < high) {
+        const int64_t middle = low + (high - low) / 2;
+        if (job->batch_sizes[middle] > r)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* Fills bounds with the fewest shards that cost no more than `most` each (a single sequence may). */
+static int64_t fill(const limits *limits, int64_t most_cost, int64_t *bounds) {
+    const packseq_job *job = limits->job;
+    int64_t shards = 0, first = 0;
+    while (first < job->batch) {
+        const int64_t longest = length(job, first);
+        int64_t steps = longest, r = first + 1;
+        for (; r < job->batch && r - first < limits->most_rows; r++) {
+            const int64_t more = length(job, r);
+            if (steps + more > limits->most_steps || steps + more + STREAM_ROWS * longest > most_cost) break;
+            steps += more;
+        }
+        bounds[shards++] = first;
+        first = r;
+    }
+    bounds[shards] = job->batch;
+    return shards;
+}
+
+/* The cut into at most `count` shards (or as few as the limits allow) whose dearest shard is cheapest. */
+static int64_t balance(const limits *limits, int64_t count, int64_t total_steps, int64_t *bounds) {
+    int64_t low = 0, high = total_steps + STREAM_ROWS * limits->job->steps;
+    count = greatest(count, fill(limits, high, bounds));
+    while (high - low > high / 64 + 1) {
+        const int64_t middle = low + (high - low) / 2;
+        if (fill(limits, middle, bounds) <= count)
+            high = middle;
+        else
+            low = middle;
+    }
+    return fill(limits, high, bounds);
+}
+
+/* Steps' rows, each step counted as at least STREAM_ROWS where it has any, of sequences first .. last. */
+static int64_t cost(const packseq_job *job, int64_t first, int64_t last) {
+    if (!job->batch_sizes) return job->steps * greatest(STREAM_ROWS, last - first);
+    int64_t sum = 0;
+    for (int64_t t = 0; t < job->steps; t++) {
+        const int64_t alive = least(job->batch_sizes[t], last) - first;
+        if (alive <= 0) break;
+        sum += greatest(STREAM_ROWS, alive);
+    }
+    return sum;
+}
+
+static int64_t rows_within(const packseq_job *job, int64_t first, int64_t last) {
+    if (!job->batch_sizes) return job->steps * (last - first);
+    int64_t sum = 0;
+    for (int64_t t = 0; t < job->steps && job->batch_sizes[t] > first; t++)
+        sum += least(job->batch_sizes[t], last) - first;
+    return sum;
+}
+
+static int64_t clamp(int64_t x, int64_t low, int64_t high) { return least(greatest(x, low), high); }
+
+static int64_t gates_of(int32_t cell) {
+    return cell == PACKSEQ_LSTM ? 4 : cell == PACKSEQ_RNN_TANH || cell == PACKSEQ_RNN_RELU ? 1 : 3;
+}
+
+/* Threads share sequences' hidden units (returns 1), or take shards of their own (0)? */
+static int shares_units(const packseq_job *job, int32_t threads, double row_flops) {
+    const int32_t directions = job->network->n_directions;
+    if (threads % directions) return 0;
+    int64_t dearest = 0;
+    for (int64_t s = 0; s < job->n_shards; s++)
+        dearest = greatest(dearest, cost(job, job->bounds[s], job->bounds[s + 1]));
+    const int barriers = job->network->directions[0].second.n_panels ? 2 : 1;
+    const double apart = (double)dearest * row_flops * directions;
+    const double together = (double)cost(job, 0, job->batch) * row_flops * directions / threads +
+                            (threads > directions) * barriers * BARRIER_FLOPS * (double)job->steps;
+    return together < 0.95 * apart;
+}
+
+int32_t packseq_cut(packseq_job *job, int64_t *bounds, int32_t threads, int64_t input_width, int64_t real_bytes) {
+    const packseq_network *net = job->network;
+    const int64_t gates = gates_of(net->cell), width = net->n_directions * net->state;
+    const int64_t total = rows_within(job, 0, job->batch);
+    const double row_flops = 2.0 * (double)gates * (double)net->hidden * (double)(net->state + input_width);
+
+    if ((double)total * row_flops * net->n_layers * net->n_directions < THREAD_FLOPS) threads = 1;
+    limits limits = {
+        .job = job,
+        .most_rows = clamp(SHARD_BYTES / (net->hidden * real_bytes), LEAST_SHARD_ROWS, MOST_SHARD_ROWS),
+        .most_steps = net->n_layers > 1 ? SPILL_BYTES / threads / (width * real_bytes) : INT64_MAX,
+    };
+    job->bounds = bounds;
+    job->n_shards = balance(&limits, threads, total, bounds);
+    job->n_shards = balance(&limits, round_up(job->n_shards, threads), total, bounds);
+    job->team = 1;
+    if (threads > 1 && shares_units(job, threads, row_flops)) {
+        job->team = threads;
+        limits.most_steps = net->n_layers > 1 ? SPILL_BYTES / (width * real_bytes) : INT64_MAX;
+        job->n_shards = balance(&limits, 1, total, bounds);
+    }
+
+    job->shard_rows = job->shard_steps = 0;
+    for (int64_t s = 0; s < job->n_shards; s++) {
+        job->shard_rows = greatest(job->shard_rows, bounds[s + 1] - bounds[s]);
+        if (net->n_layers > 1)
+            job->shard_steps = greatest(job->shard_steps, rows_within(job, bounds[s], bounds[s + 1]));
+    }
+    const int64_t block = clamp(BLOCK_BYTES / (gates * net->hidden * real_bytes), LEAST_BLOCK_ROWS, MOST_BLOCK_ROWS);
+    job->block_rows = greatest(job->shard_rows, least(block, total));
+    return job->team > 1 ? threads : (int32_t)least(threads, job->n_shards);
+}

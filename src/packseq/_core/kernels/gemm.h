@@ -1,0 +1,135 @@
+/* C = start + A W^T for a few rows of A, against panels of prepacked weights.
+ *
+ * Every element is summed over k in one order, one multiply-add after the other, whatever the tile, the block
+ * of k and the number of rows: a row's bits do not depend on the rows beside it.
+ */
+
+/* How many rows of k stay in L1 while all row tiles pass over them: 16 KiB of a panel. */
+#define K_BLOCK (16384 / (2 * VECTOR_BYTES))
+
+typedef struct {
+    const REAL *const *a; /* row pointers */
+    const REAL *panels;   /* of the first panel: [K][2][U] */
+    int64_t panel_stride; /* K * 2U */
+    const int32_t *column;
+    const REAL *start; /* what the sum begins with, and the distance of its rows (0: one row for all) */
+    int64_t start_stride;
+    REAL *c;
+    int64_t c_stride;
+    int64_t k_from, k_to;
+} NAME(tile_args);
+
+static inline __attribute__((always_inline)) void NAME(tile)(const int rows, const int panels,
+                                                             const NAME(tile_args) * t) {
+    V sum[MAX_ROWS][4][2]; /* rows x panels x 2 of them are used, and stay in registers */
+    const REAL *a[MAX_ROWS];
+    const REAL *w = t->panels + t->k_from * 2 * LANES;
+    const int64_t panel_stride = t->panel_stride;
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; r++) {
+        a[r] = t->a[r];
+#pragma GCC unroll 8
+        for (int p = 0; p < panels; p++) {
+            const REAL *start = t->start + r * t->start_stride + t->column[p];
+            sum[r][p][0] = *(const VU *)start;
+            sum[r][p][1] = *(const VU *)(start + LANES);
+        }
+    }
+    for (int64_t k = t->k_from; k < t->k_to; k++, w += 2 * LANES) {
+#pragma GCC unroll 8
+        for (int p = 0; p < panels; p++) {
+            const V w0 = *(const V *)(w + p * panel_stride);
+            const V w1 = *(const V *)(w + p * panel_stride + LANES);
+#pragma GCC unroll 16
+            for (int r = 0; r < rows; r++) {
+                sum[r][p][0] += a[r][k] * w0;
+                sum[r][p][1] += a[r][k] * w1;
+            }
+        }
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; r++) {
+#pragma GCC unroll 8
+        for (int p = 0; p < panels; p++) {
+            REAL *c = t->c + r * t->c_stride + t->column[p];
+            *(VU *)c = sum[r][p][0];
+            *(VU *)(c + LANES) = sum[r][p][1];
+        }
+    }
+}
+
+#define TILE(rows, panels) \
+    static __attribute__((noinline)) void NAME(tile_##rows##x##panels)(const NAME(tile_args) * t) { \
+        NAME(tile)(rows, panels, t); \
+    }
+TILE(1, 1)
+TILE(1, 4)
+TILE(2, 1)
+TILE(2, 2)
+TILE(3, 1)
+TILE(3, 2)
+TILE(4, 1)
+TILE(5, 1)
+TILE(6, 1)
+#if MAX_ROWS == 12
+TILE(7, 1)
+TILE(8, 1)
+TILE(9, 1)
+TILE(10, 1)
+TILE(11, 1)
+TILE(12, 1)
+#elif MAX_ROWS != 6
+#error "tiles are listed for at most 6 or 12 rows"
+#endif
+#undef TILE
+
+static void (*const NAME(tiles)[MAX_ROWS + 1])(const NAME(tile_args) *) = {
+    NULL,           NAME(tile_1x1), NAME(tile_2x1), NAME(tile_3x1),  NAME(tile_4x1),  NAME(tile_5x1),  NAME(tile_6x1),
+#if MAX_ROWS == 12
+    NAME(tile_7x1), NAME(tile_8x1), NAME(tile_9x1), NAME(tile_10x1), NAME(tile_11x1), NAME(tile_12x1),
+#endif
+};
+
+/* Few rows leave multiply-adds waiting for each other, so several panels go at once. */
+static int64_t NAME(panels_at_once)(int64_t rows, int64_t panels_left) {
+    if (rows == 1 && panels_left >= 4) return 4;
+    if ((rows == 2 || rows == 3) && panels_left >= 2) return 2;
+    return 1;
+}
+
+static void NAME(call_tile)(int64_t rows, int64_t panels, const NAME(tile_args) * t) {
+    if (panels == 4)
+        NAME(tile_1x4)(t);
+    else if (panels == 2)
+        (rows == 2 ? NAME(tile_2x2) : NAME(tile_3x2))(t);
+    else
+        NAME(tiles)[rows](t);
+}
+
+/* Rows 0..m of C, in the columns of panels `from`..`to`: the start (distance 0: one row for all), plus A W^T. */
+static void NAME(gemm)(const packseq_matrix *w, int64_t from, int64_t to, const REAL *const *a, int64_t m,
+                       const REAL *start, int64_t start_stride, REAL *c, int64_t c_stride) {
+    const int64_t n_tiles = (m + MAX_ROWS - 1) / MAX_ROWS;
+    const int64_t k_block = n_tiles == 1 ? w->k : K_BLOCK;
+    int64_t at_once;
+    for (int64_t p = from; p < to; p += at_once) {
+        at_once = NAME(panels_at_once)(m, to - p);
+        NAME(tile_args) t = {.panel_stride = w->k * 2 * LANES, .column = w->column + p, .c_stride = c_stride};
+        t.panels = (const REAL *)w->panels + p * t.panel_stride;
+        for (int64_t k = 0; k < w->k; k += k_block) {
+            t.k_from = k;
+            t.k_to = least(k + k_block, w->k);
+            int64_t row = 0;
+            for (int64_t i = 0; i < n_tiles; i++) {
+                const int64_t rows = m / n_tiles + (i < m % n_tiles); /* 7 rows are 4 + 3, not 6 + 1 */
+                t.a = a + row;
+                t.c = c + row * c_stride;
+                t.start = k ? t.c : start + row * start_stride;
+                t.start_stride = k ? c_stride : start_stride;
+                NAME(call_tile)(rows, at_once, &t);
+                row += rows;
+            }
+        }
+    }
+}
+#undef K_BLOCK

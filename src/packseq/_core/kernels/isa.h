@@ -1,0 +1,41 @@
+/* One instruction set: the template at both widths, and the table that names them. */
+#if !defined(ISA) || !defined(VECTOR_BYTES) || !defined(MAX_ROWS)
+#error "include isa.h from an instruction set's file, which names it and its sizes"
+#endif
+#include "kernels.h"
+#include "runtime.h"
+
+#define PASTE_(a, b, c) a##_##b##_##c
+#define PASTE(a, b, c) PASTE_(a, b, c)
+#define TEXT_(a) #a
+#define TEXT(a) TEXT_(a)
+
+#define REAL float
+#define INTEGER int32_t
+#define WIDTH f32
+#include "activations.h"
+#include "gemm.h"
+#include "recurrent.h"
+#include "undefine.h"
+
+#define REAL double
+#define INTEGER int64_t
+#define WIDTH f64
+#include "activations.h"
+#include "gemm.h"
+#include "recurrent.h"
+#include "undefine.h"
+
+#define TABLE_(isa) packseq_##isa
+#define TABLE(isa) TABLE_(isa)
+extern const packseq_kernels TABLE(ISA);
+const packseq_kernels TABLE(ISA) = {
+    .name = TEXT(ISA),
+    .vector_bytes = VECTOR_BYTES,
+    .workspace_f32 = PASTE(workspace, ISA, f32),
+    .workspace_f64 = PASTE(workspace, ISA, f64),
+    .run_f32 = PASTE(run, ISA, f32),
+    .run_f64 = PASTE(run, ISA, f64),
+    .activate_f32 = PASTE(activate, ISA, f32),
+    .activate_f64 = PASTE(activate, ISA, f64),
+};

@@ -1,0 +1,111 @@
+/* The contract between the bindings and the kernels: plain C, no Python.h.
+ *
+ * Letters: T steps, B sequences, I input width, H hidden units, R state width (H, or the projection's
+ * size), D directions, L layers, U lanes of one vector, K inner length of a product.
+ * Nothing here is checked; every pointer, size and index was checked by the caller.
+ */
+#ifndef PACKSEQ_KERNELS_H
+#define PACKSEQ_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum packseq_cell {
+    PACKSEQ_LSTM,
+    PACKSEQ_GRU,              /* n = tanh(Wx + r * (Uh + b)), torch's */
+    PACKSEQ_GRU_RESET_BEFORE, /* n = tanh(Wx + U(r * h) + b), the first GRU */
+    PACKSEQ_RNN_TANH,
+    PACKSEQ_RNN_RELU
+};
+
+/* A weight matrix in panels of two vectors: [panel][K][2][U], 64-byte aligned, kept for the module's life.
+ * Panel p adds to 2U adjacent columns of a gate row, from column[p] on. */
+typedef struct {
+    const void *panels;
+    const int32_t *column;
+    int64_t k;
+    int64_t n_panels;
+    int64_t panels_per_block; /* a block is 2U hidden units with all their gates */
+} packseq_matrix;
+
+/* One direction of one layer. A gate row holds, block by block (U columns each):
+ *   LSTM  i f g o | i f g o      GRU  r z n n | r z m m (m: recurrent part of n)      RNN  h h
+ */
+typedef struct {
+    packseq_matrix ih;     /* K = I */
+    packseq_matrix hh;     /* K = R; GRU_RESET_BEFORE: r and z only */
+    packseq_matrix second; /* LSTM: projection, K = H, or no panels; GRU_RESET_BEFORE: n, K = H */
+    const void *bias;      /* one gate row */
+} packseq_direction;
+
+typedef struct {
+    int32_t cell;
+    int32_t n_layers;
+    int32_t n_directions;
+    int64_t hidden; /* H */
+    int64_t state;  /* R */
+    const packseq_direction *directions; /* [L][D] */
+} packseq_network;
+
+/* Row (t, r) lies at base + (offsets ? offsets[t] * row_stride : t * step_stride) + order(r) * row_stride,
+ * strides counted in elements; r counts sequences, longest first. */
+typedef struct {
+    void *base;
+    const int64_t *offsets;
+    const int64_t *order;
+    int64_t step_stride;
+    int64_t row_stride;
+} packseq_rows;
+
+typedef struct packseq_barrier {
+    int32_t arrived;
+    int32_t generation;
+    char apart[56]; /* barriers of two teams must not share a cache line */
+} packseq_barrier;
+
+/* One call: what to run, on what, and how it is cut up. Read-only to the kernels, but for `next`, the
+ * barriers and what the pointers to results name. */
+typedef struct {
+    const packseq_network *network;
+    int64_t batch, steps;
+    const int64_t *batch_sizes; /* [T], or NULL: every sequence has T steps */
+    const int64_t *order;       /* [B] caller's index of sorted sequence r, or NULL: r itself */
+    packseq_rows input, output; /* widths I and D*R */
+    int32_t zero_tails;         /* the output is padded: rows past each end become 0 */
+    const void *h0, *c0;        /* [L*D][B][R], [L*D][B][H], caller's order, or NULL: zeros */
+    void *hn, *cn;              /* the same shapes */
+
+    int64_t n_shards;
+    const int64_t *bounds; /* [n_shards + 1]: shard s is sequences bounds[s] .. bounds[s+1] */
+    int64_t block_rows;    /* rows projected at a time; at least shard_rows */
+    int64_t shard_rows;    /* sequences in the widest shard */
+    int64_t shard_steps;   /* rows of all steps in the fullest shard, 0 if L == 1 */
+
+    int32_t team;          /* members that share one shard; 1: each shard has one worker */
+    char *workspace;       /* 64-byte aligned; packseq_workspace() bytes for each worker or team */
+    int64_t workspace_stride;
+    packseq_barrier *barriers; /* [3], zeroed: the whole team, and one for each direction */
+    int64_t next;              /* the next shard to be taken, from 0 */
+} packseq_job;
+
+typedef struct {
+    const char *name;
+    int32_t vector_bytes;
+    int64_t (*workspace_f32)(const packseq_job *);
+    int64_t (*workspace_f64)(const packseq_job *);
+    void (*run_f32)(packseq_job *, int32_t worker);
+    void (*run_f64)(packseq_job *, int32_t worker);
+    /* activation: 0 sigmoid, 1 tanh; n a multiple of the lanes */
+    void (*activate_f32)(int activation, const float *x, float *y, int64_t n);
+    void (*activate_f64)(int activation, const double *x, double *y, int64_t n);
+} packseq_kernels;
+
+/* Cuts a call into shards for at most `threads` workers: sets the job's fields from n_shards to team, with
+ * bounds in the caller's array of batch + 1. Returns how many workers to start. */
+int32_t packseq_cut(packseq_job *, int64_t *bounds, int32_t threads, int64_t input_width, int64_t real_bytes);
+
+/* The instruction sets compiled in, best first, NULL at the end; and whether this machine has one. */
+const packseq_kernels *const *packseq_compiled(void);
+int packseq_supported(const packseq_kernels *);
+
+#endif

@@ -1,0 +1,411 @@
+/* The time loop: a shard of sequences through all layers and directions.
+ *
+ * The output is the state: h of the step before is read where it was written. So the rows of a step are
+ * pointers (h), which start at h0 and move on as their sequence does; the same pointers serve both
+ * directions, packed and padded outputs, and end as the last state of every sequence.
+ */
+
+typedef struct {
+    REAL *gates;    /* [block_rows][gate row] */
+    REAL *cell;     /* [shard_rows][blocks * 2U]: LSTM's c */
+    REAL *hidden;   /* [shard_rows][blocks * 2U]: what `second` multiplies */
+    REAL *narrow;   /* [shard_rows][panels * 2U]: what the projection gives */
+    REAL *zeros;    /* [R]: a missing h0 */
+    REAL *spill;    /* [shard_steps][D * R]: every other layer's output */
+    int64_t *steps; /* [T]: where a step begins in spill */
+    const REAL **x; /* [block_rows] */
+    const REAL **h; /* [shard_rows] */
+} NAME(arena);
+
+/* One direction of one layer over one shard, as one member of a team sees it. */
+typedef struct {
+    const packseq_job *job;
+    const packseq_direction *weights;
+    NAME(arena) arena;
+    packseq_rows input, output;
+    int64_t first, width, steps; /* sequences first .. first + width, the longest of `steps` */
+    int64_t from, to;            /* this member's blocks of hidden units */
+    int64_t state_index;         /* layer * D + direction */
+    int32_t reverse, member, members;
+    packseq_barrier *barrier;
+} NAME(walk);
+
+static int64_t NAME(blocks)(int64_t hidden) { return (hidden + 2 * LANES - 1) / (2 * LANES); }
+
+static int64_t NAME(block_columns)(int32_t cell) {
+    return (cell == PACKSEQ_RNN_TANH || cell == PACKSEQ_RNN_RELU ? 2 : 8) * LANES;
+}
+
+static REAL *NAME(row)(const packseq_rows *rows, int64_t t, int64_t r) {
+    const int64_t step = rows->offsets ? rows->offsets[t] * rows->row_stride : t * rows->step_stride;
+    return (REAL *)rows->base + step + (rows->order ? rows->order[r] : r) * rows->row_stride;
+}
+
+/* Sequences of first .. first + width that have a step t. */
+static int64_t NAME(alive)(const packseq_job *job, int64_t t, int64_t first, int64_t width) {
+    if (!job->batch_sizes) return width;
+    return greatest(0, least(job->batch_sizes[t] - first, width));
+}
+
+/* Lays one member's arena out over `memory` and returns the bytes that the whole team's takes. */
+static int64_t NAME(arrange)(const packseq_job *job, char *memory, int32_t direction, int32_t member,
+                             NAME(arena) * arena) {
+    const packseq_network *net = job->network;
+    const int64_t padded = NAME(blocks)(net->hidden) * 2 * LANES;
+    const int64_t gate_row = NAME(blocks)(net->hidden) * NAME(block_columns)(net->cell);
+    const int64_t narrow = round_up(net->state, 2 * LANES);
+    const int64_t scratch = net->directions[0].second.n_panels ? job->shard_rows : 0;
+    const int64_t offsets = job->shard_steps ? job->steps : 0;
+    int64_t at = 0;
+#define TAKE(field, mine, count, type)                          \
+    do {                                                        \
+        if (mine) arena->field = (type *)(memory + at);         \
+        at += round_up((count) * (int64_t)sizeof(type), 64);    \
+    } while (0)
+    TAKE(spill, 1, job->shard_steps * net->n_directions * net->state, REAL);
+    for (int32_t d = 0; d < (job->team > 1 ? net->n_directions : 1); d++) {
+        TAKE(gates, d == direction, job->block_rows * gate_row, REAL);
+        TAKE(cell, d == direction, job->shard_rows * padded, REAL);
+        TAKE(hidden, d == direction, scratch * padded, REAL);
+        TAKE(narrow, d == direction, scratch * narrow, REAL);
+    }
+    for (int32_t i = 0; i < job->team; i++) {
+        TAKE(zeros, i == member, net->state, REAL);
+        TAKE(steps, i == member, offsets, int64_t);
+        TAKE(x, i == member, job->block_rows, const REAL *);
+        TAKE(h, i == member, job->shard_rows, const REAL *);
+    }
+#undef TAKE
+    return at;
+}
+
+static int64_t NAME(workspace)(const packseq_job *job) {
+    NAME(arena) unused;
+    return NAME(arrange)(job, NULL, 0, 0, &unused);
+}
+
+static inline void NAME(store)(REAL *to, V v, int64_t room) {
+    if (room >= LANES) {
+        *(VU *)to = v;
+    } else {
+        for (int64_t i = 0; i < room; i++) to[i] = v[i];
+    }
+}
+
+static inline V NAME(load)(const REAL *from, int64_t room) {
+    if (room >= LANES) return *(const VU *)from;
+    V v = NAME(splat)(0);
+    for (int64_t i = 0; i < room; i++) v[i] = from[i];
+    return v;
+}
+
+/* The gates of blocks from .. to for m rows of step t become h, and c. */
+
+static void NAME(lstm_gates)(NAME(walk) * w, int64_t t, const REAL *gates, int64_t m, int64_t from, int64_t to) {
+    const int64_t hidden = w->job->network->hidden;
+    const int64_t padded = NAME(blocks)(hidden) * 2 * LANES;
+    const int64_t gate_row = padded * 4;
+    const int projected = w->weights->second.n_panels > 0;
+    for (int64_t r = 0; r < m; r++) {
+        REAL *c = w->arena.cell + r * padded;
+        REAL *h = projected ? w->arena.hidden + r * padded : NAME(row)(&w->output, t, w->first + r);
+        for (int64_t unit = from * 2 * LANES; unit < to * 2 * LANES && unit < hidden; unit += LANES) {
+            const V *gate = (const V *)(gates + r * gate_row + unit * 4);
+            const V kept = NAME(sigmoid)(gate[1]) * *(const V *)(c + unit);
+            const V now = NAME(sigmoid)(gate[0]) * NAME(tanh)(gate[2]) + kept;
+            *(V *)(c + unit) = now;
+            NAME(store)(h + unit, NAME(sigmoid)(gate[3]) * NAME(tanh)(now), hidden - unit);
+        }
+    }
+}
+
+/* Where a GRU's unit finds r, z, n and m in its gate row. */
+#define GRU_R(unit) ((unit) / (2 * LANES) * 8 * LANES + ((unit) & LANES) * 4)
+#define GRU_Z(unit) (GRU_R(unit) + LANES)
+#define GRU_N(unit) ((unit) / (2 * LANES) * 8 * LANES + 2 * LANES + ((unit) & LANES))
+#define GRU_M(unit) (GRU_N(unit) + 4 * LANES)
+
+static void NAME(gru_gates)(NAME(walk) * w, int64_t t, const REAL *gates, int64_t m, int64_t from, int64_t to) {
+    const int64_t hidden = w->job->network->hidden;
+    const int64_t gate_row = NAME(blocks)(hidden) * 8 * LANES;
+    for (int64_t r = 0; r < m; r++) {
+        const REAL *gate = gates + r * gate_row;
+        REAL *h = NAME(row)(&w->output, t, w->first + r);
+        for (int64_t unit = from * 2 * LANES; unit < to * 2 * LANES && unit < hidden; unit += LANES) {
+            const V reset = NAME(sigmoid)(*(const V *)(gate + GRU_R(unit)));
+            const V update = NAME(sigmoid)(*(const V *)(gate + GRU_Z(unit)));
+            const V recurrent = *(const V *)(gate + GRU_M(unit));
+            const V fresh = NAME(tanh)(*(const V *)(gate + GRU_N(unit)) + reset * recurrent);
+            const V before = NAME(load)(w->arena.h[r] + unit, hidden - unit);
+            NAME(store)(h + unit, fresh + update * (before - fresh), hidden - unit);
+        }
+    }
+}
+
+/* First half of a GRU that resets before its product: r * h, and z kept in place of its gate. */
+static void NAME(gru_reset)(NAME(walk) * w, REAL *gates, int64_t m, int64_t from, int64_t to) {
+    const int64_t hidden = w->job->network->hidden;
+    const int64_t padded = NAME(blocks)(hidden) * 2 * LANES;
+    for (int64_t r = 0; r < m; r++) {
+        REAL *gate = gates + r * padded * 4;
+        for (int64_t unit = from * 2 * LANES; unit < to * 2 * LANES && unit < hidden; unit += LANES) {
+            const V before = NAME(load)(w->arena.h[r] + unit, hidden - unit);
+            const V reset = NAME(sigmoid)(*(const V *)(gate + GRU_R(unit)));
+            *(V *)(w->arena.hidden + r * padded + unit) = reset * before;
+            *(V *)(gate + GRU_Z(unit)) = NAME(sigmoid)(*(const V *)(gate + GRU_Z(unit)));
+        }
+    }
+}
+
+/* Second half: n is complete. */
+static void NAME(gru_update)(NAME(walk) * w, int64_t t, const REAL *gates, int64_t m, int64_t from, int64_t to) {
+    const int64_t hidden = w->job->network->hidden;
+    const int64_t gate_row = NAME(blocks)(hidden) * 8 * LANES;
+    for (int64_t r = 0; r < m; r++) {
+        const REAL *gate = gates + r * gate_row;
+        REAL *h = NAME(row)(&w->output, t, w->first + r);
+        for (int64_t unit = from * 2 * LANES; unit < to * 2 * LANES && unit < hidden; unit += LANES) {
+            const V fresh = NAME(tanh)(*(const V *)(gate + GRU_N(unit)));
+            const V before = NAME(load)(w->arena.h[r] + unit, hidden - unit);
+            const V update = *(const V *)(gate + GRU_Z(unit));
+            NAME(store)(h + unit, fresh + update * (before - fresh), hidden - unit);
+        }
+    }
+}
+
+static void NAME(rnn_gates)(NAME(walk) * w, int64_t t, const REAL *gates, int64_t m, int64_t from, int64_t to) {
+    const int64_t hidden = w->job->network->hidden;
+    const int64_t gate_row = NAME(blocks)(hidden) * 2 * LANES;
+    const int rectified = w->job->network->cell == PACKSEQ_RNN_RELU;
+    for (int64_t r = 0; r < m; r++) {
+        REAL *h = NAME(row)(&w->output, t, w->first + r);
+        for (int64_t unit = from * 2 * LANES; unit < to * 2 * LANES && unit < hidden; unit += LANES) {
+            const V gate = *(const V *)(gates + r * gate_row + unit);
+            NAME(store)(h + unit, rectified ? NAME(relu)(gate) : NAME(tanh)(gate), hidden - unit);
+        }
+    }
+}
+
+static void NAME(gates)(NAME(walk) * w, int64_t t, REAL *gates, int64_t m, int64_t from, int64_t to) {
+    switch (w->job->network->cell) {
+    case PACKSEQ_LSTM:
+        NAME(lstm_gates)(w, t, gates, m, from, to);
+        break;
+    case PACKSEQ_GRU:
+        NAME(gru_gates)(w, t, gates, m, from, to);
+        break;
+    case PACKSEQ_GRU_RESET_BEFORE:
+        NAME(gru_reset)(w, gates, m, from, to);
+        break;
+    default:
+        NAME(rnn_gates)(w, t, gates, m, from, to);
+    }
+}
+
+/* The columns of a matrix that blocks from .. to own; the last block may lack a panel. */
+static void NAME(multiply)(const packseq_matrix *matrix, int64_t from, int64_t to, const REAL *const *a, int64_t m,
+                           const REAL *start, int64_t start_stride, REAL *c, int64_t c_stride) {
+    const int64_t panels = matrix->panels_per_block;
+    NAME(gemm)(matrix, from * panels, least(to * panels, matrix->n_panels), a, m, start, start_stride, c, c_stride);
+}
+
+/* out = W_hr hidden, this member's share of its columns. */
+static void NAME(narrow)(NAME(walk) * w, int64_t t, int64_t m) {
+    const packseq_matrix *matrix = &w->weights->second;
+    const int64_t from = matrix->n_panels * w->member / w->members;
+    const int64_t to = matrix->n_panels * (w->member + 1) / w->members;
+    const int64_t stride = matrix->n_panels * 2 * LANES, padded = NAME(blocks)(w->job->network->hidden) * 2 * LANES;
+    const int64_t column = from * 2 * LANES, columns = least(to * 2 * LANES, w->job->network->state) - column;
+    for (int64_t r = 0; r < m; r++) {
+        w->arena.h[r] = w->arena.hidden + r * padded; /* h of the step before is not needed any more */
+        memset(w->arena.narrow + r * stride + column, 0, (size_t)(to - from) * 2 * VECTOR_BYTES);
+    }
+    NAME(gemm)(matrix, from, to, w->arena.h, m, w->arena.narrow, stride, w->arena.narrow, stride);
+    for (int64_t r = 0; r < m && columns > 0; r++)
+        memcpy(NAME(row)(&w->output, t, w->first + r) + column, w->arena.narrow + r * stride + column,
+               (size_t)columns * sizeof(REAL));
+}
+
+/* n += U (r * h), then h. */
+static void NAME(reset_product)(NAME(walk) * w, int64_t t, REAL *gates, int64_t m) {
+    const int64_t padded = NAME(blocks)(w->job->network->hidden) * 2 * LANES, gate_row = padded * 4;
+    const REAL *rows[MAX_ROWS];
+    for (int64_t done = 0; done < m; done += MAX_ROWS) {
+        const int64_t some = least(MAX_ROWS, m - done);
+        for (int64_t r = 0; r < some; r++) rows[r] = w->arena.hidden + (done + r) * padded;
+        REAL *c = gates + done * gate_row;
+        NAME(multiply)(&w->weights->second, w->from, w->to, rows, some, c, gate_row, c, gate_row);
+    }
+    NAME(gru_update)(w, t, gates, m, w->from, w->to);
+}
+
+/* Few rows: several panels at once need several blocks; many rows: one block's gates stay in L1. */
+static int64_t NAME(blocks_at_once)(int64_t m) { return m <= 8 ? 4 : 1; }
+
+static void NAME(step)(NAME(walk) * w, int64_t t, REAL *gates, int64_t m) {
+    const int32_t cell = w->job->network->cell;
+    const int64_t gate_row = NAME(blocks)(w->job->network->hidden) * NAME(block_columns)(cell);
+    const int64_t at_once = NAME(blocks_at_once)(m);
+    for (int64_t b = w->from; b < w->to; b += at_once) {
+        const int64_t end = least(b + at_once, w->to);
+        NAME(multiply)(&w->weights->hh, b, end, w->arena.h, m, gates, gate_row, gates, gate_row);
+        NAME(gates)(w, t, gates, m, b, end);
+    }
+    if (w->weights->second.n_panels) {
+        barrier_wait(w->barrier, w->members);
+        if (cell == PACKSEQ_LSTM)
+            NAME(narrow)(w, t, m);
+        else
+            NAME(reset_product)(w, t, gates, m);
+    }
+    barrier_wait(w->barrier, w->members);
+    for (int64_t r = 0; r < m; r++) w->arena.h[r] = NAME(row)(&w->output, t, w->first + r);
+}
+
+/* Gate rows of n input rows: bias plus W_ih x, in slices of rows that L2 keeps while all panels pass. */
+static void NAME(project)(NAME(walk) * w, int64_t n) {
+    const int32_t cell = w->job->network->cell;
+    const packseq_matrix *ih = &w->weights->ih;
+    const int64_t gate_row = NAME(blocks)(w->job->network->hidden) * NAME(block_columns)(cell);
+    const int64_t slice = greatest(MAX_ROWS * 4, (int64_t)(262144 / sizeof(REAL)) / ih->k / MAX_ROWS * MAX_ROWS);
+    const REAL *bias = (const REAL *)w->weights->bias;
+    for (int64_t i = 0; i < n; i += slice)
+        NAME(multiply)(ih, w->from, w->to, w->arena.x + i, least(slice, n - i), bias, 0,
+                       w->arena.gates + i * gate_row, gate_row);
+    if (cell != PACKSEQ_GRU) return;
+    for (int64_t i = 0; i < n; i++) /* m has no input part */
+        for (int64_t unit = w->from * 2 * LANES; unit < w->to * 2 * LANES; unit += LANES)
+            *(V *)(w->arena.gates + i * gate_row + GRU_M(unit)) = *(const V *)(bias + GRU_M(unit));
+}
+
+static void NAME(begin)(NAME(walk) * w) {
+    const packseq_job *job = w->job;
+    const int64_t hidden = job->network->hidden, state = job->network->state;
+    const int64_t padded = NAME(blocks)(hidden) * 2 * LANES;
+    const int64_t column = w->from * 2 * LANES, columns = (w->to - w->from) * 2 * LANES;
+    memset(w->arena.zeros, 0, (size_t)state * sizeof(REAL));
+    for (int64_t r = 0; r < w->width; r++) {
+        const int64_t caller = job->order ? job->order[w->first + r] : w->first + r;
+        const int64_t index = w->state_index * job->batch + caller;
+        w->arena.h[r] = job->h0 ? (const REAL *)job->h0 + index * state : w->arena.zeros;
+        if (job->network->cell != PACKSEQ_LSTM) continue;
+        REAL *c = w->arena.cell + r * padded + column;
+        memset(c, 0, (size_t)columns * sizeof(REAL));
+        if (job->c0 && column < hidden)
+            memcpy(c, (const REAL *)job->c0 + index * hidden + column,
+                   (size_t)least(columns, hidden - column) * sizeof(REAL));
+    }
+}
+
+static void NAME(finish)(NAME(walk) * w) {
+    const packseq_job *job = w->job;
+    const int64_t hidden = job->network->hidden, state = job->network->state;
+    const int64_t padded = NAME(blocks)(hidden) * 2 * LANES;
+    if (w->member) return;
+    for (int64_t r = 0; r < w->width; r++) {
+        const int64_t caller = job->order ? job->order[w->first + r] : w->first + r;
+        const int64_t index = w->state_index * job->batch + caller;
+        memcpy((REAL *)job->hn + index * state, w->arena.h[r], (size_t)state * sizeof(REAL));
+        if (job->network->cell == PACKSEQ_LSTM)
+            memcpy((REAL *)job->cn + index * hidden, w->arena.cell + r * padded, (size_t)hidden * sizeof(REAL));
+    }
+}
+
+static void NAME(walk_steps)(NAME(walk) * w) {
+    const int64_t gate_row =
+        NAME(blocks)(w->job->network->hidden) * NAME(block_columns)(w->job->network->cell);
+    NAME(begin)(w);
+    barrier_wait(w->barrier, w->members); /* c is zeroed and filled by columns, but finish() reads rows */
+    for (int64_t done = 0, count; done < w->steps; done += count) {
+        int64_t rows = 0;
+        for (count = 0; done + count < w->steps; count++) {
+            const int64_t t = w->reverse ? w->steps - 1 - done - count : done + count;
+            const int64_t m = NAME(alive)(w->job, t, w->first, w->width);
+            if (rows + m > w->job->block_rows) break;
+            for (int64_t r = 0; r < m; r++) w->arena.x[rows++] = NAME(row)(&w->input, t, w->first + r);
+        }
+        NAME(project)(w, rows);
+        REAL *gates = w->arena.gates;
+        for (int64_t i = 0; i < count; i++) {
+            const int64_t t = w->reverse ? w->steps - 1 - done - i : done + i;
+            const int64_t m = NAME(alive)(w->job, t, w->first, w->width);
+            NAME(step)(w, t, gates, m);
+            gates += m * gate_row;
+        }
+    }
+    NAME(finish)(w);
+}
+
+/* The spilled layers are packed by the shard's own steps. Returns how many steps the shard has. */
+static int64_t NAME(plan_spill)(const packseq_job *job, NAME(arena) * arena, int64_t first, int64_t width,
+                                packseq_rows *spill) {
+    const int64_t row = job->network->n_directions * job->network->state;
+    int64_t t = 0;
+    for (int64_t at = -first; t < job->steps; t++) {
+        const int64_t m = NAME(alive)(job, t, first, width);
+        if (m == 0) break;
+        if (job->shard_steps) arena->steps[t] = at;
+        at += m;
+    }
+    *spill = (packseq_rows){.base = arena->spill, .offsets = arena->steps, .row_stride = row};
+    return t;
+}
+
+static void NAME(zero_tails)(const packseq_job *job, int64_t first, int64_t width) {
+    const size_t bytes = (size_t)(job->network->n_directions * job->network->state) * sizeof(REAL);
+    for (int64_t t = 0; t < job->steps; t++)
+        for (int64_t r = NAME(alive)(job, t, first, width); r < width; r++)
+            memset(NAME(row)(&job->output, t, first + r), 0, bytes);
+}
+
+/* All layers and directions of one shard; member 0 of 1, or one of a team that shares it. */
+static void NAME(run_shard)(packseq_job *job, int64_t shard, char *memory, int32_t member) {
+    const packseq_network *net = job->network;
+    const int32_t directions = net->n_directions;
+    const int32_t apart = job->team > 1 ? directions : 1; /* directions that run at the same time */
+    const int64_t blocks = NAME(blocks)(net->hidden);
+    NAME(walk) w = {.job = job, .first = job->bounds[shard]};
+    packseq_rows spill;
+    w.width = job->bounds[shard + 1] - w.first;
+    w.members = job->team / apart;
+    w.member = member / apart;
+    w.from = blocks * w.member / w.members;
+    w.to = blocks * (w.member + 1) / w.members;
+    w.barrier = &job->barriers[1 + member % apart];
+    NAME(arrange)(job, memory, member % apart, member, &w.arena);
+    w.steps = NAME(plan_spill)(job, &w.arena, w.first, w.width, &spill);
+    w.output = job->input;
+    for (int32_t layer = 0; layer < net->n_layers; layer++) {
+        w.input = w.output;
+        w.output = (net->n_layers - 1 - layer) % 2 ? spill : job->output;
+        const packseq_rows both = w.output;
+        for (int32_t d = member % apart; d < directions; d += apart) {
+            w.state_index = (int64_t)layer * directions + d;
+            w.weights = &net->directions[w.state_index];
+            w.reverse = d;
+            w.output.base = (REAL *)both.base + d * net->state;
+            NAME(walk_steps)(&w);
+        }
+        w.output = both;
+        barrier_wait(&job->barriers[0], job->team);
+    }
+    if (job->zero_tails && member == 0) NAME(zero_tails)(job, w.first, w.width);
+}
+
+static void NAME(run)(packseq_job *job, int32_t worker) {
+    const uint64_t mode = flush_denormals();
+    if (job->team > 1) {
+        for (int64_t s = 0; s < job->n_shards; s++) NAME(run_shard)(job, s, job->workspace, worker);
+    } else {
+        char *memory = job->workspace + worker * job->workspace_stride;
+        int64_t s;
+        while ((s = __atomic_fetch_add(&job->next, 1, __ATOMIC_RELAXED)) < job->n_shards)
+            NAME(run_shard)(job, s, memory, 0);
+    }
+    restore_denormals(mode);
+}
+
+#undef GRU_R
+#undef GRU_Z
+#undef GRU_N
+#undef GRU_M

@@ -1,0 +1,73 @@
+/* What every kernel needs of the machine: the denormal mode, and a barrier for a team of threads. */
+#ifndef PACKSEQ_RUNTIME_H
+#define PACKSEQ_RUNTIME_H
+
+#include <sched.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "kernels.h"
+
+#if defined(__x86_64__)
+#include <xmmintrin.h>
+#endif
+
+/* Cell states decay into denormals through f < 1, where each operation costs a hundred: inside a kernel
+ * they are 0. The caller's mode is put back before the kernel returns. */
+static inline uint64_t flush_denormals(void) {
+#if defined(__x86_64__)
+    const unsigned mode = _mm_getcsr();
+    _mm_setcsr(mode | 0x8040); /* flush to zero, denormals are zero */
+    return mode;
+#elif defined(__aarch64__)
+    uint64_t mode;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(mode));
+    __asm__ volatile("msr fpcr, %0" : : "r"(mode | (1u << 24)));
+    return mode;
+#else
+    return 0;
+#endif
+}
+
+static inline void restore_denormals(uint64_t mode) {
+#if defined(__x86_64__)
+    /* keep the exception flags raised meanwhile out of the caller's sight too */
+    _mm_setcsr((unsigned)mode);
+#elif defined(__aarch64__)
+    __asm__ volatile("msr fpcr, %0" : : "r"(mode));
+#else
+    (void)mode;
+#endif
+}
+
+static inline void relax(void) {
+#if defined(__x86_64__)
+    _mm_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+/* All `members` arrive before any leaves. Spins, since a step lasts microseconds; yields when the others
+ * have evidently lost their processor. */
+static inline void barrier_wait(packseq_barrier *barrier, int32_t members) {
+    if (members == 1) return;
+    const int32_t generation = __atomic_load_n(&barrier->generation, __ATOMIC_RELAXED);
+    if (__atomic_add_fetch(&barrier->arrived, 1, __ATOMIC_ACQ_REL) == members) {
+        __atomic_store_n(&barrier->arrived, 0, __ATOMIC_RELAXED);
+        __atomic_store_n(&barrier->generation, generation + 1, __ATOMIC_RELEASE);
+        return;
+    }
+    for (int spins = 0; __atomic_load_n(&barrier->generation, __ATOMIC_ACQUIRE) == generation; spins++) {
+        if (spins < 4096)
+            relax();
+        else
+            sched_yield();
+    }
+}
+
+static inline int64_t round_up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
+static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t greatest(int64_t a, int64_t b) { return a > b ? a : b; }
+
+#endif

@@ -1,0 +1,15 @@
+#undef REAL
+#undef INTEGER
+#undef WIDTH
+#undef LANES
+#undef NAME
+#undef V
+#undef VU
+#undef VI
+#undef IS_DOUBLE
+#undef SIGN_BIT
+#undef ROUNDER
+#undef MANTISSA
+#undef LOG_TINY
+#undef LN2_HIGH
+#undef LN2_LOW

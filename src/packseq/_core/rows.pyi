@@ -1,0 +1,28 @@
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+def gather(
+    packed: NDArray[Any],
+    row_bytes: int,
+    addresses: NDArray[np.int64],
+    step_strides: NDArray[np.int64],
+    lengths: NDArray[np.int64],
+    offsets: NDArray[np.int64],
+) -> None: ...
+def scatter(
+    packed: NDArray[Any],
+    row_bytes: int,
+    addresses: NDArray[np.int64],
+    step_strides: NDArray[np.int64],
+    lengths: NDArray[np.int64],
+    offsets: NDArray[np.int64],
+    padding: NDArray[Any] | None,
+    padded: int,
+) -> None: ...
+def locate(
+    sequences: list[NDArray[Any]],
+    addresses: NDArray[np.int64],
+    step_strides: NDArray[np.int64],
+) -> None: ...

@@ -1,0 +1,136 @@
+"""Rows between the packed batch and its sequences, as bytes: every dtype, every trailing shape.
+
+A sequence is an address and a stride from one step to the next, so one loop serves padded batches
+either way round, lists of arrays and the parts of one buffer; the permutation is in the addresses.
+On the packed side, row r of step t lies ``offsets[t] + r`` rows after the start.
+
+Nothing is checked. B and `row_bytes` are not 0, and every array is in packed order:
+
+    packed         (N, *)   C-contiguous        row_bytes      bytes of one row
+    addresses      (B,)     first row of each   step_strides   (B,)  bytes from a step to the next
+    lengths        (B,)     non-increasing      offsets        (T + 1,)  first row of each step
+"""
+
+cimport numpy as cnp
+from libc.stdint cimport int64_t
+
+cnp.import_array()
+
+cdef extern from *:
+    """
+    #include <stddef.h>
+    #include <stdint.h>
+    #include <string.h>
+
+    #define INLINE static inline __attribute__((always_inline))
+    #define MIN(a, b) ((a) < (b) ? (a) : (b))
+
+    /* Steps moved of one sequence before turning to the next. A run of rows fills cache lines on the
+       sequences' side while the packed side advances as so many streams. Zen 4, GB/s for 1, 8 and
+       64 steps: gather of 32-byte rows from (B, T) 8, 14, 16, from (T, B) 2, 11, 8; of 8-byte rows
+       3, 7, 5 and 3, 5, 4. Rows of 256 bytes and more hardly care. */
+    enum { BLOCK = 8 };
+
+    INLINE void gather_rows(
+        const size_t row_bytes, char *packed, const int64_t *restrict addresses,
+        const int64_t *restrict step_strides, const int64_t *restrict lengths,
+        const int64_t *restrict offsets, int64_t B, int64_t T)
+    {
+        for (int64_t start = 0; start < T; start += BLOCK)
+            for (int64_t r = 0; r < B && lengths[r] > start; r++) {
+                const int64_t stop = MIN(lengths[r], start + BLOCK);
+                const char *row = (const char *)addresses[r] + start * step_strides[r];
+                for (int64_t t = start; t < stop; t++, row += step_strides[r])
+                    memcpy(packed + (offsets[t] + r) * row_bytes, row, row_bytes);
+            }
+    }
+
+    INLINE void scatter_rows(
+        const size_t row_bytes, const char *packed, const int64_t *restrict addresses,
+        const int64_t *restrict step_strides, const int64_t *restrict lengths,
+        const int64_t *restrict offsets, int64_t B, int64_t T, const char *padding, int64_t padded)
+    {
+        for (int64_t start = 0; start < (padded > T ? padded : T); start += BLOCK)
+            for (int64_t r = 0; r < B && (lengths[r] > start || padded > start); r++) {
+                const int64_t live = MIN(lengths[r], start + BLOCK);
+                const int64_t stop = MIN(padded, start + BLOCK);
+                char *row = (char *)addresses[r] + start * step_strides[r];
+                int64_t t = start;
+                for (; t < live; t++, row += step_strides[r])
+                    memcpy(row, packed + (offsets[t] + r) * row_bytes, row_bytes);
+                for (; t < stop; t++, row += step_strides[r])
+                    memcpy(row, padding, row_bytes);
+            }
+    }
+
+    /* A copy whose size the compiler knows is a load and a store; of any other, a call. */
+    #define FOR_ROW_SIZE(row_bytes, move, ...)            \\
+        switch (row_bytes) {                              \\
+        case 1: move(1, __VA_ARGS__); break;              \\
+        case 2: move(2, __VA_ARGS__); break;              \\
+        case 4: move(4, __VA_ARGS__); break;              \\
+        case 8: move(8, __VA_ARGS__); break;              \\
+        case 16: move(16, __VA_ARGS__); break;            \\
+        case 32: move(32, __VA_ARGS__); break;            \\
+        case 64: move(64, __VA_ARGS__); break;            \\
+        default: move(row_bytes, __VA_ARGS__);            \\
+        }
+
+    static void packseq_gather(
+        size_t row_bytes, char *packed, const int64_t *addresses, const int64_t *step_strides,
+        const int64_t *lengths, const int64_t *offsets, int64_t B, int64_t T)
+    {
+        FOR_ROW_SIZE(row_bytes, gather_rows, packed, addresses, step_strides, lengths, offsets,
+                     B, T)
+    }
+
+    static void packseq_scatter(
+        size_t row_bytes, const char *packed, const int64_t *addresses,
+        const int64_t *step_strides, const int64_t *lengths, const int64_t *offsets, int64_t B,
+        int64_t T, const char *padding, int64_t padded)
+    {
+        FOR_ROW_SIZE(row_bytes, scatter_rows, packed, addresses, step_strides, lengths, offsets,
+                     B, T, padding, padded)
+    }
+    """
+    void packseq_gather(
+        size_t row_bytes, char *packed, const int64_t *addresses, const int64_t *step_strides,
+        const int64_t *lengths, const int64_t *offsets, int64_t B, int64_t T) noexcept nogil
+    void packseq_scatter(
+        size_t row_bytes, const char *packed, const int64_t *addresses,
+        const int64_t *step_strides, const int64_t *lengths, const int64_t *offsets, int64_t B,
+        int64_t T, const char *padding, int64_t padded) noexcept nogil
+
+
+def gather(cnp.ndarray packed, size_t row_bytes, const int64_t[::1] addresses,
+           const int64_t[::1] step_strides, const int64_t[::1] lengths,
+           const int64_t[::1] offsets):
+    """Fill `packed` from the sequences."""
+    cdef char *data = cnp.PyArray_BYTES(packed)
+    with nogil:
+        packseq_gather(row_bytes, data, &addresses[0], &step_strides[0], &lengths[0], &offsets[0],
+                       addresses.shape[0], offsets.shape[0] - 1)
+
+
+def scatter(cnp.ndarray packed, size_t row_bytes, const int64_t[::1] addresses,
+            const int64_t[::1] step_strides, const int64_t[::1] lengths,
+            const int64_t[::1] offsets, cnp.ndarray padding, int64_t padded):
+    """Fill the sequences from `packed`, and the steps from their ends to `padded` with the one row
+    `padding`, in the same pass. `padding` is None, and `padded` 0, where nothing is to be padded."""
+    cdef const char *data = cnp.PyArray_BYTES(packed)
+    cdef const char *padding_row = NULL if padding is None else cnp.PyArray_BYTES(padding)
+    with nogil:
+        packseq_scatter(row_bytes, data, &addresses[0], &step_strides[0], &lengths[0], &offsets[0],
+                        addresses.shape[0], offsets.shape[0] - 1, padding_row, padded)
+
+
+def locate(list sequences, int64_t[::1] addresses, int64_t[::1] step_strides):
+    """Write where each array of `sequences` starts and how far its steps are apart.
+
+    In C, since reading an address takes Python a microsecond a sequence."""
+    cdef Py_ssize_t b
+    cdef cnp.ndarray sequence
+    for b in range(len(sequences)):
+        sequence = sequences[b]
+        addresses[b] = <Py_ssize_t>cnp.PyArray_DATA(sequence)
+        step_strides[b] = cnp.PyArray_STRIDE(sequence, 0)

@@ -1,0 +1,190 @@
+"""Weights as the kernels read them: gates interleaved by blocks of hidden units, in aligned panels.
+
+Done once, when a module is first called. ``_core/kernels/kernels.h`` has the same orders in words; this
+is the only code that makes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from packseq._core.recurrent import Kernels, Network
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Two vectors of a block: (gate, group of units) each, and the vector of the gate row they add to."""
+
+    first: tuple[int, int]
+    second: tuple[int, int]
+    to: int
+
+
+@dataclass(frozen=True)
+class Order:
+    """How one cell's matrices are laid out; a block is two groups of units, one vector each."""
+
+    gates: int
+    block_vectors: int
+    ih: tuple[Panel, ...]
+    hh: tuple[Panel, ...]
+    second: tuple[Panel, ...]
+
+
+# Where a block's last panel belongs to its second group alone, it can be left out at the end.
+_LSTM = (
+    Panel((0, 0), (1, 0), 0),
+    Panel((2, 0), (3, 0), 2),
+    Panel((0, 1), (1, 1), 4),
+    Panel((2, 1), (3, 1), 6),
+)
+_PLAIN = (Panel((0, 0), (0, 1), 0),)
+_RZ = (Panel((0, 0), (1, 0), 0), Panel((0, 1), (1, 1), 4))
+_N = Panel((2, 0), (2, 1), 2)
+_M = Panel((2, 0), (2, 1), 6)
+
+ORDERS = {
+    "lstm": Order(4, 8, ih=_LSTM, hh=_LSTM, second=_PLAIN),
+    "gru": Order(3, 8, ih=(_RZ[0], _N, _RZ[1]), hh=(_RZ[0], _M, _RZ[1]), second=()),
+    "gru_reset_before": Order(3, 8, ih=(_RZ[0], _N, _RZ[1]), hh=_RZ, second=(_N,)),
+    "rnn_tanh": Order(1, 2, ih=_PLAIN, hh=_PLAIN, second=()),
+    "rnn_relu": Order(1, 2, ih=_PLAIN, hh=_PLAIN, second=()),
+}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What a network is, apart from its weights."""
+
+    cell: str
+    hidden_size: int
+    state_size: int
+    bias: bool
+    batch_first: bool
+    suffixes: tuple[tuple[str, ...], ...]
+    """Parameter name endings, by layer and direction: ``(("_l0", "_l0_reverse"), ...)``."""
+
+
+def prepack(architecture: Architecture, parameters: Mapping[str, Array], kernels: Kernels) -> Network:
+    """Pack a module's parameters for one instruction set.
+
+    Notes
+    -----
+    Cost: one gather of all weights, and as much memory again.
+    """
+    order = ORDERS[architecture.cell]
+    directions = [
+        _direction(architecture, order, parameters, suffix, kernels)
+        for layer in architecture.suffixes
+        for suffix in layer
+    ]
+    return Network(
+        kernels,
+        architecture.cell,
+        architecture.hidden_size,
+        architecture.state_size,
+        len(architecture.suffixes[0]),
+        directions,
+        (len(order.ih), len(order.hh), max(1, len(order.second))),
+        architecture.batch_first,
+    )
+
+
+def _direction(
+    architecture: Architecture,
+    order: Order,
+    parameters: Mapping[str, Array],
+    suffix: str,
+    kernels: Kernels,
+) -> tuple[Any, ...]:
+    weight_ih = parameters["weight_ih" + suffix]
+    weight_hh = parameters["weight_hh" + suffix]
+    lanes = kernels.vector_bytes // weight_ih.itemsize
+    hidden = architecture.hidden_size
+    ih, hh = (
+        _matrix(weight, panels, order.block_vectors, hidden, lanes)
+        for weight, panels in ((weight_ih, order.ih), (weight_hh, order.hh))
+    )
+    second = None
+    if architecture.state_size != hidden or "weight_hr" + suffix in parameters:
+        weight_hr = parameters["weight_hr" + suffix]
+        second = _matrix(weight_hr, order.second, 2, architecture.state_size, lanes)
+    elif architecture.cell == "gru_reset_before":
+        second = _matrix(weight_hh, order.second, order.block_vectors, hidden, lanes)
+    return ih, hh, second, _bias_row(architecture, order, parameters, suffix, lanes)
+
+
+def _matrix(
+    weight: Array, panels: tuple[Panel, ...], block_vectors: int, units: int, lanes: int
+) -> tuple[Array, NDArray[np.int32]]:
+    """Panels [panel][K][2 * lanes] and the column of the gate row that each begins at."""
+    rows, columns = _gather(panels, block_vectors, units, lanes)
+    packed = _aligned((len(rows), weight.shape[1], 2 * lanes), weight.dtype)
+    padded = np.vstack([weight, np.zeros((1, weight.shape[1]), weight.dtype)])
+    packed[...] = padded[rows].transpose(0, 2, 1)
+    return packed, columns
+
+
+def _gather(
+    panels: tuple[Panel, ...], block_vectors: int, units: int, lanes: int
+) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Each panel's rows of the weight, -1 past the last unit, and its column."""
+    rows, columns = [], []
+    for block in range(-(-units // (2 * lanes))):
+        for panel in panels:
+            sources = []
+            for gate, group in (panel.first, panel.second):
+                unit = (2 * block + group) * lanes + np.arange(lanes)
+                sources.append(np.where(unit < units, gate * units + unit, -1))
+            source = np.concatenate(sources)
+            if source.max() < 0:
+                continue
+            rows.append(source)
+            columns.append((block * block_vectors + panel.to) * lanes)
+    return np.array(rows), np.array(columns, np.int32)
+
+
+def _bias_row(
+    architecture: Architecture,
+    order: Order,
+    parameters: Mapping[str, Array],
+    suffix: str,
+    lanes: int,
+) -> Array:
+    """One gate row of biases: both of them, but for torch's GRU, whose n and m parts stay apart."""
+    hidden = architecture.hidden_size
+    blocks = -(-hidden // (2 * lanes))
+    dtype = parameters["weight_ih" + suffix].dtype
+    row = _aligned((blocks * order.block_vectors * lanes,), dtype)
+    row[:] = 0
+    if not architecture.bias:
+        return row
+    bias_ih, bias_hh = parameters["bias_ih" + suffix], parameters["bias_hh" + suffix]
+    both = bias_ih + bias_hh
+    if architecture.cell == "gru":
+        both[2 * hidden :] = bias_ih[2 * hidden :]
+        _scatter_bias(row, bias_hh, order.hh[1:2], order.block_vectors, hidden, lanes)
+    _scatter_bias(row, both, order.ih, order.block_vectors, hidden, lanes)
+    return row
+
+
+def _scatter_bias(
+    row: Array, bias: Array, panels: tuple[Panel, ...], block_vectors: int, units: int, lanes: int
+) -> None:
+    rows, columns = _gather(panels, block_vectors, units, lanes)
+    row[columns[:, None] + np.arange(2 * lanes)] = np.append(bias, bias.dtype.type(0))[rows]
+
+
+def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """An uninitialised array on a 64-byte boundary: whole cache lines, whole vectors."""
+    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    buffer = np.empty(size + 64, np.uint8)
+    start = -buffer.ctypes.data % 64
+    return buffer[start : start + size].view(dtype).reshape(shape)

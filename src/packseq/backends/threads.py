@@ -1,0 +1,222 @@
+"""A small pool of threads for code that releases the GIL.
+
+Python threads, because they are portable, survive nothing they should not (a fork starts a new pool in
+the child) and need no runtime of their own. A dispatch costs tens of microseconds; the kernels keep
+work of less than that on the calling thread.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from queue import SimpleQueue
+from typing import SupportsIndex
+
+Task = tuple[Callable[[int], None], int]
+
+
+class Crew:
+    """The calling thread and the pool's, for one call: ``crew(work, n)`` runs work(0) to work(n - 1)."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def __call__(self, work: Callable[[int], None], workers: int) -> None:
+        if workers == 1:
+            work(0)
+        else:
+            _pool.run(work, workers)
+
+
+class _Pool:
+    """Threads that wait for work. One call has them at a time; members of a team must all run at once."""
+
+    def __init__(self) -> None:
+        self.free = threading.Lock()
+        self._inboxes: list[SimpleQueue[Task]] = []
+        self._done: SimpleQueue[None] = SimpleQueue()
+
+    def run(self, work: Callable[[int], None], workers: int) -> None:
+        while len(self._inboxes) < workers - 1:
+            self._start()
+        for worker in range(1, workers):
+            self._inboxes[worker - 1].put((work, worker))
+        work(0)
+        self._join(workers - 1)
+
+    def _start(self) -> None:
+        inbox: SimpleQueue[Task] = SimpleQueue()
+        thread = threading.Thread(
+            target=self._serve, args=(inbox,), name=f"packseq-{len(self._inboxes) + 1}", daemon=True
+        )
+        thread.start()
+        self._inboxes.append(inbox)
+
+    def _serve(self, inbox: SimpleQueue[Task]) -> None:
+        while True:
+            work, worker = inbox.get()
+            work(worker)
+            del work  # or the last call's arrays would live until the next one
+            self._done.put(None)
+
+    def _join(self, others: int) -> None:
+        """Wait for all, even when interrupted: they write into arrays that the caller owns."""
+        interruption: BaseException | None = None
+        while others:
+            try:
+                self._done.get()
+                others -= 1
+            except KeyboardInterrupt as error:
+                interruption = error
+        if interruption is not None:
+            raise interruption
+
+
+def _new_pool() -> None:
+    global _pool
+    _pool = _Pool()
+
+
+_new_pool()
+os.register_at_fork(after_in_child=_new_pool)  # the parent's threads are not in the child
+
+
+@contextmanager
+def crew(num_threads: int | None = None) -> Iterator[Crew]:
+    """Lend the pool to one call; a call that finds it lent already works alone."""
+    size = get_num_threads() if num_threads is None else as_thread_count(num_threads)
+    pool = _pool
+    if size == 1 or not pool.free.acquire(blocking=False):
+        yield Crew(1)
+        return
+    try:
+        yield Crew(size)
+    finally:
+        pool.free.release()
+
+
+def as_thread_count(n: SupportsIndex) -> int:
+    """Check a number of threads.
+
+    Raises
+    ------
+    TypeError
+        Not an integer.
+    ValueError
+        Less than 1.
+    """
+    if isinstance(n, bool):
+        raise TypeError("num_threads must be an integer, got bool")
+    try:
+        count = operator.index(n)
+    except TypeError:
+        raise TypeError(f"num_threads must be an integer, got {type(n).__name__}") from None
+    if count < 1:
+        raise ValueError(f"num_threads must be at least 1, got {count}")
+    return min(count, _MOST_THREADS)
+
+
+# Shards are bounded by this; no machine that runs one process on more cores than this is known.
+_MOST_THREADS = 1024
+
+
+def set_num_threads(n: int) -> None:
+    """Set how many threads a call may use, the calling one included.
+
+    Parameters
+    ----------
+    n : int
+        At least 1.
+
+    See Also
+    --------
+    get_num_threads : The default, and what it is.
+
+    Notes
+    -----
+    Results do not depend on it, to the last bit. Threads start when first needed.
+    Source: torch.set_num_threads.
+    """
+    global _num_threads
+    _num_threads = as_thread_count(n)
+
+
+def get_num_threads() -> int:
+    """Return how many threads a call may use.
+
+    Returns
+    -------
+    int
+        What set_num_threads was given; else ``PACKSEQ_NUM_THREADS`` from the environment; else the
+        cores that this process may use, by its affinity and its cgroup's limit.
+
+    Raises
+    ------
+    ValueError
+        ``PACKSEQ_NUM_THREADS`` is not a positive integer.
+    """
+    global _num_threads
+    if _num_threads is None:
+        _num_threads = _default_num_threads()
+    return _num_threads
+
+
+_num_threads: int | None = None
+
+
+def _default_num_threads() -> int:
+    wanted = os.environ.get("PACKSEQ_NUM_THREADS")
+    if not wanted:
+        return usable_cores()
+    try:
+        return as_thread_count(int(wanted))
+    except ValueError:
+        raise ValueError(
+            f"PACKSEQ_NUM_THREADS must be a positive integer, got {wanted!r}"
+        ) from None
+
+
+def usable_cores() -> int:
+    """The cores this process may use: its affinity mask, cut to its cgroup's quota."""
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    return max(1, min(cores, _cgroup_cores()))
+
+
+def _cgroup_cores(root: Path = Path("/sys/fs/cgroup"), self_: Path = Path("/proc/self/cgroup")) -> int:
+    """Whole cores that the cgroup's quota allows, in version 2 and 1; a huge number without one."""
+    cores = 1 << 30
+    try:
+        lines = self_.read_text().splitlines()
+    except OSError:
+        return cores
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        base = root / "cpu" if "cpu" in controllers.split(",") else root
+        group = base / path.lstrip("/")
+        for folder in (group, *group.parents):
+            cores = min(cores, _quota(folder))
+            if folder == base:
+                break
+    return cores
+
+
+def _quota(folder: Path) -> int:
+    try:
+        if (folder / "cpu.max").exists():
+            quota, period = (folder / "cpu.max").read_text().split()
+        else:
+            quota = (folder / "cpu.cfs_quota_us").read_text().strip()
+            period = (folder / "cpu.cfs_period_us").read_text().strip()
+        if quota in ("max", "-1"):
+            return 1 << 30
+        return max(1, math.ceil(int(quota) / int(period)))
+    except (OSError, ValueError):
+        return 1 << 30

@@ -1,0 +1,296 @@
+"""RNNCell, GRUCell and LSTMCell: one step of a batch."""
+
+from __future__ import annotations
+
+from typing import Any, SupportsIndex
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from packseq.backends import cpu
+from packseq.backends.prepack import Architecture, prepack
+from packseq._core.recurrent import Network
+from packseq.parameters import (
+    Array,
+    Parameterised,
+    Rng,
+    as_floats,
+    as_module_dtype,
+    as_nonlinearity,
+    as_size,
+    as_state,
+    empty,
+)
+
+__all__ = ["GRUCell", "LSTMCell", "RNNCell"]
+
+
+class _Cell(Parameterised):
+    """A network of one layer and one direction, called for one step."""
+
+    def __init__(
+        self,
+        input_size: SupportsIndex,
+        hidden_size: SupportsIndex,
+        bias: bool,
+        dtype: DTypeLike,
+        rng: Rng,
+    ) -> None:
+        self.input_size = as_size(input_size, "input_size")
+        self.hidden_size = as_size(hidden_size, "hidden_size")
+        self.bias = bool(bias)
+        self.dtype = as_module_dtype(dtype)
+        self._check_sizes(self.hidden_size)
+        self._initialise(rng)
+
+    @property
+    def _kernel(self) -> str:
+        """The name of the kernels' cell."""
+        raise NotImplementedError
+
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        rows = self._gates * self.hidden_size
+        shapes: dict[str, tuple[int, ...]] = {
+            "weight_ih": (rows, self.input_size),
+            "weight_hh": (rows, self.hidden_size),
+        }
+        if self.bias:
+            shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
+        return shapes
+
+    def __repr__(self) -> str:
+        bias = "" if self.bias else ", bias=False"
+        dtype = "" if self.dtype == np.float32 else f", dtype={self.dtype.name!r}"
+        return f"{type(self).__name__}({self.input_size}, {self.hidden_size}{bias}{dtype})"
+
+    _packed: Network | None
+
+    def _forget_packed(self) -> None:
+        self._packed = None
+
+    @property
+    def _network(self) -> Network:
+        if self._packed is None:
+            architecture = Architecture(
+                cell=self._kernel,
+                hidden_size=self.hidden_size,
+                state_size=self.hidden_size,
+                bias=self.bias,
+                batch_first=False,
+                suffixes=(("",),),
+            )
+            self._packed = prepack(architecture, self._parameters, cpu.kernels())
+        return self._packed
+
+    def _step(self, input: ArrayLike, given: tuple[Any, ...], names: tuple[str, ...]) -> list[Array]:
+        """Last states, each (B, H) or (H,), from first states of which each may be None."""
+        x = as_floats(input, "input", self.dtype)
+        if x.ndim not in (1, 2) or x.shape[-1] != self.input_size:
+            raise ValueError(
+                f"input must have shape (B, {self.input_size}) or ({self.input_size},), "
+                f"got {x.shape}"
+            )
+        shape = (*x.shape[:-1], self.hidden_size)
+        first = [
+            None if state is None else as_state(state, name, shape, self.dtype)
+            for state, name in zip(given, names, strict=True)
+        ]
+        batch = 1 if x.ndim == 1 else x.shape[0]
+        last = [empty((1, batch, self.hidden_size), self.dtype) for _ in first]
+        if batch:
+            steps = np.ascontiguousarray(x).reshape(1, batch, self.input_size)
+            hx = [state if state is None else state.reshape(last[0].shape) for state in first]
+            output = empty(last[0].shape, self.dtype)
+            pad = [None] * (2 - len(last))
+            cpu.forward(
+                self._network, steps, output, None, (*hx, *pad), (*last, *pad), num_threads=None
+            )
+        return [state.reshape(shape) for state in last]
+
+
+class RNNCell(_Cell):
+    """One step of an Elman RNN: ``h' = tanh(W_ih x + b_ih + W_hh h + b_hh)``, or relu.
+
+    Parameters
+    ----------
+    input_size, hidden_size, bias, nonlinearity, dtype, rng
+        As for :class:`packseq.RNN`.
+
+    Attributes
+    ----------
+    weight_ih : (H, I)
+    weight_hh : (H, H)
+    bias_ih, bias_hh : (H,)
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for :class:`packseq.RNN`.
+
+    Notes
+    -----
+    Source: torch.nn.RNNCell.
+    """
+
+    _gates = 1
+
+    nonlinearity: str
+
+    def __init__(
+        self,
+        input_size: SupportsIndex,
+        hidden_size: SupportsIndex,
+        bias: bool = True,
+        nonlinearity: str = "tanh",
+        *,
+        dtype: DTypeLike = np.float32,
+        rng: Rng = None,
+    ) -> None:
+        self.nonlinearity = as_nonlinearity(nonlinearity)
+        super().__init__(input_size, hidden_size, bias, dtype, rng)
+
+    @property
+    def _kernel(self) -> str:
+        return "rnn_" + self.nonlinearity
+
+    def __call__(self, input: ArrayLike, hx: ArrayLike | None = None) -> Array:
+        """Take one step.
+
+        Parameters
+        ----------
+        input : array_like of shape (B, I) or (I,)
+        hx : array_like of shape (B, H) or (H,), optional
+            Zeros by default.
+
+        Returns
+        -------
+        ndarray of shape (B, H) or (H,)
+            h'.
+
+        Raises
+        ------
+        TypeError
+            Neither float32 nor float64.
+        ValueError
+            Another shape.
+        """
+        return self._step(input, (hx,), ("hx",))[0]
+
+
+class GRUCell(_Cell):
+    """One step of a GRU, with torch's order of operations.
+
+    Parameters
+    ----------
+    input_size, hidden_size, bias, dtype, rng
+        As for :class:`packseq.GRU`.
+
+    Attributes
+    ----------
+    weight_ih : (3 * H, I)
+        Gates r, z, n.
+    weight_hh : (3 * H, H)
+    bias_ih, bias_hh : (3 * H,)
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for :class:`packseq.RNN`.
+
+    Notes
+    -----
+    Source: torch.nn.GRUCell.
+    """
+
+    _gates = 3
+
+    def __init__(
+        self,
+        input_size: SupportsIndex,
+        hidden_size: SupportsIndex,
+        bias: bool = True,
+        *,
+        dtype: DTypeLike = np.float32,
+        rng: Rng = None,
+    ) -> None:
+        super().__init__(input_size, hidden_size, bias, dtype, rng)
+
+    @property
+    def _kernel(self) -> str:
+        return "gru"
+
+    def __call__(self, input: ArrayLike, hx: ArrayLike | None = None) -> Array:
+        """Take one step; see :meth:`RNNCell.__call__`."""
+        return self._step(input, (hx,), ("hx",))[0]
+
+
+class LSTMCell(_Cell):
+    """One step of an LSTM.
+
+    Parameters
+    ----------
+    input_size, hidden_size, bias, dtype, rng
+        As for :class:`packseq.LSTM`.
+
+    Attributes
+    ----------
+    weight_ih : (4 * H, I)
+        Gates i, f, g, o.
+    weight_hh : (4 * H, H)
+    bias_ih, bias_hh : (4 * H,)
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for :class:`packseq.RNN`.
+
+    Notes
+    -----
+    Source: torch.nn.LSTMCell.
+    """
+
+    _gates = 4
+
+    def __init__(
+        self,
+        input_size: SupportsIndex,
+        hidden_size: SupportsIndex,
+        bias: bool = True,
+        *,
+        dtype: DTypeLike = np.float32,
+        rng: Rng = None,
+    ) -> None:
+        super().__init__(input_size, hidden_size, bias, dtype, rng)
+
+    @property
+    def _kernel(self) -> str:
+        return "lstm"
+
+    def __call__(
+        self, input: ArrayLike, hx: tuple[ArrayLike, ArrayLike] | None = None
+    ) -> tuple[Array, Array]:
+        """Take one step.
+
+        Parameters
+        ----------
+        input : array_like of shape (B, I) or (I,)
+        hx : pair (h, c) of array_like, each of shape (B, H) or (H,), optional
+            Zeros by default.
+
+        Returns
+        -------
+        h, c : ndarray of shape (B, H) or (H,)
+
+        Raises
+        ------
+        TypeError
+            Neither float32 nor float64, or hx is no pair.
+        ValueError
+            Another shape.
+        """
+        if hx is None:
+            hx = (None, None)  # type: ignore[assignment]
+        elif not isinstance(hx, tuple | list) or len(hx) != 2:
+            raise TypeError(f"hx must be a pair (h, c), got {type(hx).__name__}")
+        h, c = self._step(input, tuple(hx), ("hx[0] (h)", "hx[1] (c)"))
+        return h, c

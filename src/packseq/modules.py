@@ -1,0 +1,712 @@
+"""RNN, GRU and LSTM: layers and directions of recurrent cells, for inference."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from numbers import Real
+from typing import Any, ClassVar, Self, SupportsIndex
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from packseq._core.recurrent import Network
+from packseq.backends import cpu
+from packseq.backends.prepack import Architecture, prepack
+from packseq.layout import as_lengths
+from packseq.packed import PackedSequence
+from packseq.parameters import (
+    Array,
+    Parameterised,
+    Rng,
+    as_floats,
+    as_module_dtype,
+    as_nonlinearity,
+    as_size,
+    as_state,
+    as_weights,
+    empty,
+)
+from packseq.plan import Plan
+
+__all__ = ["GRU", "LSTM", "RNN"]
+
+
+class _Recurrent(Parameterised):
+    """Everything that the three kinds share: sizes, names, and the way through a call."""
+
+    # How many arrays a state is: h, or h and c.
+    _states: ClassVar[int] = 1
+
+    num_layers: int
+    batch_first: bool
+    dropout: float
+    bidirectional: bool
+    proj_size: int = 0
+
+    def __init__(
+        self,
+        input_size: SupportsIndex,
+        hidden_size: SupportsIndex,
+        num_layers: SupportsIndex,
+        bias: bool,
+        batch_first: bool,
+        dropout: float,
+        bidirectional: bool,
+        dtype: DTypeLike,
+        rng: Rng,
+    ) -> None:
+        self.input_size = as_size(input_size, "input_size")
+        self.hidden_size = as_size(hidden_size, "hidden_size")
+        self.num_layers = as_size(num_layers, "num_layers")
+        self.bias = bool(bias)
+        self.batch_first = bool(batch_first)
+        self.dropout = _as_dropout(dropout)
+        self.bidirectional = bool(bidirectional)
+        self.dtype = as_module_dtype(dtype)
+        self._check_sizes(max(self._directions * self._state_size, self.hidden_size))
+        self._initialise(rng)
+
+    # ---- what it is ----
+
+    @property
+    def _directions(self) -> int:
+        return 2 if self.bidirectional else 1
+
+    @property
+    def _state_size(self) -> int:
+        return self.proj_size or self.hidden_size
+
+    @property
+    def _cell(self) -> str:
+        """The name of the kernels' cell."""
+        raise NotImplementedError
+
+    def _suffixes(self) -> tuple[tuple[str, ...], ...]:
+        """Endings of the parameters' names, by layer and direction."""
+        directions = ("", "_reverse")[: self._directions]
+        return tuple(
+            tuple(f"_l{layer}{direction}" for direction in directions)
+            for layer in range(self.num_layers)
+        )
+
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        shapes: dict[str, tuple[int, ...]] = {}
+        rows = self._gates * self.hidden_size
+        width = self.input_size
+        for layer in self._suffixes():
+            for suffix in layer:
+                shapes["weight_ih" + suffix] = (rows, width)
+                shapes["weight_hh" + suffix] = (rows, self._state_size)
+                if self.bias:
+                    shapes["bias_ih" + suffix] = (rows,)
+                    shapes["bias_hh" + suffix] = (rows,)
+                if self.proj_size:
+                    shapes["weight_hr" + suffix] = (self.proj_size, self.hidden_size)
+            width = self._directions * self._state_size
+        return shapes
+
+    def _options(self) -> dict[str, Any]:
+        """What repr shows after the sizes: everything that is not the default."""
+        defaults = {"num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0}
+        defaults |= {"bidirectional": False, "proj_size": 0}
+        return {name: getattr(self, name) for name in defaults if getattr(self, name) != defaults[name]}
+
+    def __repr__(self) -> str:
+        options = self._options()
+        if self.dtype != np.float32:
+            options["dtype"] = self.dtype.name
+        parts = [str(self.input_size), str(self.hidden_size)]
+        parts += [f"{name}={value!r}" for name, value in options.items()]
+        return f"{type(self).__name__}({', '.join(parts)})"
+
+    # ---- where its weights come from ----
+
+    @classmethod
+    def _from_state_dict(
+        cls, mapping: Mapping[str, Any], prefix: str, dtype: DTypeLike | None, **options: Any
+    ) -> Self:
+        layers = _layers(mapping, prefix)
+        first = {
+            name: as_weights(mapping[prefix + name], prefix + name)
+            for name in ("weight_ih_l0", "weight_hh_l0", "weight_hr_l0")
+            if prefix + name in mapping
+        }
+        for name in ("weight_ih_l0", "weight_hh_l0"):
+            if name not in first:
+                raise ValueError(f"missing {prefix}{name}: no {cls.__name__} under prefix {prefix!r}")
+            if first[name].ndim != 2:
+                raise ValueError(f"{prefix}{name} must be 2-D, got shape {first[name].shape}")
+        rows, state = first["weight_hh_l0"].shape
+        projection = first.get("weight_hr_l0")
+        hidden = state if projection is None else projection.shape[-1]
+        _check_gates(cls, prefix, rows, hidden)
+        if projection is not None:
+            options["proj_size"] = state
+        if dtype is None:
+            dtype = np.float64 if first["weight_ih_l0"].dtype.itemsize == 8 else np.float32
+        module = cls(
+            first["weight_ih_l0"].shape[1],
+            hidden,
+            num_layers=layers,
+            bias=f"{prefix}bias_ih_l0" in mapping,
+            bidirectional=f"{prefix}weight_ih_l0_reverse" in mapping,
+            dtype=dtype,
+            rng=0,
+            **options,
+        )
+        return module.load_state_dict(mapping, prefix)
+
+    # ---- what it does ----
+
+    _packed: Network | None
+
+    def _forget_packed(self) -> None:
+        self._packed = None
+
+    @property
+    def _network(self) -> Network:
+        if self._packed is None:  # two threads may both pack: the results are equal
+            architecture = Architecture(
+                cell=self._cell,
+                hidden_size=self.hidden_size,
+                state_size=self._state_size,
+                bias=self.bias,
+                batch_first=self.batch_first,
+                suffixes=self._suffixes(),
+            )
+            self._packed = prepack(architecture, self._parameters, cpu.kernels())
+        return self._packed
+
+    def __call__(
+        self,
+        input: PackedSequence | ArrayLike,
+        hx: Any = None,
+        *,
+        lengths: ArrayLike | None = None,
+        out: Array | None = None,
+        num_threads: int | None = None,
+    ) -> tuple[Any, Any]:
+        """Run every sequence through all layers.
+
+        Parameters
+        ----------
+        input : PackedSequence of rows (I,), or array_like
+            An array is a padded batch of shape (T, B, I), or (B, T, I) if batch_first; or one
+            sequence of shape (T, I). float32 or float64; the other width is converted.
+        hx : array_like of shape (L * D, B, R), or for an LSTM a pair (h, c), optional
+            First states in the caller's order; zeros by default. R is proj_size or hidden_size; c
+            has hidden_size. For one sequence, (L * D, R).
+        lengths : array_like of int, shape (B,), optional
+            Steps per sequence of a padded batch; T by default. Rows past a sequence's end are never
+            read, and come back as zeros; its reverse direction starts at its own end.
+        out : ndarray, optional
+            Where to write the output: of its shape and dtype, the last axis contiguous, apart from
+            the input's memory. For a PackedSequence, its data (N, D * R).
+        num_threads : int, optional
+            At most so many threads for this call; packseq.get_num_threads() by default.
+
+        Returns
+        -------
+        output : PackedSequence, or ndarray of shape (T, B, D * R), (B, T, D * R) or (T, D * R)
+            In the form of the input and in the module's dtype; the last layer's h at each step,
+            forward before reverse.
+        h_n : ndarray of shape (L * D, B, R), or a pair (h_n, c_n)
+            Last states in the caller's order, also of a batch_first module. A sequence of length 0
+            returns its first state.
+
+        Raises
+        ------
+        TypeError
+            Floats were expected.
+        ValueError
+            A shape or a length does not fit; the message names it.
+
+        Notes
+        -----
+        Cost: 2 * N * G * H * (I + R) operations per layer and direction (N steps in all, padding
+        excluded), and for small calls some microseconds. Results do not depend on what else is in
+        the batch or on the threads, to the last bit.
+        Source: torch.nn.RNN, GRU and LSTM, in eval mode.
+        """
+        if lengths is None and out is None and num_threads is None:
+            result = self._network.stream(input, hx)
+            if result is not None:
+                return result
+        if isinstance(input, PackedSequence):
+            return self._run_packed(input, hx, lengths, out, num_threads)
+        return self._run_array(input, hx, lengths, out, num_threads)
+
+    def _run_packed(
+        self,
+        input: PackedSequence,
+        hx: Any,
+        lengths: ArrayLike | None,
+        out: Array | None,
+        num_threads: int | None,
+    ) -> tuple[PackedSequence, Any]:
+        if lengths is not None:
+            raise ValueError("lengths must be None for a PackedSequence, which has its own")
+        data = as_floats(input.data, "input.data", self.dtype)
+        if data.ndim != 2:
+            raise ValueError(f"input.data must have shape (N, {self.input_size}), got {data.shape}")
+        self._check_width(data, "input.data")
+        output = self._output(data, out)
+        states = self._run(data, output, input._plan, input.batch_size, hx, num_threads)
+        return PackedSequence._of(output, input._plan), states
+
+    def _run_array(
+        self,
+        input: ArrayLike,
+        hx: Any,
+        lengths: ArrayLike | None,
+        out: Array | None,
+        num_threads: int | None,
+    ) -> tuple[Array, Any]:
+        array = as_floats(input, "input", self.dtype)
+        if array.ndim not in (2, 3):
+            raise ValueError(
+                f"input must be 2-D (one sequence) or 3-D (a padded batch), got shape {array.shape}"
+            )
+        self._check_width(array, "input")
+        if array.ndim == 2:
+            if lengths is not None:
+                raise ValueError("lengths must be None for one sequence, input of shape (T, I)")
+            output = self._output(array, out)
+            states = self._run(array[:, None], output[:, None], None, None, hx, num_threads)
+            return output, states
+        output = self._output(array, out)
+        x, y = (a.swapaxes(0, 1) if self.batch_first else a for a in (array, output))
+        plan = None if lengths is None else Plan.from_lengths(as_lengths(lengths, x, "input"))
+        if plan is not None:
+            y[plan.max_length :] = 0
+        return output, self._run(x, y, plan, x.shape[1], hx, num_threads)
+
+    def _check_width(self, array: Array, name: str) -> None:
+        if array.shape[-1] != self.input_size:
+            raise ValueError(
+                f"{name} must have rows of input_size = {self.input_size}, got shape {array.shape}"
+            )
+
+    def _output(self, x: Array, out: Array | None) -> Array:
+        """The array to write to: a new one, or the caller's after a look at it."""
+        shape = (*x.shape[:-1], self._directions * self._state_size)
+        if out is None:
+            return empty(shape, self.dtype)
+        if not isinstance(out, np.ndarray) or out.dtype != self.dtype or not out.dtype.isnative:
+            got = getattr(out, "dtype", type(out).__name__)
+            raise TypeError(f"out must be an ndarray of {self.dtype}, got {got}")
+        if out.shape != shape:
+            raise ValueError(f"out must have shape {shape}, got {out.shape}")
+        if not out.flags.writeable or not _is_addressable(out):
+            raise ValueError("out must be writeable, aligned, and contiguous along its last axis")
+        if _overlaps_itself(out) or np.may_share_memory(out, x):
+            raise ValueError("out must not share memory with input, or with itself")
+        return out
+
+    def _run(
+        self,
+        x: Array,
+        output: Array,
+        plan: Plan | None,
+        batch: int | None,
+        hx: Any,
+        num_threads: int | None,
+    ) -> Any:
+        """Run (N, I) or (T, B, I) into `output`; B is None for one sequence's states, (L * D, R)."""
+        given = self._as_states(hx, batch, output)
+        states = tuple(empty(shape, self.dtype) for shape in self._state_shapes(batch))
+        if not (plan.rows if plan else x.shape[0] * x.shape[1]):
+            for state, first in zip(states, given, strict=True):
+                state[...] = 0 if first is None else first
+        else:
+            x = x if _is_addressable(x) else np.ascontiguousarray(x)
+            first, last = (_pair(arrays) for arrays in (given, states))
+            cpu.forward(self._network, x, output, plan, first, last, num_threads)
+        return states if self._states == 2 else states[0]
+
+    def _state_shapes(self, batch: int | None) -> list[tuple[int, ...]]:
+        slots = self.num_layers * self._directions
+        middle = () if batch is None else (batch,)
+        widths = (self._state_size, self.hidden_size)[: self._states]
+        return [(slots, *middle, width) for width in widths]
+
+    def _as_states(self, hx: Any, batch: int | None, output: Array) -> tuple[Array | None, ...]:
+        if hx is None:
+            return (None,) * self._states
+        names, given = ("hx",), (hx,)
+        if self._states == 2:
+            names = ("hx[0] (h)", "hx[1] (c)")
+            if not isinstance(hx, tuple | list) or len(hx) != 2:
+                raise TypeError(f"hx must be a pair (h, c) for an LSTM, got {type(hx).__name__}")
+            given = tuple(hx)
+        arrays = tuple(
+            as_state(state, name, shape, self.dtype)
+            for state, name, shape in zip(given, names, self._state_shapes(batch), strict=True)
+        )
+        # The kernels read h while they write the output.
+        return tuple(a.copy() if np.may_share_memory(a, output) else a for a in arrays)
+
+
+class RNN(_Recurrent):
+    """Elman RNN: ``h' = tanh(W_ih x + b_ih + W_hh h + b_hh)``, or relu.
+
+    Parameters
+    ----------
+    input_size, hidden_size : int
+        Widths I of an input row and H of a state.
+    num_layers : int
+        Stacked layers; each but the first reads the outputs of the one below.
+    nonlinearity : {"tanh", "relu"}
+    bias : bool
+    batch_first : bool
+        Padded batches are (B, T, I); states stay (L * D, B, R).
+    dropout : float
+        Accepted and inactive: this is inference.
+    bidirectional : bool
+        A second set of weights reads each sequence from its end; D is 2.
+    dtype : {numpy.float32, numpy.float64}
+    rng : int or numpy.random.Generator, optional
+        Where the initial weights come from, uniform in ±1/sqrt(H).
+
+    Attributes
+    ----------
+    weight_ih_l[k] : (H, I), for k > 0 (H, D * H)
+    weight_hh_l[k] : (H, H)
+    bias_ih_l[k], bias_hh_l[k] : (H,)
+        With the suffix ``_reverse`` for the second direction. All are read-only.
+
+    Raises
+    ------
+    TypeError
+        A size is no integer; dtype is neither float32 nor float64.
+    ValueError
+        A size is below 1 or their product beyond the machine's; another nonlinearity; dropout
+        outside [0, 1].
+
+    Notes
+    -----
+    Source: torch.nn.RNN.
+    """
+
+    _gates = 1
+
+    nonlinearity: str
+
+    def __init__(
+        self,
+        input_size: SupportsIndex,
+        hidden_size: SupportsIndex,
+        num_layers: SupportsIndex = 1,
+        nonlinearity: str = "tanh",
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        *,
+        dtype: DTypeLike = np.float32,
+        rng: Rng = None,
+    ) -> None:
+        self.nonlinearity = as_nonlinearity(nonlinearity)
+        super().__init__(
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            dtype,
+            rng,
+        )
+
+    @property
+    def _cell(self) -> str:
+        return "rnn_" + self.nonlinearity
+
+    def _options(self) -> dict[str, Any]:
+        shown = {} if self.nonlinearity == "tanh" else {"nonlinearity": self.nonlinearity}
+        return shown | super()._options()
+
+    @classmethod
+    def from_state_dict(
+        cls,
+        mapping: Mapping[str, Any],
+        prefix: str = "",
+        *,
+        nonlinearity: str = "tanh",
+        batch_first: bool = False,
+        dtype: DTypeLike | None = None,
+    ) -> Self:
+        """Make the RNN that a state dict holds: sizes, layers, directions and bias follow from it.
+
+        Parameters
+        ----------
+        mapping, prefix
+            As for load_state_dict.
+        nonlinearity, batch_first
+            Which no state dict tells.
+        dtype : optional
+            float64 if the weights are, else float32.
+
+        Raises
+        ------
+        TypeError, ValueError
+            The entries under `prefix` are not those of an RNN; the message says what is wrong.
+        """
+        return cls._from_state_dict(
+            mapping, prefix, dtype, nonlinearity=nonlinearity, batch_first=batch_first
+        )
+
+
+class GRU(_Recurrent):
+    """Gated recurrent unit.
+
+    ``r, z = sigmoid(W_i x + b_i + W_h h + b_h)``, ``n = tanh(W_in x + b_in + r * (W_hn h + b_hn))``,
+    ``h' = (1 - z) * n + z * h``.
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, dtype, rng
+        As for :class:`RNN`.
+    reset_after : bool
+        Where r comes in: after the product with W_hn (torch, cuDNN, Keras's default, ONNX's
+        ``linear_before_reset=1``), or before it, ``n = tanh(W_in x + b_in + W_hn (r * h) + b_hn)``
+        (the first GRU, ONNX's default).
+
+    Attributes
+    ----------
+    weight_ih_l[k] : (3 * H, I), for k > 0 (3 * H, D * H)
+        Gates r, z, n.
+    weight_hh_l[k] : (3 * H, H)
+    bias_ih_l[k], bias_hh_l[k] : (3 * H,)
+        With the suffix ``_reverse`` for the second direction. All are read-only.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for :class:`RNN`.
+
+    Notes
+    -----
+    Source: torch.nn.GRU.
+    """
+
+    _gates = 3
+
+    reset_after: bool
+
+    def __init__(
+        self,
+        input_size: SupportsIndex,
+        hidden_size: SupportsIndex,
+        num_layers: SupportsIndex = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        *,
+        reset_after: bool = True,
+        dtype: DTypeLike = np.float32,
+        rng: Rng = None,
+    ) -> None:
+        self.reset_after = bool(reset_after)
+        super().__init__(
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            dtype,
+            rng,
+        )
+
+    @property
+    def _cell(self) -> str:
+        return "gru" if self.reset_after else "gru_reset_before"
+
+    def _options(self) -> dict[str, Any]:
+        return super()._options() | ({} if self.reset_after else {"reset_after": False})
+
+    @classmethod
+    def from_state_dict(
+        cls,
+        mapping: Mapping[str, Any],
+        prefix: str = "",
+        *,
+        reset_after: bool = True,
+        batch_first: bool = False,
+        dtype: DTypeLike | None = None,
+    ) -> Self:
+        """Make the GRU that a state dict holds: sizes, layers, directions and bias follow from it.
+
+        Parameters
+        ----------
+        mapping, prefix
+            As for load_state_dict.
+        reset_after, batch_first
+            Which no state dict tells.
+        dtype : optional
+            float64 if the weights are, else float32.
+
+        Raises
+        ------
+        TypeError, ValueError
+            The entries under `prefix` are not those of a GRU; the message says what is wrong.
+        """
+        return cls._from_state_dict(
+            mapping, prefix, dtype, reset_after=reset_after, batch_first=batch_first
+        )
+
+
+class LSTM(_Recurrent):
+    """Long short-term memory.
+
+    ``i, f, g, o = sigmoid, sigmoid, tanh, sigmoid of W_ih x + b_ih + W_hh h + b_hh``,
+    ``c' = f * c + i * g``, ``h' = o * tanh(c')``, and with a projection ``h' = W_hr (o * tanh(c'))``.
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, dtype, rng
+        As for :class:`RNN`.
+    proj_size : int
+        Width of a projected h, less than hidden_size; 0 for none.
+
+    Attributes
+    ----------
+    weight_ih_l[k] : (4 * H, I), for k > 0 (4 * H, D * R)
+        Gates i, f, g, o.
+    weight_hh_l[k] : (4 * H, R)
+    bias_ih_l[k], bias_hh_l[k] : (4 * H,)
+    weight_hr_l[k] : (R, H), with a projection
+        With the suffix ``_reverse`` for the second direction. All are read-only.
+
+    Raises
+    ------
+    TypeError
+        As for :class:`RNN`.
+    ValueError
+        As for :class:`RNN`; proj_size is negative, or hidden_size or more.
+
+    Notes
+    -----
+    Source: torch.nn.LSTM.
+    """
+
+    _gates = 4
+    _states = 2
+
+    def __init__(
+        self,
+        input_size: SupportsIndex,
+        hidden_size: SupportsIndex,
+        num_layers: SupportsIndex = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: SupportsIndex = 0,
+        *,
+        dtype: DTypeLike = np.float32,
+        rng: Rng = None,
+    ) -> None:
+        self.proj_size = _as_proj_size(proj_size, as_size(hidden_size, "hidden_size"))
+        super().__init__(
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            dtype,
+            rng,
+        )
+
+    @property
+    def _cell(self) -> str:
+        return "lstm"
+
+    @classmethod
+    def from_state_dict(
+        cls,
+        mapping: Mapping[str, Any],
+        prefix: str = "",
+        *,
+        batch_first: bool = False,
+        dtype: DTypeLike | None = None,
+    ) -> Self:
+        """Make the LSTM that a state dict holds.
+
+        Sizes, layers, directions, bias and projection follow from it.
+
+        Parameters
+        ----------
+        mapping, prefix
+            As for load_state_dict.
+        batch_first
+            Which no state dict tells.
+        dtype : optional
+            float64 if the weights are, else float32.
+
+        Raises
+        ------
+        TypeError, ValueError
+            The entries under `prefix` are not those of an LSTM; the message says what is wrong.
+        """
+        return cls._from_state_dict(mapping, prefix, dtype, batch_first=batch_first)
+
+
+def _layers(mapping: Mapping[str, Any], prefix: str) -> int:
+    """Layers whose weight_ih is there; a gap is found when they are loaded."""
+    found = (re.fullmatch(r"weight_ih_l(\d+)", key.removeprefix(prefix)) for key in mapping)
+    return 1 + max((int(match[1]) for match in found if match), default=0)
+
+
+def _check_gates(cls: type[_Recurrent], prefix: str, rows: int, hidden: int) -> None:
+    kinds: dict[int, type[_Recurrent]] = {kind._gates: kind for kind in (RNN, GRU, LSTM)}
+    if rows == cls._gates * hidden:
+        return
+    gates, rest = divmod(rows, max(hidden, 1))
+    hint = f"; {kinds[gates].__name__} has {gates}" if not rest and gates in kinds else ""
+    raise ValueError(
+        f"{prefix}weight_hh_l0 has {rows} rows for hidden_size {hidden}, but the {cls._gates} "
+        f"gate(s) of an {cls.__name__} need {cls._gates * hidden}{hint}"
+    )
+
+
+def _as_dropout(value: float) -> float:
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(f"dropout must be a number, got {type(value).__name__}")
+    if not 0 <= value <= 1:
+        raise ValueError(f"dropout must be in [0, 1], got {value}")
+    return float(value)
+
+
+def _as_proj_size(value: SupportsIndex, hidden_size: int) -> int:
+    size = 0 if value == 0 and not isinstance(value, bool) else as_size(value, "proj_size")
+    if size >= hidden_size:
+        raise ValueError(f"proj_size must be less than hidden_size = {hidden_size}, got {size}")
+    return size
+
+
+def _pair(arrays: tuple[Any, ...]) -> tuple[Any, Any]:
+    return (arrays[0], arrays[1] if len(arrays) == 2 else None)
+
+
+def _is_addressable(array: Array) -> bool:
+    """Rows contiguous and aligned, whatever the order and the sign of the other strides."""
+    itemsize = array.itemsize
+    return bool(
+        array.flags.aligned
+        and (array.strides[-1] == itemsize or array.shape[-1] == 1)
+        and all(stride % itemsize == 0 for stride in array.strides)
+    )
+
+
+def _overlaps_itself(array: Array) -> bool:
+    return any(
+        stride == 0 and extent > 1 for stride, extent in zip(array.strides, array.shape, strict=True)
+    )

@@ -1,0 +1,275 @@
+"""Named, read-only parameters: what every module and cell shares."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self, SupportsIndex
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+Array = NDArray[Any]
+Rng = int | np.random.Generator | None
+
+# What SciPy's BLAS, and any other, can count in one dimension; the kernels' own limit is higher.
+_MOST_COLUMNS = 2**31 - 1
+
+
+class Parameterised:
+    """Weights under torch's names, reachable as attributes and as a state dict.
+
+    A subclass sets its sizes, then calls `_initialise`. Arrays are replaced, never written to, so one
+    module may serve many threads.
+    """
+
+    # Multiples of hidden_size in the first axis of the weights.
+    _gates: ClassVar[int]
+
+    input_size: int
+    hidden_size: int
+    bias: bool
+    dtype: np.dtype[Any]
+    _parameters: dict[str, Array]
+
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        """Every parameter's name and shape, in torch's order."""
+        raise NotImplementedError
+
+    def _forget_packed(self) -> None:
+        """The parameters have changed: what was derived from them is void."""
+        raise NotImplementedError
+
+    def _check_sizes(self, state_size: int) -> None:
+        """The largest matrix must be one that can exist."""
+        columns = self._gates * self.hidden_size
+        if columns > _MOST_COLUMNS:
+            raise ValueError(
+                f"{self._gates} * hidden_size = {columns} is beyond BLAS's int ({_MOST_COLUMNS})"
+            )
+        size = columns * max(self.input_size, state_size) * self.dtype.itemsize
+        if size > np.iinfo(np.intp).max:
+            raise ValueError(
+                f"input_size={self.input_size}, hidden_size={self.hidden_size}: a weight would "
+                f"take {size} bytes, more than memory can address"
+            )
+
+    def _initialise(self, rng: Rng) -> None:
+        """Uniform in ±1/sqrt(hidden_size), as torch does."""
+        generator = np.random.default_rng(rng)
+        bound = 1 / np.sqrt(self.hidden_size)
+        self._set_parameters(
+            {
+                name: generator.uniform(-bound, bound, shape).astype(self.dtype)
+                for name, shape in self._shapes().items()
+            }
+        )
+
+    def _set_parameters(self, parameters: dict[str, Array]) -> None:
+        for array in parameters.values():
+            array.setflags(write=False)
+        self._parameters = parameters
+        self._forget_packed()
+
+    def __getattr__(self, name: str) -> Array:
+        try:
+            array: Array = self.__dict__["_parameters"][name]
+        except KeyError:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}") from None
+        return array
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in self.__dict__.get("_parameters", ()):
+            raise AttributeError(f"{name} is read-only: use load_state_dict")
+        super().__setattr__(name, value)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_packed"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._set_parameters(self._parameters)  # NumPy's pickles and deep copies come back writable
+
+    def state_dict(self) -> dict[str, Array]:
+        """Return the parameters by torch's names.
+
+        Returns
+        -------
+        dict of str to ndarray
+            Read-only arrays in torch's order, not copies.
+
+        Notes
+        -----
+        Source: torch.nn.Module.state_dict.
+        """
+        return dict(self._parameters)
+
+    def load_state_dict(
+        self, mapping: Mapping[str, Any], prefix: str = "", strict: bool = True
+    ) -> Self:
+        """Replace the parameters.
+
+        Parameters
+        ----------
+        mapping : mapping of str to array_like
+            float16, float32 or float64 arrays (or torch tensors) by torch's names; copied and
+            converted to the module's dtype.
+        prefix : str
+            What the names begin with, such as ``"encoder.lstm."``. Others are not looked at.
+        strict : bool
+            Missing and unexpected names are errors; otherwise what is missing keeps its value.
+
+        Returns
+        -------
+        the module itself
+
+        Raises
+        ------
+        TypeError
+            An array is not of floats.
+        ValueError
+            Names are missing or unexpected while `strict`, or a shape is wrong; the message lists
+            all of them. Nothing has been replaced then.
+
+        Notes
+        -----
+        Cost: one copy; the first call after it packs the weights for the kernels.
+        Source: torch.nn.Module.load_state_dict.
+        """
+        shapes = self._shapes()
+        given = {key[len(prefix) :]: key for key in mapping if key.startswith(prefix)}
+        problems = _name_problems(shapes, given, prefix) if strict else []
+        loaded = dict(self._parameters)
+        for name, shape in shapes.items():
+            if name not in given:
+                continue
+            array = as_weights(mapping[given[name]], given[name])
+            if array.shape == shape:
+                loaded[name] = np.array(array, self.dtype, order="C")
+            else:
+                problems.append(f"{given[name]} has shape {array.shape}, expected {shape}")
+        if problems:
+            raise ValueError(f"cannot load into {self!r}: " + "; ".join(problems))
+        self._set_parameters(loaded)
+        return self
+
+
+def _name_problems(
+    shapes: Mapping[str, tuple[int, ...]], given: Mapping[str, str], prefix: str
+) -> list[str]:
+    missing = [prefix + name for name in shapes if name not in given]
+    unexpected = [key for name, key in given.items() if name not in shapes]
+    return [
+        f"{kind} {', '.join(names)}"
+        for kind, names in (("missing", missing), ("unexpected", unexpected))
+        if names
+    ]
+
+
+def as_weights(value: Any, name: str) -> Array:
+    """Take an array or a torch tensor of floats, uncopied where possible.
+
+    Raises
+    ------
+    TypeError
+        Masked, or not float16, float32 or float64 (or a tensor of bfloat16, which is widened).
+    """
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name} must not be a masked array: the mask would be lost")
+    if hasattr(value, "detach"):  # a torch tensor, without importing torch
+        value = value.detach().cpu()
+        value = value.float() if str(value.dtype) == "torch.bfloat16" else value
+    array = np.asarray(value)
+    if array.dtype.kind != "f" or array.dtype.itemsize > 8:
+        raise TypeError(f"{name} must be float16, float32 or float64, got dtype {array.dtype}")
+    return array
+
+
+def as_size(value: SupportsIndex, name: str) -> int:
+    """Check a size: an integer of at least 1.
+
+    Raises
+    ------
+    TypeError
+        Not an integer.
+    ValueError
+        Less than 1.
+    """
+    if isinstance(value, bool):
+        raise TypeError(f"{name} must be an integer, got bool")
+    try:
+        size = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, got {type(value).__name__}") from None
+    if size < 1:
+        raise ValueError(f"{name} must be at least 1, got {size}")
+    return size
+
+
+def as_module_dtype(dtype: DTypeLike) -> np.dtype[Any]:
+    """Check a module's dtype: float32 or float64, made native.
+
+    Raises
+    ------
+    TypeError
+        Any other.
+    """
+    found = np.dtype(dtype)
+    if found.newbyteorder("=") not in (np.dtype(np.float32), np.dtype(np.float64)):
+        raise TypeError(f"dtype must be float32 or float64, got {found}")
+    return found.newbyteorder("=")
+
+
+def as_nonlinearity(value: str) -> str:
+    """Check an RNN's nonlinearity.
+
+    Raises
+    ------
+    ValueError
+        Neither "tanh" nor "relu".
+    """
+    if value not in ("tanh", "relu"):
+        raise ValueError(f"nonlinearity must be 'tanh' or 'relu', got {value!r}")
+    return value
+
+
+def as_floats(values: Any, name: str, dtype: np.dtype[Any]) -> Array:
+    """Take float32 or float64 values as native `dtype`, uncopied where they are that already.
+
+    Raises
+    ------
+    TypeError
+        Masked, or of any other dtype.
+    """
+    if isinstance(values, np.ma.MaskedArray):
+        raise TypeError(f"{name} must not be a masked array: the mask would be lost")
+    array = np.asarray(values)
+    if array.dtype.kind != "f" or array.dtype.itemsize not in (4, 8):
+        raise TypeError(f"{name} must be float32 or float64, got dtype {array.dtype}")
+    return array.astype(dtype, copy=False)
+
+
+def as_state(values: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """Take a state of exactly `shape`, C-contiguous.
+
+    Raises
+    ------
+    TypeError
+        Not float32 or float64.
+    ValueError
+        Another shape.
+    """
+    array = as_floats(values, name, dtype)
+    if array.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
+    return np.require(array, requirements=["C", "A"])
+
+
+def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """Allocate, after checking that the size can exist."""
+    size = dtype.itemsize
+    for extent in shape:
+        size *= extent
+    if size > np.iinfo(np.intp).max:
+        raise ValueError(f"a result of shape {shape} would take {size} bytes")
+    return np.empty(shape, dtype)

@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 # What an editable install is made from: change one, and the next target builds again.
-BUILD := pyproject.toml setup.py $(wildcard src/packseq/_core/*.pyx src/packseq/_core/kernels/*)
+BUILD := pyproject.toml setup.py $(wildcard src/packseq/_core/*.pyx src/packseq/_core/*.h src/packseq/_core/kernels/*)
 
 .PHONY: demo test test-peers bench lint neon clean
 

@@ -9,6 +9,7 @@ from setuptools import Extension, setup
 CORE = "src/packseq/_core"
 KERNELS = sorted(str(path) for path in Path(CORE, "kernels").glob("*.c"))
 HEADERS = sorted(str(path) for path in Path(CORE, "kernels").glob("*.h"))
+WALKS = [f"{CORE}/segments.h"]
 
 # Contracting a*b+c into one FMA is wanted; -ffast-math is not: linked in, it would change the
 # denormal mode of the whole process. Instruction sets are chosen per file by pragmas.
@@ -21,7 +22,7 @@ def extension(name, sources=(), depends=()):
         f"packseq._core.{name}",
         sources=[f"{CORE}/{name}.pyx", *sources],
         depends=list(depends),
-        include_dirs=[numpy.get_include(), f"{CORE}/kernels"],
+        include_dirs=[numpy.get_include(), CORE, f"{CORE}/kernels"],
         define_macros=MACROS,
         extra_compile_args=CFLAGS,
     )
@@ -29,7 +30,11 @@ def extension(name, sources=(), depends=()):
 
 setup(
     ext_modules=cythonize(
-        [extension("rows"), extension("recurrent", KERNELS, HEADERS)],
+        [
+            extension("rows"),
+            extension("segments", depends=WALKS),
+            extension("recurrent", KERNELS, HEADERS),
+        ],
         compiler_directives={
             "language_level": 3,
             "boundscheck": False,

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from packseq._core import rows
-from packseq.packed import PackedSequence, as_data
+from packseq.packed import PackedSequence, as_data, as_padding
 from packseq.plan import IndexArray, Plan, as_int64_vector
 
 INT64_MAX = np.iinfo(np.int64).max
@@ -101,7 +101,7 @@ def pad_packed_sequence(
     """
     data, plan = _unwrap(sequence)
     steps = _as_total_length(total_length, plan.max_length)
-    padding = _as_padding(padding_value, data.dtype, data.shape[1:])
+    padding = as_padding(padding_value, "padding_value", data.dtype, data.shape[1:])
     leading = (plan.batch_size, steps) if batch_first else (steps, plan.batch_size)
     padded = _empty((*leading, *data.shape[1:]), data.dtype)
     _scatter_padded(data, plan, padded.swapaxes(0, 1) if batch_first else padded, padding)
@@ -209,7 +209,7 @@ def pad_sequence(
         raise ValueError(f"padding_side must be 'right' or 'left', got {padding_side!r}")
     first = arrays[0]
     steps = max(map(len, arrays))
-    padding = _as_padding(padding_value, first.dtype, first.shape[1:])
+    padding = as_padding(padding_value, "padding_value", first.dtype, first.shape[1:])
     leading = (len(arrays), steps) if batch_first else (steps, len(arrays))
     padded = _empty((*leading, *first.shape[1:]), first.dtype)
     for row, array in zip(padded if batch_first else padded.swapaxes(0, 1), arrays, strict=True):
@@ -324,31 +324,6 @@ def _as_total_length(total_length: SupportsIndex | None, longest: int) -> int:
     return steps
 
 
-def _as_padding(value: Any, dtype: np.dtype[Any], row_shape: tuple[int, ...]) -> NDArray[Any]:
-    """Return one row of padding."""
-    numeric = dtype.kind in "biufc"
-    if not numeric and isinstance(value, (int, float)) and value == 0:
-        return np.zeros(row_shape, dtype)
-    try:
-        with np.errstate(over="raise"):
-            scalar = np.array(value, dtype)
-        exact = scalar.ndim == 0 and _same_value(scalar, value)
-    except (TypeError, ValueError, OverflowError, FloatingPointError) as error:
-        raise ValueError(f"padding_value {value!r} does not fit dtype {dtype}: {error}") from error
-    if not exact:
-        raise ValueError(f"padding_value {value!r} does not fit dtype {dtype}")
-    return np.full(row_shape, scalar, dtype)
-
-
-def _same_value(scalar: NDArray[Any], value: Any) -> bool:
-    """Whether `value` became `scalar` unchanged, but for the rounding of floats."""
-    if scalar.dtype.kind in "fc":
-        return np.asarray(value).dtype.kind in "biufc"
-    if scalar.dtype.kind == "V":
-        return bool(scalar.item() == (value.item() if isinstance(value, np.generic) else value))
-    return bool(scalar[()] == value or scalar[()] != scalar[()])
-
-
 def _empty(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
     # NumPy leaves zeros out when it checks a product of sizes, so this does too.
     nbytes = np.dtype(dtype).itemsize * math.prod(size for size in shape if size)
@@ -394,7 +369,7 @@ def _gather_sequences(sequences: list[NDArray[Any]], plan: Plan) -> NDArray[Any]
     first = sequences[0]
     packed = _empty((plan.rows, *first.shape[1:]), first.dtype)
     if packed.nbytes:
-        order = _in_packed_order(np.arange(len(sequences)), plan).tolist()
+        order = plan.in_packed_order(np.arange(len(sequences))).tolist()
         whole = [_with_whole_rows(sequences[b], axes=1) for b in order]
         addresses = np.empty(len(whole), np.int64)
         step_strides = np.empty(len(whole), np.int64)
@@ -410,7 +385,7 @@ def _scatter_sequences(data: NDArray[Any], plan: Plan) -> list[NDArray[Any]]:
     ends = np.cumsum(plan.lengths)
     if buffer.nbytes:
         row_bytes = buffer.nbytes // plan.rows
-        starts = _in_packed_order(ends - plan.lengths, plan)
+        starts = plan.in_packed_order(ends - plan.lengths)
         rows.scatter(
             np.ascontiguousarray(data),
             row_bytes,
@@ -427,12 +402,8 @@ def _scatter_sequences(data: NDArray[Any], plan: Plan) -> list[NDArray[Any]]:
 def _locate(padded: NDArray[Any], plan: Plan) -> tuple[IndexArray, IndexArray]:
     """Addresses and step strides of the sequences of a (T, B, *) batch, in packed order."""
     step_stride, batch_stride = padded.strides[:2]
-    b = _in_packed_order(np.arange(plan.batch_size), plan)
+    b = plan.in_packed_order(np.arange(plan.batch_size))
     return padded.ctypes.data + batch_stride * b, np.full(plan.batch_size, step_stride)
-
-
-def _in_packed_order(values: IndexArray, plan: Plan) -> IndexArray:
-    return values if plan.sorted_indices is None else values[plan.sorted_indices]
 
 
 def _with_whole_rows(array: NDArray[Any], axes: int) -> NDArray[Any]:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn, final
+import operator
+from collections.abc import Callable, Iterable, Sequence
+from itertools import accumulate, pairwise
+from typing import Any, ClassVar, NoReturn, SupportsIndex, final
 
 import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from packseq.plan import IndexArray, Plan
+from packseq.operations import elementwise, moving, reducing
+from packseq.plan import IndexArray, Plan, as_int64_vector
 
 
 @final
-class PackedSequence:
+class PackedSequence(NDArrayOperatorsMixin):
     """A batch laid out time-major, longest sequence first: step 0 of all, then step 1 of the rest.
 
     Made by :func:`pack_sequence` or :func:`pack_padded_sequence`; the constructor takes the fields
@@ -130,6 +135,395 @@ class PackedSequence:
             raise TypeError(f"dtype must not hold Python objects, got {target}")
         return PackedSequence._of(self._data.astype(target), self._plan)
 
+    # ---- NumPy's functions and operators: each acts on every row ----
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        outputs = kwargs.pop("out", ())
+        where = kwargs.pop("where", True)
+        if not all(map(_is_operand, (*inputs, *outputs, where))):
+            return NotImplemented
+        if method != "__call__":
+            raise TypeError(
+                f"np.{ufunc.__name__}.{method} would mix the sequences: sum(), max(), cumsum() and "
+                "so on go along each one, and data holds the rows"
+            )
+        if ufunc is np.matmul:
+            return _matmul(inputs, outputs, kwargs)
+        if ufunc.signature is not None:
+            raise TypeError(f"np.{ufunc.__name__} works on whole arrays: use map() or data")
+        return _elementwise(ufunc, inputs, outputs, where, kwargs)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NoReturn:
+        raise TypeError(
+            "a PackedSequence is no array: data holds its rows, map() takes any function of them, "
+            "and pad_packed_sequence pads them"
+        )
+
+    def __bool__(self) -> NoReturn:
+        raise ValueError("the truth of a PackedSequence is ambiguous: ask data.any() or data.all()")
+
+    def map(self, function: Callable[[NDArray[Any]], ArrayLike]) -> PackedSequence:
+        """Apply a function of the rows, for all that is no NumPy operator.
+
+        Parameters
+        ----------
+        function : callable
+            Takes `data`, (N, *), and returns an array whose first axis is these rows, in order.
+
+        Raises
+        ------
+        TypeError, ValueError
+            What it returns is of object dtype, or has not N rows.
+
+        Examples
+        --------
+        >>> p = pack_sequence([np.array([[3., 4.]])])
+        >>> p.map(lambda rows: np.linalg.norm(rows, axis=-1)).data
+        array([5.])
+        """
+        return PackedSequence._of(elementwise.mapped(function, self.data), self._plan)
+
+    def broadcast(self, per_sequence: ArrayLike) -> PackedSequence:
+        """Give every step the row of its sequence, such as a speaker's embedding.
+
+        Parameters
+        ----------
+        per_sequence : array_like of shape (B, *)
+            In the caller's order; any dtype but object. The rows of `self` play no part.
+
+        Returns
+        -------
+        PackedSequence
+            ``data`` has shape (N, *), a copy, in this batch's layout.
+
+        Raises
+        ------
+        ValueError
+            There is not one row a sequence.
+
+        Notes
+        -----
+        Cost: one write of N rows.
+        """
+        values = as_data(per_sequence, "per_sequence")
+        if values.ndim == 0 or len(values) != self.batch_size:
+            raise ValueError(
+                f"per_sequence must have one row for each of the {self.batch_size} sequences, got "
+                f"shape {values.shape}"
+            )
+        return PackedSequence._of(moving.repeat(values, self._plan), self._plan)
+
+    # ---- sequences and their steps ----
+
+    def __getitem__(self, index: SupportsIndex) -> NDArray[Any]:
+        """Return the steps of one sequence, in the caller's order; -1 is the last one.
+
+        Returns
+        -------
+        ndarray of shape (L, *)
+            A view of `data` where the sequence's steps are evenly apart there, as in a batch of
+            equal lengths; else a copy.
+
+        Raises
+        ------
+        TypeError
+            `index` is no integer: select() takes several.
+        IndexError
+            It is out of range.
+        """
+        b = _as_index(index, "index; select() takes several")
+        if not -self.batch_size <= b < self.batch_size:
+            raise IndexError(f"sequence {b} is out of range: there are {self.batch_size}")
+        return moving.sequence(self.data, self._plan, b % self.batch_size)
+
+    # A loop over sequences is a loop over range(batch_size): what unpacks this as torch's tuple of
+    # four fields would otherwise take four sequences for them.
+    __iter__: ClassVar[None] = None
+
+    def select(self, indices: ArrayLike) -> PackedSequence:
+        """Take sequences: a sub-batch, another order, repetitions.
+
+        Parameters
+        ----------
+        indices : array_like of int, shape (K,)
+            Each in -B to B - 1, the caller's order. ``np.flatnonzero`` makes them of a mask.
+
+        Returns
+        -------
+        PackedSequence
+            K sequences in the order of `indices`, packed anew: always a copy.
+
+        Raises
+        ------
+        TypeError
+            They are not integers.
+        ValueError
+            They are not 1-D, or one is out of range; the message names the position.
+
+        Notes
+        -----
+        Cost: one copy of the rows that are taken, and O(K log K).
+        """
+        chosen = as_int64_vector(indices, "indices")
+        size = self.batch_size
+        if len(bad := np.flatnonzero((chosen < -size) | (chosen >= size))):
+            raise ValueError(
+                f"indices must be between {-size} and {size - 1}, got indices[{bad[0]}] = "
+                f"{chosen[bad[0]]}"
+            )
+        return PackedSequence._of(
+            *moving.select(self.data, self._plan, np.where(chosen < 0, chosen + size, chosen))
+        )
+
+    def slice(
+        self, start: SupportsIndex | None = None, stop: SupportsIndex | None = None
+    ) -> PackedSequence:
+        """Cut each sequence in time, as ``sequence[start:stop]`` does.
+
+        Parameters
+        ----------
+        start, stop : int, optional
+            Negative ones count from each sequence's own end; both are clipped to it.
+
+        Returns
+        -------
+        PackedSequence
+            B sequences, those that end before `start` now of length 0. A view of the same rows
+            unless a bound is negative; then a copy.
+
+        Raises
+        ------
+        TypeError
+            A bound is no integer.
+
+        Notes
+        -----
+        Sequences keep their packed order wherever that is still longest first, so that
+        ``p.slice(1) - p.slice(None, -1)`` has one layout.
+        Cost: O(B + T) for a view, and one copy of the rows that are left for a copy.
+        """
+        longest = self.max_length
+        bounds = (
+            None if bound is None else max(-longest, min(longest, _as_index(bound, name)))
+            for bound, name in ((start, "start"), (stop, "stop"))
+        )
+        return PackedSequence._of(*moving.slice_time(self.data, self._plan, *bounds))
+
+    def reverse(self) -> PackedSequence:
+        """Turn each sequence round, from its own last step to its first.
+
+        Notes
+        -----
+        Cost: one copy of the rows.
+        """
+        return PackedSequence._of(*moving.reverse(self.data, self._plan))
+
+    def shift(self, steps: SupportsIndex, fill: Any = 0) -> PackedSequence:
+        """Move each sequence within its own length, as a language model's targets are.
+
+        Parameters
+        ----------
+        steps : int
+            Step t goes to t + `steps`; what passes either end is dropped.
+        fill : scalar
+            What steps hold to which none went; must fit the dtype, as a padding value must.
+
+        Raises
+        ------
+        TypeError
+            `steps` is no integer.
+        ValueError
+            `fill` does not fit the dtype.
+
+        Notes
+        -----
+        Cost: one copy of the rows.
+        """
+        row = as_padding(fill, "fill", self.dtype, self.data.shape[1:])
+        moved = moving.shift(self.data, self._plan, _as_index(steps, "steps"), row)
+        return PackedSequence._of(*moved)
+
+    def split(
+        self, sizes: Iterable[SupportsIndex], axis: SupportsIndex = -1
+    ) -> list[PackedSequence]:
+        """Undo :func:`concatenate` along the features or the batch.
+
+        Parameters
+        ----------
+        sizes : list of int
+            Not negative, of the axis's size in sum.
+        axis : int
+            An axis of `data` but the first, for views of it; or 0 for the sequences, for copies.
+
+        Raises
+        ------
+        TypeError
+            A size or `axis` is no integer.
+        ValueError
+            A size is negative, or they do not sum to the axis's size; rows have no such axis.
+        """
+        axis = as_axis(axis, self.data.ndim)
+        ends = _as_ends(sizes, self.batch_size if axis == 0 else self.data.shape[axis])
+        pieces = pairwise([0, *ends])
+        if axis == 0:
+            return [self.select(np.arange(start, end)) for start, end in pieces]
+        at = (slice(None),) * axis
+        return [
+            PackedSequence._of(self.data[(*at, slice(start, end))], self._plan)
+            for start, end in pieces
+        ]
+
+    # ---- each sequence over its steps ----
+
+    def first(self) -> NDArray[Any]:
+        """Return each sequence's first row, shape (B, *): a copy, zeros for length 0."""
+        return moving.first(self.data, self._plan)
+
+    def last(self) -> NDArray[Any]:
+        """Return each sequence's last row, shape (B, *): a copy, zeros for length 0.
+
+        Of a network's output it is the forward direction's last state, and of an empty sequence
+        the state that it starts from.
+        """
+        return moving.last(self.data, self._plan)
+
+    def sum(self) -> NDArray[Any]:
+        """Sum each sequence over its steps: shape (B, *), 0 for length 0.
+
+        Returns
+        -------
+        ndarray of shape (B, *)
+            In the caller's order, of NumPy's dtype for sums: integers widen to 64 bits and wrap.
+
+        Raises
+        ------
+        TypeError
+            The rows are not numbers.
+
+        Notes
+        -----
+        float32 is added up in float64 but for groups of eight steps, so that the error, at most 4
+        roundings of the sum of magnitudes, does not grow with the length.
+        Cost: one read of the rows; large batches are shared among threads, to the same bits.
+        """
+        return reducing.sum_(self._data, self._plan)
+
+    def mean(self) -> NDArray[Any]:
+        """Average each sequence over its steps: shape (B, *), NaN for length 0.
+
+        Integers give float64. Errors, accuracy and cost are those of :meth:`sum`.
+        """
+        return reducing.mean(self._data, self._plan)
+
+    def max(self) -> NDArray[Any]:
+        """Return the maximum of each sequence over its steps: shape (B, *), in the rows' dtype.
+
+        A NaN is the maximum of what it is in. Of length 0 it is -inf, an integer dtype's least
+        value, or False: the maximum of all steps is then that of the parts' maxima.
+
+        Raises
+        ------
+        TypeError
+            The rows are not real numbers.
+        """
+        return reducing.max_(self._data, self._plan)
+
+    def min(self) -> NDArray[Any]:
+        """Return the minimum of each sequence over its steps: shape (B, *), in the rows' dtype.
+
+        A NaN is the minimum of what it is in. Of length 0 it is inf, an integer dtype's greatest
+        value, or True.
+
+        Raises
+        ------
+        TypeError
+            The rows are not real numbers.
+        """
+        return reducing.min_(self._data, self._plan)
+
+    def argmax(self) -> IndexArray:
+        """Return the step of each sequence's first maximum: int64, shape (B, *), -1 for length 0.
+
+        The first NaN comes before every number.
+
+        Raises
+        ------
+        TypeError
+            The rows are not real numbers.
+        """
+        return reducing.argmax(self._data, self._plan)
+
+    def logsumexp(self) -> NDArray[Any]:
+        """Return log(sum(exp(x))) of each sequence over its steps: shape (B, *), -inf for length 0.
+
+        Integers give float64.
+
+        Raises
+        ------
+        TypeError
+            The rows are not real numbers.
+        """
+        return reducing.logsumexp(self._data, self._plan)
+
+    def cumsum(self) -> PackedSequence:
+        """Sum each sequence up to each of its steps; of NumPy's dtype for sums.
+
+        Raises
+        ------
+        TypeError
+            The rows are not numbers.
+
+        Notes
+        -----
+        The running sum of float32 is kept in float64.
+        """
+        return PackedSequence._of(reducing.cumsum(self._data, self._plan), self._plan)
+
+    def softmax(self) -> PackedSequence:
+        """Turn scores into weights that sum to 1 over the steps of each sequence.
+
+        Each element of a row is a score of its own. Integers give float64.
+
+        Raises
+        ------
+        TypeError
+            The rows are not real numbers.
+        """
+        return PackedSequence._of(reducing.softmax(self._data, self._plan), self._plan)
+
+    def log_softmax(self) -> PackedSequence:
+        """Return the logarithm of :meth:`softmax`, computed without it, so that none is log(0)."""
+        return PackedSequence._of(reducing.log_softmax(self._data, self._plan), self._plan)
+
+    def attend(self, scores: PackedSequence) -> NDArray[Any]:
+        """Average each sequence over its steps, weighted by the softmax of its scores.
+
+        Parameters
+        ----------
+        scores : PackedSequence
+            In this batch's layout. Rows of shape (), or of one that broadcasts against these rows:
+            (heads, 1) against (heads, size), for example.
+
+        Returns
+        -------
+        ndarray of shape (B, *)
+            0 for length 0.
+
+        Raises
+        ------
+        TypeError
+            `scores` is no PackedSequence; either's rows are not real numbers.
+        ValueError
+            The layouts differ; the shapes do not broadcast.
+        """
+        if not isinstance(scores, PackedSequence):
+            raise TypeError(f"scores must be a PackedSequence, got {type(scores).__name__}")
+        weights = scores.softmax()
+        if scores.data.ndim == 1 and self.data.ndim > 1:
+            weights = weights.map(lambda rows: rows.reshape(-1, *[1] * (self.data.ndim - 1)))
+        weighted: PackedSequence = weights * self
+        return weighted.sum()
+
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"PackedSequence is immutable: cannot set {name!r}")
 
@@ -146,6 +540,96 @@ class PackedSequence:
             f"PackedSequence({self.batch_size} sequences{spread}, "
             f"data {self._data.shape} {self.dtype})"
         )
+
+
+# ---- NumPy's functions ----
+
+
+def _is_operand(value: object) -> bool:
+    """Whether no other type's `__array_ufunc__` should be asked."""
+    if isinstance(value, PackedSequence | np.ndarray | np.generic) or value is None:
+        return True
+    return not hasattr(value, "__array_ufunc__")
+
+
+def _rows(value: object) -> NDArray[Any] | None:
+    return value._data if isinstance(value, PackedSequence) else None
+
+
+def _elementwise(
+    ufunc: np.ufunc, inputs: Sequence[Any], outputs: Sequence[Any], where: Any, kwargs: Any
+) -> Any:
+    name = f"np.{ufunc.__name__}"
+    operands = [*inputs, where]
+    packed = [value for value in (*operands, *outputs) if isinstance(value, PackedSequence)]
+    plan = elementwise.shared_plan([value._plan for value in packed], f"{name}: operands")
+    if not any(isinstance(value, PackedSequence) for value in operands):
+        raise TypeError(f"{name}: out is a PackedSequence, but no operand is")
+    *arrays, mask = elementwise.aligned(operands, [*map(_rows, operands)], name)
+    if outputs:
+        kwargs["out"] = tuple(_out_rows(out, name) for out in outputs)
+    if mask is not True:
+        kwargs["where"] = mask
+    results = ufunc(*arrays, **kwargs)
+    if outputs:
+        return outputs[0] if len(outputs) == 1 else outputs
+    if ufunc.nout == 1:
+        return _packed_result(results, plan, name)
+    return tuple(_packed_result(result, plan, name) for result in results)
+
+
+def _out_rows(out: object, name: str) -> NDArray[Any] | None:
+    if out is not None and not isinstance(out, PackedSequence):
+        raise TypeError(f"{name}: out must be a PackedSequence, got {type(out).__name__}")
+    return _rows(out)
+
+
+def _packed_result(result: NDArray[Any], plan: Plan, name: str) -> PackedSequence:
+    if result.dtype.hasobject:
+        raise TypeError(f"{name} gives Python objects, which are no rows")
+    return PackedSequence._of(result, plan)
+
+
+def _matmul(inputs: Sequence[Any], outputs: Sequence[Any], kwargs: Any) -> PackedSequence:
+    left, right = inputs
+    if not isinstance(left, PackedSequence) or isinstance(right, PackedSequence):
+        raise TypeError("matmul needs a PackedSequence on its left and a matrix on its right")
+    if outputs or kwargs:
+        raise TypeError("matmul of a PackedSequence takes no further arguments")
+    return PackedSequence._of(elementwise.matmul(left._data, right), left._plan)
+
+
+# ---- arguments ----
+
+
+def _as_index(value: SupportsIndex, name: str) -> int:
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, got {value!r}") from None
+
+
+def as_axis(axis: SupportsIndex, ndim: int) -> int:
+    """Return an axis of rows (N, *) that has `ndim` with N's, which is 0 for the batch."""
+    place = _as_index(axis, "axis")
+    if place == 0 or 0 < place % ndim == place + (ndim if place < 0 else 0) < ndim:
+        return place % ndim
+    raise ValueError(
+        f"axis must be 0, for the batch, or one of the {ndim - 1} axes of a row, got {axis}"
+    )
+
+
+def _as_ends(sizes: Iterable[SupportsIndex], total: int) -> list[int]:
+    if not isinstance(sizes, Iterable):
+        raise TypeError(f"sizes must be a list of integers, got {sizes!r}")
+    checked = [_as_index(size, f"sizes[{k}]") for k, size in enumerate(sizes)]
+    for k, size in enumerate(checked):
+        if size < 0:
+            raise ValueError(f"sizes must not be negative, got sizes[{k}] = {size}")
+    ends = [*accumulate(checked)]
+    if sum(checked) != total:
+        raise ValueError(f"sizes must sum to {total}, the size of the axis, got {sum(checked)}")
+    return ends
 
 
 def as_data(values: ArrayLike, name: str) -> NDArray[Any]:
@@ -169,3 +653,30 @@ def as_data(values: ArrayLike, name: str) -> NDArray[Any]:
     if array.dtype.hasobject:
         raise TypeError(f"{name} must not hold Python objects, got dtype {array.dtype}")
     return array
+
+
+def as_padding(
+    value: Any, name: str, dtype: np.dtype[Any], row_shape: tuple[int, ...]
+) -> NDArray[Any]:
+    """Return one row of padding, or raise an error that names `name`."""
+    numeric = dtype.kind in "biufc"
+    if not numeric and isinstance(value, (int, float)) and value == 0:
+        return np.zeros(row_shape, dtype)
+    try:
+        with np.errstate(over="raise"):
+            scalar = np.array(value, dtype)
+        exact = scalar.ndim == 0 and _same_value(scalar, value)
+    except (TypeError, ValueError, OverflowError, FloatingPointError) as error:
+        raise ValueError(f"{name} {value!r} does not fit dtype {dtype}: {error}") from error
+    if not exact:
+        raise ValueError(f"{name} {value!r} does not fit dtype {dtype}")
+    return np.full(row_shape, scalar, dtype)
+
+
+def _same_value(scalar: NDArray[Any], value: Any) -> bool:
+    """Whether `value` became `scalar` unchanged, but for the rounding of floats."""
+    if scalar.dtype.kind in "fc":
+        return np.asarray(value).dtype.kind in "biufc"
+    if scalar.dtype.kind == "V":
+        return bool(scalar.item() == (value.item() if isinstance(value, np.generic) else value))
+    return bool(scalar[()] == value or scalar[()] != scalar[()])

@@ -117,6 +117,76 @@ class Plan:
             unsorted_indices=None if sorted_indices is None else _inverse(sorted_indices),
         )
 
+    def with_lengths(self, sorted_lengths: IndexArray) -> Plan:
+        """Plan the same sequences at other lengths.
+
+        They keep their packed order, ties included, where it is still longest first, so that what
+        is cut alike from one batch is laid out alike; else they are sorted anew.
+
+        Parameters
+        ----------
+        sorted_lengths : (B,) int64
+            New lengths in this plan's packed order: not negative, of a sum within int64. Not
+            copied.
+
+        Notes
+        -----
+        Cost: O(B + T), or O(B log B + T) sorted anew.
+        """
+        sorted_, unsorted = self.sorted_indices, self.unsorted_indices
+        if np.any(sorted_lengths[1:] > sorted_lengths[:-1]):
+            return Plan.from_lengths(
+                sorted_lengths if unsorted is None else sorted_lengths[unsorted]
+            )
+        if sorted_ is None and len(sorted_lengths) and sorted_lengths[-1] == 0:
+            sorted_ = unsorted = np.arange(self.batch_size, dtype=np.int64)
+        longest = int(sorted_lengths[0]) if len(sorted_lengths) else 0
+        batch_sizes = _conjugate(sorted_lengths, longest)
+        return Plan(
+            batch_sizes=batch_sizes,
+            offsets=_starts(batch_sizes),
+            sorted_lengths=sorted_lengths,
+            lengths=sorted_lengths if unsorted is None else sorted_lengths[unsorted],
+            sorted_indices=sorted_,
+            unsorted_indices=unsorted,
+        )
+
+    def in_packed_order(self, values: NDArray[Any]) -> NDArray[Any]:
+        """(B, *) in the caller's order -> in packed order; `values` itself where they agree."""
+        return values if self.sorted_indices is None else values[self.sorted_indices]
+
+    def in_callers_order(self, values: NDArray[Any]) -> NDArray[Any]:
+        """(B, *) in packed order -> in the caller's order; `values` itself where they agree."""
+        return values if self.unsorted_indices is None else values[self.unsorted_indices]
+
+    def step_of(self, row: int) -> tuple[int, int]:
+        """The caller's sequence and the step that packed row `row` holds."""
+        step = int(np.searchsorted(self.offsets, row, side="right")) - 1
+        rank = row - int(self.offsets[step])
+        order = self.sorted_indices
+        return rank if order is None else int(order[rank]), step
+
+    def difference(self, other: Plan) -> str | None:
+        """Say how the rows of `other` lie differently, or None where they do not."""
+        if self is other:
+            return None
+        if self.batch_size != other.batch_size:
+            return f"{self.batch_size} sequences and {other.batch_size}"
+        if len(bad := np.flatnonzero(self.lengths != other.lengths)):
+            b = bad[0]
+            return f"sequence {b} has {self.lengths[b]} steps and {other.lengths[b]}"
+        if len(bad := np.flatnonzero(self._ranks() != other._ranks())):
+            return (
+                f"equal lengths, but sequence {bad[0]} is packed in another order; "
+                "select(range(batch_size)) packs either anew"
+            )
+        return None
+
+    def _ranks(self) -> IndexArray:
+        if self.unsorted_indices is not None:
+            return self.unsorted_indices
+        return np.arange(self.batch_size, dtype=np.int64)
+
     @classmethod
     def from_batch_sizes(
         cls,

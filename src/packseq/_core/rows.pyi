@@ -26,3 +26,12 @@ def locate(
     addresses: NDArray[np.int64],
     step_strides: NDArray[np.int64],
 ) -> None: ...
+def transfer(
+    target: NDArray[Any],
+    target_offsets: NDArray[np.int64],
+    source: NDArray[Any],
+    source_offsets: NDArray[np.int64],
+    row_bytes: int,
+    stride: int,
+    runs: NDArray[np.int64],
+) -> None: ...

@@ -9,6 +9,8 @@ Nothing is checked. B and `row_bytes` are not 0, and every array is in packed or
     packed         (N, *)   C-contiguous        row_bytes      bytes of one row
     addresses      (B,)     first row of each   step_strides   (B,)  bytes from a step to the next
     lengths        (B,)     non-increasing      offsets        (T + 1,)  first row of each step
+
+`transfer` moves runs of steps from one packed batch to another; it says what it takes.
 """
 
 cimport numpy as cnp
@@ -81,6 +83,35 @@ cdef extern from *:
         default: move(row_bytes, __VA_ARGS__);            \\
         }
 
+    /* Steps that move from one packed batch to another, and the sequence's row in either. */
+    typedef struct {
+        int64_t steps, source_row, source_step, target_row, target_step;
+    } packseq_run;
+
+    typedef struct {
+        char *rows;
+        int64_t row_stride;
+        const int64_t *offsets;
+    } packseq_side;
+
+    INLINE void transfer_rows(
+        const size_t row_bytes, packseq_side target, packseq_side source, int64_t stride,
+        const packseq_run *restrict runs, int64_t n_runs)
+    {
+        const int64_t block = 8;
+        for (int64_t start = 0; start < runs[0].steps; start += block)
+            for (int64_t q = 0; q < n_runs && runs[q].steps > start; q++) {
+                const packseq_run run = runs[q];
+                const int64_t stop = MIN(run.steps, start + block);
+                for (int64_t t = start; t < stop; t++) {
+                    const int64_t from = source.offsets[run.source_step + t * stride];
+                    const int64_t to = target.offsets[run.target_step + t];
+                    memcpy(target.rows + (to + run.target_row) * target.row_stride,
+                           source.rows + (from + run.source_row) * source.row_stride, row_bytes);
+                }
+            }
+    }
+
     static void packseq_gather(
         size_t row_bytes, char *packed, const int64_t *addresses, const int64_t *step_strides,
         const int64_t *lengths, const int64_t *offsets, int64_t B, int64_t T)
@@ -97,7 +128,22 @@ cdef extern from *:
         FOR_ROW_SIZE(row_bytes, scatter_rows, packed, addresses, step_strides, lengths, offsets,
                      B, T, padding, padded)
     }
+
+    static void packseq_transfer(
+        size_t row_bytes, packseq_side target, packseq_side source, int64_t stride,
+        const packseq_run *runs, int64_t n_runs)
+    {
+        FOR_ROW_SIZE(row_bytes, transfer_rows, target, source, stride, runs, n_runs)
+    }
     """
+    ctypedef struct packseq_run:
+        pass
+
+    ctypedef struct packseq_side:
+        char *rows
+        int64_t row_stride
+        const int64_t *offsets
+
     void packseq_gather(
         size_t row_bytes, char *packed, const int64_t *addresses, const int64_t *step_strides,
         const int64_t *lengths, const int64_t *offsets, int64_t B, int64_t T) noexcept nogil
@@ -105,6 +151,9 @@ cdef extern from *:
         size_t row_bytes, const char *packed, const int64_t *addresses,
         const int64_t *step_strides, const int64_t *lengths, const int64_t *offsets, int64_t B,
         int64_t T, const char *padding, int64_t padded) noexcept nogil
+    void packseq_transfer(
+        size_t row_bytes, packseq_side target, packseq_side source, int64_t stride,
+        const packseq_run *runs, int64_t n_runs) noexcept nogil
 
 
 def gather(cnp.ndarray packed, size_t row_bytes, const int64_t[::1] addresses,
@@ -139,3 +188,19 @@ def locate(list sequences, int64_t[::1] addresses, int64_t[::1] step_strides):
         sequence = sequences[b]
         addresses[b] = <Py_ssize_t>cnp.PyArray_DATA(sequence)
         step_strides[b] = cnp.PyArray_STRIDE(sequence, 0)
+
+
+def transfer(cnp.ndarray target, const int64_t[::1] target_offsets, cnp.ndarray source,
+             const int64_t[::1] source_offsets, size_t row_bytes, int64_t stride,
+             const int64_t[:, ::1] runs):
+    """Move runs of steps from `source` to `target`, both (N, *) with whole rows of `row_bytes`.
+
+    Step t of a run (steps, source_row, source_step, target_row, target_step) goes from source_step
+    + t * stride to target_step + t. The runs, at least one, are of non-increasing steps."""
+    cdef packseq_side to, from_
+    to.rows, from_.rows = cnp.PyArray_BYTES(target), cnp.PyArray_BYTES(source)
+    to.row_stride, from_.row_stride = cnp.PyArray_STRIDE(target, 0), cnp.PyArray_STRIDE(source, 0)
+    to.offsets, from_.offsets = &target_offsets[0], &source_offsets[0]
+    with nogil:
+        packseq_transfer(row_bytes, to, from_, stride, <const packseq_run *>&runs[0, 0],
+                         runs.shape[0])

@@ -1,0 +1,17 @@
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+TILE_ELEMENTS: int
+
+def walk(
+    name: str,
+    data: NDArray[Any],
+    offsets: NDArray[np.int64],
+    width: int,
+    out: NDArray[Any],
+    per_sequence: NDArray[Any] | None,
+    worker: int,
+    workers: int,
+) -> None: ...

@@ -1,0 +1,109 @@
+"""Reductions over time on packed rows: choose the walk for the dtype, release the GIL, go.
+
+Nothing is checked. `data`, (N, *), is C-contiguous, aligned, native, of a dtype that the walk has,
+and N is not 0; arrays per sequence are in packed order. The elements of a step are cut into tiles;
+call `worker` of `workers` takes every `workers`-th tile.
+"""
+
+cimport numpy as cnp
+from libc.stdint cimport int64_t
+
+cnp.import_array()
+
+cdef extern from *:
+    """
+    #define NUMBER float
+    #define WIDE double
+    #define SUFFIX f32
+    #define IS_FLOAT 1
+    #include "segments.h"
+
+    #define NUMBER double
+    #define WIDE double
+    #define SUFFIX f64
+    #define IS_FLOAT 1
+    #include "segments.h"
+
+    #define NUMBER int64_t
+    #define SUFFIX i64
+    #define IS_FLOAT 0
+    #include "segments.h"
+
+    #define NUMBER uint64_t
+    #define WIDE uint64_t
+    #define SUFFIX u64
+    #define IS_FLOAT 0
+    #include "segments.h"
+
+    typedef struct {
+        const char *name;
+        packseq_walk *f32, *f64, *i64, *u64;
+    } packseq_walks;
+
+    /* Signed sums are unsigned ones: the same bits, and to wrap is no undefined behaviour. */
+    static const packseq_walks WALKS[] = {
+        {"sum", sum_f32, sum_f64, sum_u64, sum_u64},
+        {"cumsum", cumsum_f32, cumsum_f64, cumsum_u64, cumsum_u64},
+        {"max", max_f32, max_f64, max_i64, max_u64},
+        {"min", min_f32, min_f64, min_i64, min_u64},
+        {"argmax", argmax_f32, argmax_f64, argmax_i64, argmax_u64},
+        {"subtract", subtract_f32, subtract_f64, NULL, NULL},
+        {"divide", divide_f32, divide_f64, NULL, NULL},
+    };
+    enum { N_WALKS = sizeof WALKS / sizeof *WALKS };
+    """
+    ctypedef struct packseq_tile:
+        const int64_t *offsets
+        int64_t steps, width, start, size
+
+    ctypedef void packseq_walk(
+        packseq_tile tile, const void *data, void *out, void *per_sequence) noexcept nogil
+
+    ctypedef struct packseq_walks:
+        const char *name
+        packseq_walk *f32
+        packseq_walk *f64
+        packseq_walk *i64
+        packseq_walk *u64
+
+    const packseq_walks *WALKS
+    enum: N_WALKS
+    enum: TILE
+
+TILE_ELEMENTS = TILE
+
+
+def walk(str name, cnp.ndarray data, const int64_t[::1] offsets, int64_t width, cnp.ndarray out,
+         cnp.ndarray per_sequence, int64_t worker, int64_t workers):
+    """Take tiles `worker`, `worker` + `workers`, ... of `data` through all steps into `out`.
+
+    `width` is the elements of a row; `per_sequence`, (B, *), is None where the walk needs none."""
+    cdef packseq_walk *run = find(name, data.dtype)
+    cdef const void *x = cnp.PyArray_DATA(data)
+    cdef void *y = cnp.PyArray_DATA(out)
+    cdef void *z = NULL if per_sequence is None else cnp.PyArray_DATA(per_sequence)
+    cdef int64_t elements = offsets[1] * width
+    cdef packseq_tile tile
+    tile.offsets = &offsets[0]
+    tile.steps = offsets.shape[0] - 1
+    tile.width = width
+    tile.start = worker * TILE
+    with nogil:
+        while tile.start < elements:
+            tile.size = min(<int64_t>TILE, elements - tile.start)
+            run(tile, x, y, z)
+            tile.start += workers * TILE
+
+
+cdef packseq_walk *find(str name, cnp.dtype dtype) except NULL:
+    cdef packseq_walks walks
+    cdef bytes key = name.encode()
+    cdef Py_ssize_t i
+    for i in range(N_WALKS):
+        walks = WALKS[i]
+        if walks.name == key:
+            # By kind, since NumPy has two integers of 64 bits.
+            if dtype.kind == c"f":
+                return walks.f32 if dtype.itemsize == 4 else walks.f64
+            return walks.i64 if dtype.kind == c"i" else walks.u64
+    raise KeyError(name)

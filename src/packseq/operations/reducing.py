@@ -1,0 +1,205 @@
+"""Reductions of each sequence over its steps, and what is built on them.
+
+Rows (N, *) of any dtype, cast to one that the walks of _core.segments have. What has no step
+reduces to what the operation gives over nothing: 0, -inf, NaN, and -1 for a place that is none.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from packseq._core import segments
+from packseq.backends.threads import crew
+from packseq.plan import Plan
+
+Array = NDArray[Any]
+
+_KINDS = {"b": "bool", "i": "int", "u": "unsigned int", "f": "float", "c": "complex"}
+
+# Below this a walk takes less time than waking a thread for half of it.
+_THREADED_BYTES = 4 << 20
+
+
+def sum_(data: Array, plan: Plan) -> Array:
+    """(B, *): 0 where there is no step; of NumPy's dtype for sums, whose integers wrap."""
+    dtype = _sum_dtype(data.dtype)
+    return _total(data, dtype, plan).astype(dtype, copy=False)
+
+
+def mean(data: Array, plan: Plan) -> Array:
+    """(B, *): NaN where there is no step; float64 for integers, as NumPy's."""
+    integral = data.dtype.kind in "biu"
+    dtype = np.dtype(np.float64) if integral else _checked(data.dtype, "fc")
+    total = _total(data, dtype, plan)
+    steps = plan.lengths.reshape(-1, *[1] * (data.ndim - 1)).astype(total.real.dtype)
+    with np.errstate(invalid="ignore"):
+        return np.divide(total, steps).astype(dtype, copy=False)
+
+
+def max_(data: Array, plan: Plan) -> Array:
+    """(B, *): a NaN wins; the least value of the dtype where there is no step."""
+    return _extreme("max", data, plan, _limits(data.dtype)[0])
+
+
+def min_(data: Array, plan: Plan) -> Array:
+    """(B, *): a NaN wins; the greatest value of the dtype where there is no step."""
+    return _extreme("min", data, plan, _limits(data.dtype)[1])
+
+
+def argmax(data: Array, plan: Plan) -> Array:
+    """(B, *) int64: the first step with the maximum, or with a NaN; -1 where there is no step."""
+    native = _as_walked(data, _ordered(data.dtype))
+    places = np.full((plan.batch_size, *data.shape[1:]), -1, np.int64)
+    _walk("argmax", native, plan, places)
+    return plan.in_callers_order(places)
+
+
+def cumsum(data: Array, plan: Plan) -> Array:
+    """(N, *): the sum of each sequence's steps up to each."""
+    dtype = _sum_dtype(data.dtype)
+    native = _as_walked(data, dtype)
+    sums = np.empty_like(native)
+    _walk("cumsum", native, plan, sums)
+    return _restored(sums, dtype).astype(dtype, copy=False)
+
+
+def logsumexp(data: Array, plan: Plan) -> Array:
+    """(B, *): -inf where there is no step."""
+    dtype = _real_dtype(data.dtype)
+    total = _logsumexp(_as_walked(data, dtype), plan)
+    return plan.in_callers_order(total).astype(dtype, copy=False)
+
+
+def softmax(data: Array, plan: Plan) -> Array:
+    """(N, *): over the steps of each sequence."""
+    dtype = _real_dtype(data.dtype)
+    native = _as_walked(data, dtype)
+    weights, total = _exponentials(native, plan, _maxima(native, plan))
+    _walk("divide", weights, plan, weights, total)
+    return weights.astype(dtype, copy=False)
+
+
+def log_softmax(data: Array, plan: Plan) -> Array:
+    """(N, *): over the steps of each sequence."""
+    dtype = _real_dtype(data.dtype)
+    native = _as_walked(data, dtype)
+    result = np.empty_like(native)
+    _walk("subtract", native, plan, result, _logsumexp(native, plan))
+    return result.astype(dtype, copy=False)
+
+
+# ---- walks: rows as _as_walked gives them, (B, *) in packed order ----
+
+
+def _walk(
+    name: str, data: Array, plan: Plan, out: Array, per_sequence: Array | None = None
+) -> None:
+    if not data.size:
+        return
+    width = data.size // plan.rows
+    tiles = -(-int(plan.offsets[1]) * width // segments.TILE_ELEMENTS)
+    with crew(None if data.nbytes >= _THREADED_BYTES else 1) as run:
+        workers = min(run.size, tiles)
+
+        def work(worker: int) -> None:
+            segments.walk(name, data, plan.offsets, width, out, per_sequence, worker, workers)
+
+        run(work, workers)
+
+
+def _total(data: Array, dtype: np.dtype[Any], plan: Plan) -> Array:
+    """The sums of rows of `dtype`, in the caller's order and the precision they are walked in."""
+    native = _as_walked(data, dtype)
+    total = np.zeros((plan.batch_size, *native.shape[1:]), native.dtype)
+    _walk("sum", native, plan, total)
+    return plan.in_callers_order(_restored(total, dtype))
+
+
+def _extreme(name: str, data: Array, plan: Plan, of_nothing: Any) -> Array:
+    native = _as_walked(data, _ordered(data.dtype))
+    extreme = np.full((plan.batch_size, *data.shape[1:]), of_nothing, native.dtype)
+    _walk(name, native, plan, extreme)
+    return plan.in_callers_order(extreme).astype(data.dtype, copy=False)
+
+
+def _maxima(native: Array, plan: Plan) -> Array:
+    maxima = np.full((plan.batch_size, *native.shape[1:]), -np.inf, native.dtype)
+    _walk("max", native, plan, maxima)
+    return maxima
+
+
+def _exponentials(native: Array, plan: Plan, shift: Array) -> tuple[Array, Array]:
+    """exp(rows - shift), and their sums."""
+    shifted = np.empty_like(native)
+    _walk("subtract", native, plan, shifted, shift)
+    with np.errstate(all="ignore"):  # what underflows is 0, and what overflows was inf or NaN
+        np.exp(shifted, out=shifted)
+    total = np.zeros((plan.batch_size, *native.shape[1:]), native.dtype)
+    _walk("sum", shifted, plan, total)
+    return shifted, total
+
+
+def _logsumexp(native: Array, plan: Plan) -> Array:
+    maxima = _maxima(native, plan)
+    shift = np.where(np.isfinite(maxima), maxima, 0)  # inf - inf would be NaN
+    _, total = _exponentials(native, plan, shift)
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.log(total) + shift)
+
+
+# ---- dtypes ----
+
+
+def _as_walked(data: Array, dtype: np.dtype[Any]) -> Array:
+    """Rows in a dtype that is walked; complex ones as (N, *, 2)."""
+    if dtype.kind == "c":
+        pairs = np.require(data, dtype, ["C", "A"])[..., np.newaxis]
+        return pairs.view(pairs.real.dtype)
+    if dtype.kind == "f":
+        walked = np.dtype(np.float64 if dtype.itemsize == 8 else np.float32)
+    else:
+        walked = np.dtype(np.int64 if dtype.kind == "i" else np.uint64)
+    return np.require(data, walked, ["C", "A"])
+
+
+def _restored(walked: Array, dtype: np.dtype[Any]) -> Array:
+    return walked.view(dtype)[..., 0] if dtype.kind == "c" else walked
+
+
+def _sum_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """NumPy's: integers widen to 64 bits."""
+    if dtype.kind in "bi":
+        return np.dtype(np.int64)
+    if dtype.kind == "u":
+        return np.dtype(np.uint64)
+    return _checked(dtype, "fc")
+
+
+def _real_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """float64 for integers, as NumPy's exp."""
+    return np.dtype(np.float64) if dtype.kind in "iu" else _checked(dtype, "f")
+
+
+def _ordered(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    return _checked(dtype, "biuf")
+
+
+def _checked(dtype: np.dtype[Any], kinds: str) -> np.dtype[Any]:
+    wide = dtype.kind in "fc" and np.finfo(dtype).bits > 64
+    if dtype.kind not in kinds or wide:
+        wanted = " or ".join(_KINDS[kind] for kind in kinds)
+        raise TypeError(f"the rows must be {wanted} of at most 64 bits, got dtype {dtype}")
+    return dtype.newbyteorder("=")
+
+
+def _limits(dtype: np.dtype[Any]) -> tuple[Any, Any]:
+    """The least and the greatest value."""
+    if _ordered(dtype).kind == "f":
+        return -np.inf, np.inf
+    if dtype.kind == "b":
+        return False, True
+    limits = np.iinfo(dtype)
+    return limits.min, limits.max

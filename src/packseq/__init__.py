@@ -2,6 +2,8 @@
 
 from packseq.backends.threads import get_num_threads, set_num_threads
 from packseq.cells import GRUCell, LSTMCell, RNNCell
+from packseq.combining import concatenate, windows
+from packseq.functional import cross_entropy, embedding, mse_loss
 from packseq.layout import (
     pack_padded_sequence,
     pack_sequence,
@@ -24,8 +26,12 @@ __all__ = [
     "LSTMCell",
     "PackedSequence",
     "RNNCell",
+    "concatenate",
+    "cross_entropy",
+    "embedding",
     "get_num_threads",
     "invert_permutation",
+    "mse_loss",
     "pack_padded_sequence",
     "pack_sequence",
     "pad_packed_sequence",
@@ -33,4 +39,5 @@ __all__ = [
     "set_num_threads",
     "unpack_sequence",
     "unpad_sequence",
+    "windows",
 ]

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from packseq._core import rows
+from packseq.operations import ragged
 from packseq.packed import PackedSequence, as_data, as_padding
 from packseq.plan import IndexArray, Plan, as_int64_vector
 
@@ -380,23 +381,10 @@ def _gather_sequences(sequences: list[NDArray[Any]], plan: Plan) -> NDArray[Any]
 
 
 def _scatter_sequences(data: NDArray[Any], plan: Plan) -> list[NDArray[Any]]:
-    """(N, *) -> a list of (L, *), views of one buffer."""
-    buffer = np.empty(data.shape, data.dtype)
-    ends = np.cumsum(plan.lengths)
-    if buffer.nbytes:
-        row_bytes = buffer.nbytes // plan.rows
-        starts = plan.in_packed_order(ends - plan.lengths)
-        rows.scatter(
-            np.ascontiguousarray(data),
-            row_bytes,
-            buffer.ctypes.data + row_bytes * starts,
-            np.full(plan.batch_size, row_bytes),
-            plan.sorted_lengths,
-            plan.offsets,
-            padding=None,
-            padded=0,
-        )
-    return [buffer[start:end] for start, end in pairwise([0, *ends.tolist()])]
+    """(N, *) -> a list of (L, *), views of one new buffer."""
+    values, offsets = ragged.unpack(data, plan)
+    buffer = values.copy() if values is data else values
+    return [buffer[start:end] for start, end in pairwise(offsets.tolist())]
 
 
 def _locate(padded: NDArray[Any], plan: Plan) -> tuple[IndexArray, IndexArray]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from packseq.operations import elementwise, moving, reducing
+from packseq.operations import elementwise, moving, ragged, reducing
 from packseq.plan import IndexArray, Plan, as_int64_vector
 
 
@@ -67,6 +67,58 @@ class PackedSequence(NDArrayOperatorsMixin):
         )
         object.__setattr__(self, "_data", data[...])
         object.__setattr__(self, "_plan", plan)
+
+    @classmethod
+    def from_ragged(cls, values: ArrayLike, offsets: ArrayLike) -> PackedSequence:
+        """Pack sequences that lie end to end, as Arrow's lists and CSR matrices store them.
+
+        Parameters
+        ----------
+        values : array_like of shape (M, *)
+            Any dtype but object.
+        offsets : array_like of int, shape (B + 1,)
+            Sequence b is ``values[offsets[b]:offsets[b + 1]]``: non-decreasing, within 0 to M. Rows
+            before the first and after the last offset are not read.
+
+        Returns
+        -------
+        PackedSequence
+            A copy, unless the order is the same in both: every sequence of at most one step, or
+            all but one empty. Then `data` is a view of `values`.
+
+        Raises
+        ------
+        TypeError
+            `values` is masked or of object dtype; `offsets` are not integers.
+        ValueError
+            `values` is a scalar; `offsets` are empty, decrease, or leave `values`; the message
+            names the position.
+
+        Notes
+        -----
+        Cost: one gather of N rows.
+        """
+        rows = as_data(values, "values")
+        if rows.ndim == 0:
+            raise ValueError("values must have shape (M, *), got a scalar")
+        ends = _as_offsets(offsets, len(rows))
+        return cls._of(*ragged.pack([(np.ascontiguousarray(rows), ends)]))
+
+    def to_ragged(self) -> tuple[NDArray[Any], IndexArray]:
+        """Undo :meth:`from_ragged`.
+
+        Returns
+        -------
+        values : ndarray of shape (N, *)
+            The sequences end to end, in the caller's order: a copy, unless that is the order of
+            `data`, whose view it then is.
+        offsets : ndarray of int64, shape (B + 1,)
+
+        Notes
+        -----
+        Cost: one scatter of N rows.
+        """
+        return ragged.unpack(self.data, self._plan)
 
     @classmethod
     def _of(cls, data: NDArray[Any], plan: Plan) -> PackedSequence:
@@ -231,7 +283,7 @@ class PackedSequence(NDArrayOperatorsMixin):
         IndexError
             It is out of range.
         """
-        b = _as_index(index, "index; select() takes several")
+        b = as_index(index, "index; select() takes several")
         if not -self.batch_size <= b < self.batch_size:
             raise IndexError(f"sequence {b} is out of range: there are {self.batch_size}")
         return moving.sequence(self.data, self._plan, b % self.batch_size)
@@ -304,7 +356,7 @@ class PackedSequence(NDArrayOperatorsMixin):
         """
         longest = self.max_length
         bounds = (
-            None if bound is None else max(-longest, min(longest, _as_index(bound, name)))
+            None if bound is None else max(-longest, min(longest, as_index(bound, name)))
             for bound, name in ((start, "start"), (stop, "stop"))
         )
         return PackedSequence._of(*moving.slice_time(self.data, self._plan, *bounds))
@@ -340,7 +392,7 @@ class PackedSequence(NDArrayOperatorsMixin):
         Cost: one copy of the rows.
         """
         row = as_padding(fill, "fill", self.dtype, self.data.shape[1:])
-        moved = moving.shift(self.data, self._plan, _as_index(steps, "steps"), row)
+        moved = moving.shift(self.data, self._plan, as_index(steps, "steps"), row)
         return PackedSequence._of(*moved)
 
     def split(
@@ -602,7 +654,8 @@ def _matmul(inputs: Sequence[Any], outputs: Sequence[Any], kwargs: Any) -> Packe
 # ---- arguments ----
 
 
-def _as_index(value: SupportsIndex, name: str) -> int:
+def as_index(value: SupportsIndex, name: str) -> int:
+    """Return an integer, or raise a TypeError that names `name`."""
     try:
         return operator.index(value)
     except TypeError:
@@ -611,7 +664,7 @@ def _as_index(value: SupportsIndex, name: str) -> int:
 
 def as_axis(axis: SupportsIndex, ndim: int) -> int:
     """Return an axis of rows (N, *) that has `ndim` with N's, which is 0 for the batch."""
-    place = _as_index(axis, "axis")
+    place = as_index(axis, "axis")
     if place == 0 or 0 < place % ndim == place + (ndim if place < 0 else 0) < ndim:
         return place % ndim
     raise ValueError(
@@ -619,10 +672,28 @@ def as_axis(axis: SupportsIndex, ndim: int) -> int:
     )
 
 
+def _as_offsets(offsets: ArrayLike, size: int) -> IndexArray:
+    checked = as_int64_vector(offsets, "offsets")
+    if len(checked) == 0:
+        raise ValueError("offsets must have one entry more than there are sequences, got none")
+    if len(bad := np.flatnonzero((checked < 0) | (checked > size))):
+        raise ValueError(
+            f"offsets must be between 0 and {size}, the rows of values, got offsets[{bad[0]}] = "
+            f"{checked[bad[0]]}"
+        )
+    if len(bad := np.flatnonzero(checked[1:] < checked[:-1])):
+        b = bad[0]
+        raise ValueError(
+            f"offsets must not decrease, got offsets[{b + 1}] = {checked[b + 1]} after "
+            f"offsets[{b}] = {checked[b]}"
+        )
+    return checked
+
+
 def _as_ends(sizes: Iterable[SupportsIndex], total: int) -> list[int]:
     if not isinstance(sizes, Iterable):
         raise TypeError(f"sizes must be a list of integers, got {sizes!r}")
-    checked = [_as_index(size, f"sizes[{k}]") for k, size in enumerate(sizes)]
+    checked = [as_index(size, f"sizes[{k}]") for k, size in enumerate(sizes)]
     for k, size in enumerate(checked):
         if size < 0:
             raise ValueError(f"sizes must not be negative, got sizes[{k}] = {size}")

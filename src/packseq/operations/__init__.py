@@ -1,4 +1,4 @@
-"""What can be done to packed rows: functions of rows and a plan, which PackedSequence's methods call.
+"""What can be done to packed rows, as functions of rows (N, *) and their plan.
 
-Everything is checked here or above; nothing goes through a padded array.
+Nothing goes through a padded array.
 """

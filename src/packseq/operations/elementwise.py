@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -90,7 +91,7 @@ def matmul(data: Array, matrix: Any) -> Array:
             f"matmul: rows of shape {data.shape[1:]} need a matrix of shape ({data.shape[-1]}, H) "
             f"or a vector, got shape {matrix.shape}"
         )
-    product: Array = data.reshape(-1, data.shape[-1]) @ matrix
+    product: Array = data.reshape(math.prod(data.shape[:-1]), data.shape[-1]) @ matrix
     return product.reshape(*data.shape[:-1], *matrix.shape[1:])
 
 

@@ -18,6 +18,8 @@ from packseq.plan import IndexArray, Plan
 Array = NDArray[Any]
 Packed = tuple[Array, Plan]
 
+INT64_MAX = np.iinfo(np.int64).max
+
 
 def sequence(data: Array, plan: Plan, b: int) -> Array:
     """The rows of sequence `b`: a view where its steps are evenly apart, else a copy."""
@@ -33,7 +35,10 @@ def sequence(data: Array, plan: Plan, b: int) -> Array:
 
 def select(data: Array, plan: Plan, indices: IndexArray) -> Packed:
     """The sequences `indices`, each in 0 to B - 1, in that order and as often."""
-    target = Plan.from_lengths(plan.lengths[indices])
+    lengths = plan.lengths[indices]
+    if len(indices) * plan.max_length > INT64_MAX and sum(lengths.tolist()) > INT64_MAX:
+        raise ValueError("indices repeat sequences of more rows in sum than int64 can count")
+    target = Plan.from_lengths(lengths)
     chosen = target.in_packed_order(indices)
     ranks = chosen if plan.unsorted_indices is None else plan.unsorted_indices[chosen]
     return _moved(data, plan, target, source_row=ranks), target
@@ -104,7 +109,7 @@ def join_batches(parts: Sequence[Packed]) -> Packed:
 def join_time(parts: Sequence[Packed]) -> Packed:
     """Each sequence of the first part followed by the same one of the others."""
     first = parts[0][1]
-    lengths = np.sum([plan.lengths for _, plan in parts], axis=0, dtype=np.int64)
+    lengths: IndexArray = np.sum([plan.lengths for _, plan in parts], axis=0, dtype=np.int64)
     target = first.with_lengths(first.in_packed_order(lengths))
     joined = np.empty((target.rows, *parts[0][0].shape[1:]), parts[0][0].dtype)
     start = np.zeros(target.batch_size, np.int64)

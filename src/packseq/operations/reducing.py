@@ -36,7 +36,8 @@ def mean(data: Array, plan: Plan) -> Array:
     total = _total(data, dtype, plan)
     steps = plan.lengths.reshape(-1, *[1] * (data.ndim - 1)).astype(total.real.dtype)
     with np.errstate(invalid="ignore"):
-        return np.divide(total, steps).astype(dtype, copy=False)
+        average: Array = np.divide(total, steps)
+    return average.astype(dtype, copy=False)
 
 
 def max_(data: Array, plan: Plan) -> Array:

@@ -1,0 +1,134 @@
+"""Functions that make one packed batch of several, or of several steps one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal, SupportsIndex
+
+import numpy as np
+
+from packseq.operations import moving
+from packseq.operations.elementwise import shared_plan
+from packseq.packed import PackedSequence, as_axis, as_index
+
+
+def concatenate(
+    sequences: Iterable[PackedSequence], axis: SupportsIndex | Literal["time"] = -1
+) -> PackedSequence:
+    """Join packed batches along their features, as batches, or in time.
+
+    Parameters
+    ----------
+    sequences : list of PackedSequence
+        At least one. Their dtypes are promoted as NumPy does; their rows agree in shape but along
+        a joined axis.
+    axis : int or "time"
+        An axis of ``data`` but the first: rows are joined, and the batches must share one layout.
+        0: the sequences of each batch follow those of the one before. "time": each sequence is
+        followed by the same one of the next batch.
+
+    Returns
+    -------
+    PackedSequence
+        Always a copy.
+
+    Raises
+    ------
+    TypeError
+        One is no PackedSequence; dtypes have no common one; `axis` is neither.
+    ValueError
+        There are none; shapes, batch sizes or layouts differ where they must not; rows have no
+        such axis. The message names the position.
+
+    Notes
+    -----
+    Cost: one copy of all rows.
+    """
+    parts = _as_packed(sequences)
+    first = parts[0]
+    if isinstance(axis, str) and axis != "time":
+        raise ValueError(f"axis must be an integer or 'time', got {axis!r}")
+    place = 0 if isinstance(axis, str) else as_axis(axis, first.data.ndim)
+    for k, part in enumerate(parts):
+        if _without(part, place) != _without(first, place):
+            raise ValueError(
+                f"sequences[{k}] has rows of shape {part.data.shape[1:]}, "
+                f"sequences[0] of {first.data.shape[1:]}"
+            )
+    if place:
+        plan = shared_plan([part._plan for part in parts], "sequences")
+        return PackedSequence._of(np.concatenate([part.data for part in parts], place), plan)
+    dtype = np.result_type(*(part.dtype for part in parts))
+    pairs = [(part.data.astype(dtype, copy=False), part._plan) for part in parts]
+    if axis != "time":
+        return PackedSequence._of(*moving.join_batches(pairs))
+    for k, part in enumerate(parts):
+        if part.batch_size != first.batch_size:
+            raise ValueError(
+                f"sequences[{k}] has {part.batch_size} sequences to join in time, sequences[0] has "
+                f"{first.batch_size}"
+            )
+    return PackedSequence._of(*moving.join_time(pairs))
+
+
+def windows(
+    sequence: PackedSequence, size: SupportsIndex, step: SupportsIndex = 1
+) -> PackedSequence:
+    """Frame each sequence: every step of the result is a window of `size` steps.
+
+    Parameters
+    ----------
+    sequence : PackedSequence
+        Rows of shape (*).
+    size : int
+        Steps in a window, at least 1.
+    step : int
+        From one window's start to the next, at least 1.
+
+    Returns
+    -------
+    PackedSequence
+        Rows of shape (size, *): a sequence of L steps has ``(L - size) // step + 1`` windows, and
+        none if it is shorter than one. A copy.
+
+    Raises
+    ------
+    TypeError
+        `sequence` is no PackedSequence; `size` or `step` is no integer.
+    ValueError
+        `size` or `step` is less than 1.
+
+    Notes
+    -----
+    Cost: one write of `size` rows a window.
+    Source: numpy.lib.stride_tricks.sliding_window_view, torch.Tensor.unfold; within each sequence.
+    """
+    if not isinstance(sequence, PackedSequence):
+        raise TypeError(f"sequence must be a PackedSequence, got {type(sequence).__name__}")
+    steps = [as_index(size, "size"), as_index(step, "step")]
+    for name, value in zip(("size", "step"), steps, strict=True):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    # A stride beyond the longest sequence reaches no second window, however long it is.
+    stride = min(steps[1], max(sequence.max_length, 1))
+    return PackedSequence._of(*moving.windows(sequence.data, sequence._plan, steps[0], stride))
+
+
+def _as_packed(sequences: Iterable[PackedSequence]) -> list[PackedSequence]:
+    if isinstance(sequences, PackedSequence) or not isinstance(sequences, Iterable):
+        raise TypeError(
+            f"sequences must be a list of PackedSequence, got {type(sequences).__name__}"
+        )
+    parts = [*sequences]
+    if not parts:
+        raise ValueError("sequences must hold at least one PackedSequence, got none")
+    for k, part in enumerate(parts):
+        if not isinstance(part, PackedSequence):
+            raise TypeError(f"sequences[{k}] must be a PackedSequence, got {type(part).__name__}")
+    return parts
+
+
+def _without(part: PackedSequence, place: int) -> tuple[int, ...]:
+    """The shape of a row without the axis that is joined."""
+    shape = part.data.shape
+    return shape[1:] if place == 0 else (*shape[1:place], *shape[place + 1 :])

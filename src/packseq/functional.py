@@ -1,0 +1,289 @@
+"""Embeddings and losses on packed rows: torch's functions, where no padding can count."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal, SupportsIndex, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from packseq.operations import reducing
+from packseq.operations.elementwise import shared_plan
+from packseq.packed import PackedSequence, as_data, as_index
+from packseq.plan import Plan
+
+Array: TypeAlias = NDArray[Any]
+Reduction: TypeAlias = Literal["mean", "sum", "none", "sequence"]
+Loss: TypeAlias = np.floating[Any] | Array | PackedSequence
+
+# Elements of logits that are worked on at a time: 256 KiB of float32, which stays in cache.
+_BLOCK = 1 << 16
+
+
+def embedding(table: ArrayLike, ids: PackedSequence) -> PackedSequence:
+    """Look up a row of `table` for each id.
+
+    Parameters
+    ----------
+    table : array_like of shape (V, *)
+        Any dtype but object.
+    ids : PackedSequence of int, rows of any shape
+        Each in 0 to V - 1.
+
+    Returns
+    -------
+    PackedSequence
+        Rows of the ids' shape followed by (*); a copy, in the ids' layout.
+
+    Raises
+    ------
+    TypeError
+        `ids` is no PackedSequence of integers; `table` is masked or of object dtype.
+    ValueError
+        `table` is a scalar; an id is out of range: the message names its sequence and step.
+
+    Notes
+    -----
+    Cost: one gather of N rows.
+    Source: torch.nn.functional.embedding.
+    """
+    rows = as_data(table, "table")
+    if rows.ndim == 0:
+        raise ValueError("table must have shape (V, *), got a scalar")
+    _check_packed(ids, "ids", "iu")
+    _check_range(ids, "ids", ids.data < 0, ids.data >= len(rows), len(rows))
+    return PackedSequence._of(np.take(rows, ids.data, axis=0), ids._plan)
+
+
+def cross_entropy(
+    logits: PackedSequence,
+    targets: PackedSequence,
+    weight: ArrayLike | None = None,
+    ignore_index: SupportsIndex = -100,
+    reduction: Reduction = "mean",
+    label_smoothing: float = 0.0,
+) -> Loss:
+    """Compare logits with the classes, or the distributions over classes, that they should give.
+
+    Parameters
+    ----------
+    logits : PackedSequence of float, rows (C, *)
+    targets : PackedSequence, in the layout of `logits`
+        Integer rows (*), each a class in 0 to C - 1 or `ignore_index`; or float rows (C, *), each a
+        distribution, which is not checked to sum to 1.
+    weight : array_like of float, shape (C,), optional
+        Of each class; 1 by default.
+    ignore_index : int
+        Targets of this class count for nothing. Not used with distributions.
+    reduction : {"mean", "sum", "none", "sequence"}
+        "mean" divides the sum by the weights of the targets that count, or with distributions by
+        the number of them. "sequence" is the "mean" of each sequence alone, shape (B,). "none" is a
+        PackedSequence of rows (*).
+    label_smoothing : float
+        In 0 to 1: how much of each target is spread evenly over all classes.
+
+    Returns
+    -------
+    numpy scalar, ndarray or PackedSequence
+        In the dtype of `logits`. A mean over nothing is NaN, as torch's.
+
+    Raises
+    ------
+    TypeError
+        An argument is of the wrong type or dtype.
+    ValueError
+        Layouts or shapes differ; a class, `label_smoothing` or `reduction` is out of range. The
+        message names the sequence and the step.
+
+    Notes
+    -----
+    Sums are in float64, whatever the dtype. Cost: five passes over a block of logits in cache, and
+    an output of N rows; nothing of the size of the logits is allocated.
+    Source: torch.nn.functional.cross_entropy, which takes the same rows as ``logits.data``.
+    """
+    _check_packed(logits, "logits", "f")
+    _check_packed(targets, "targets", "iuf")
+    plan = shared_plan([logits._plan, targets._plan], "logits and targets")
+    _check_reduction(reduction)
+    shape = logits.data.shape
+    if len(shape) < 2 or shape[1] == 0:
+        raise ValueError(f"logits must have rows (C, *) of at least one class, got {shape[1:]}")
+    smoothing = float(label_smoothing)
+    if not 0 <= smoothing <= 1:
+        raise ValueError(f"label_smoothing must be between 0 and 1, got {label_smoothing!r}")
+    weights = _as_weights(weight, shape[1], logits.dtype)
+    if targets.dtype.kind == "f":
+        if targets.data.shape != shape:
+            raise ValueError(
+                f"targets must be distributions of rows {shape[1:]} as logits, or integers, got "
+                f"float rows {targets.data.shape[1:]}"
+            )
+        loss = _against_distributions(logits.data, targets.data, weights, smoothing)
+        counted = np.ones(loss.shape, logits.dtype)
+    else:
+        if targets.data.shape != (shape[0], *shape[2:]):
+            raise ValueError(
+                f"targets must have rows {shape[2:]} for logits of rows {shape[1:]}, got "
+                f"{targets.data.shape[1:]}"
+            )
+        counts = targets.data != as_index(ignore_index, "ignore_index")
+        low, high = targets.data < 0, targets.data >= shape[1]
+        _check_range(targets, "targets", counts & low, counts & high, shape[1])
+        classes = np.where(counts, targets.data, 0).astype(np.int64, copy=False)
+        loss = _against_classes(logits.data, classes, weights, smoothing)
+        loss[~counts] = 0
+        counted = np.where(counts, weights[classes], 0)
+    return _reduced(loss, counted, plan, reduction, logits.dtype)
+
+
+def mse_loss(input: PackedSequence, target: PackedSequence, reduction: Reduction = "mean") -> Loss:
+    """Compare rows with those they should be, by the squares of their differences.
+
+    Parameters
+    ----------
+    input, target : PackedSequence of float
+        Of one layout and one shape of rows.
+    reduction : {"mean", "sum", "none", "sequence"}
+        Over all elements, or each sequence's own: shape (B,). "none" is a PackedSequence.
+
+    Returns
+    -------
+    numpy scalar, ndarray or PackedSequence
+        In the common dtype. A mean over nothing is NaN, as torch's.
+
+    Raises
+    ------
+    TypeError
+        One is no PackedSequence of floats.
+    ValueError
+        Layouts or shapes differ; `reduction` is none of these.
+
+    Notes
+    -----
+    Sums are in float64, whatever the dtype.
+    Source: torch.nn.functional.mse_loss.
+    """
+    _check_packed(input, "input", "f")
+    _check_packed(target, "target", "f")
+    plan = shared_plan([input._plan, target._plan], "input and target")
+    _check_reduction(reduction)
+    if input.data.shape != target.data.shape:
+        raise ValueError(
+            f"target must have rows {input.data.shape[1:]} as input, got {target.data.shape[1:]}"
+        )
+    loss: Array = input.data - target.data
+    np.square(loss, out=loss)
+    return _reduced(loss, np.ones((), loss.dtype), plan, reduction, loss.dtype)
+
+
+# ---- losses of rows: what is infinite or NaN goes into the loss, as torch's ----
+
+
+@np.errstate(all="ignore")
+def _against_classes(logits: Array, classes: Array, weights: Array, smoothing: float) -> Array:
+    """(N, C, *) and (N, *) -> (N, *)."""
+    loss = np.empty(classes.shape, weights.dtype)
+    flat_loss, flat_classes = loss.reshape(-1), classes.reshape(-1)
+    share = smoothing / len(weights)
+    for block, shifted, log_total in _blocks(logits, weights.dtype):
+        chosen = flat_classes[block]
+        picked = np.take_along_axis(shifted, chosen[:, np.newaxis], axis=1)[:, 0]
+        flat_loss[block] = (1 - smoothing) * weights[chosen] * (log_total - picked)
+        if smoothing:
+            flat_loss[block] += share * (log_total * weights.sum() - shifted @ weights)
+    return loss
+
+
+@np.errstate(all="ignore")
+def _against_distributions(
+    logits: Array, targets: Array, weights: Array, smoothing: float
+) -> Array:
+    """(N, C, *) twice -> (N, *)."""
+    loss = np.empty((len(logits), *logits.shape[2:]), weights.dtype)
+    flat_loss = loss.reshape(-1)
+    flat_targets = np.moveaxis(targets, 1, -1).reshape(-1, len(weights))
+    share = smoothing / len(weights)
+    for block, shifted, log_total in _blocks(logits, weights.dtype):
+        wanted = (flat_targets[block] * (1 - smoothing) + share) * weights
+        flat_loss[block] = ((log_total[:, np.newaxis] - shifted) * wanted).sum(axis=1)
+    return loss
+
+
+def _blocks(logits: Array, dtype: np.dtype[Any]) -> Iterator[tuple[slice, Array, Array]]:
+    """Blocks of (N * ..., C): logits less their maximum, and the logarithm of their exps' sum."""
+    flat = np.moveaxis(logits, 1, -1).reshape(-1, logits.shape[1])
+    size = max(1, _BLOCK // flat.shape[1])
+    for start in range(0, len(flat), size):
+        block = slice(start, start + size)
+        rows = flat[block].astype(dtype, copy=False)
+        shifted = rows - rows.max(axis=1, keepdims=True)
+        yield block, shifted, np.log(np.exp(shifted).sum(axis=1))
+
+
+def _reduced(
+    loss: Array, counted: Array, plan: Plan, reduction: Reduction, dtype: np.dtype[Any]
+) -> Loss:
+    """Reduce losses (N, *), of which each counts as much as `counted` says."""
+    if reduction == "none":
+        return PackedSequence._of(loss.astype(dtype, copy=False), plan)
+    if reduction == "sequence":
+        counted = np.broadcast_to(counted, loss.shape)
+        totals, counts = (reducing.sum_(_row_sums(values), plan) for values in (loss, counted))
+        with np.errstate(invalid="ignore"):
+            return np.asarray(totals / counts).astype(dtype)
+    total = loss.sum(dtype=np.float64)
+    if reduction == "mean":
+        with np.errstate(invalid="ignore"):
+            total = total / np.broadcast_to(counted, loss.shape).sum(dtype=np.float64)
+    scalar: np.floating[Any] = dtype.type(total)
+    return scalar
+
+
+def _row_sums(values: Array) -> Array:
+    """(N, *) -> (N,)."""
+    sums: Array = values.sum(axis=tuple(range(1, values.ndim)), dtype=np.float64)
+    return sums
+
+
+# ---- what is checked ----
+
+
+def _check_packed(value: object, name: str, kinds: str) -> None:
+    if not isinstance(value, PackedSequence):
+        raise TypeError(f"{name} must be a PackedSequence, got {type(value).__name__}")
+    if value.dtype.kind not in kinds:
+        wanted = "float" if kinds == "f" else "integer" if kinds == "iu" else "integer or float"
+        raise TypeError(f"{name} must be of {wanted} dtype, got {value.dtype}")
+
+
+def _check_reduction(reduction: str) -> None:
+    if reduction not in ("mean", "sum", "none", "sequence"):
+        raise ValueError(
+            f"reduction must be 'mean', 'sum', 'none' or 'sequence', got {reduction!r}"
+        )
+
+
+def _check_range(packed: PackedSequence, name: str, low: Array, high: Array, size: int) -> None:
+    if low.any() or high.any():
+        place = np.argwhere(low | high)[0]
+        b, t = packed._plan.step_of(int(place[0]))
+        raise ValueError(
+            f"{name} must be between 0 and {size - 1}, got {packed.data[tuple(place)]} at step {t} "
+            f"of sequence {b}"
+        )
+
+
+def _as_weights(weight: ArrayLike | None, classes: int, dtype: np.dtype[Any]) -> Array:
+    """(C,), in the dtype that losses are worked out in: that of the logits, at least float32."""
+    working = np.result_type(dtype, np.float32)
+    if weight is None:
+        return np.ones(classes, working)
+    array = as_data(weight, "weight")
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"weight must be of float dtype, got {array.dtype}")
+    if array.shape != (classes,):
+        raise ValueError(
+            f"weight must have shape ({classes},), a number a class, got {array.shape}"
+        )
+    return array.astype(working)

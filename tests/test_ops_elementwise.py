@@ -1,0 +1,190 @@
+"""NumPy's functions and operators on packed sequences, against the same on each sequence."""
+
+import operator
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ragged import LENGTHS, assert_sequences, batches, make_batch
+
+from packseq import PackedSequence
+
+P = make_batch([3, 0, 5, 1], (2, 3), np.float32, seed=1)
+Q = make_batch([3, 0, 5, 1], (2, 3), np.float64, seed=2)
+
+
+@given(batches((np.float32, np.int8)))
+def test_functions_of_one_operand(batch):
+    for function in (np.tanh, np.negative, np.isfinite, np.positive):
+        assert_sequences(function(batch.packed), [function(s) for s in batch.sequences])
+
+
+@pytest.mark.parametrize(
+    "apply",
+    [operator.add, operator.sub, operator.mul, np.maximum, np.less, operator.eq, np.arctan2],
+)
+@given(lengths=LENGTHS, shapes=st.sampled_from([((), ()), ((3,), (2, 3)), ((2, 1), (3,))]))
+def test_functions_of_two_packed_operands_broadcast_row_by_row(apply, lengths, shapes):
+    one, two = (make_batch(lengths, shape, seed=k) for k, shape in enumerate(shapes))
+    expected = []
+    for a, b in zip(one.sequences, two.sequences, strict=True):
+        rows = [apply(x, y) for x, y in zip(a, b, strict=True)]
+        empty = apply(np.zeros(shapes[0]), np.zeros(shapes[1]))
+        expected.append(np.array(rows, empty.dtype).reshape(len(a), *empty.shape))
+    assert_sequences(apply(one.packed, two.packed), expected)
+
+
+@pytest.mark.parametrize("other", [2, 2.5, np.float32(2), np.arange(3.0), np.ones((2, 1)), [1, 2, 3]])
+@pytest.mark.parametrize("apply", [operator.mul, operator.truediv, operator.lt])
+def test_numbers_and_arrays_combine_with_every_row(apply, other):
+    other_array = np.asarray(other) if isinstance(other, list) else other
+    assert_sequences(apply(P.packed, other), [apply(s, other_array) for s in P.sequences])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        assert_sequences(apply(other, P.packed), [apply(other_array, s) for s in P.sequences])
+
+
+@given(batches((np.float32,)))
+def test_pythons_numbers_keep_the_dtype(batch):
+    assert (2.0 * batch.packed + 1).dtype == np.float32
+    assert (batch.packed * np.float64(2)).dtype == np.float64
+
+
+def test_functions_of_two_results():
+    fraction, whole = np.modf(P.packed)
+    assert_sequences(fraction, [np.modf(s)[0] for s in P.sequences])
+    assert_sequences(whole, [np.modf(s)[1] for s in P.sequences])
+
+
+def test_keywords_reach_numpy():
+    assert np.add(P.packed, 1, dtype=np.float64).dtype == np.float64
+
+
+@pytest.mark.parametrize("mask", [np.array([True, False, True]), P.packed > 0])
+def test_where_leaves_the_other_rows_of_out(mask):
+    out = P.packed.map(np.zeros_like)
+    assert np.negative(P.packed, out=out, where=mask) is out
+    rows = mask.data if isinstance(mask, PackedSequence) else mask
+    np.testing.assert_array_equal(out.data, np.where(rows, -P.packed.data, 0))
+
+
+def test_assignment_operators_write_the_rows_as_an_arrays_do():
+    packed = P.packed.map(np.copy)
+    alias = packed
+    packed += Q.packed.astype(np.float32)
+    packed *= 2
+    assert packed is alias
+    assert_sequences(
+        packed, [(p + q.astype("f4")) * 2 for p, q in zip(P.sequences, Q.sequences, strict=True)]
+    )
+
+
+def test_assignment_to_rows_that_are_read_only():
+    rows = P.packed.data.copy()
+    rows.setflags(write=False)
+    packed = PackedSequence(rows, P.packed.batch_sizes, P.packed.sorted_indices)
+    with pytest.raises(ValueError, match="read-only"):
+        packed += 1
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (3,)])
+def test_a_matrix_multiplies_every_row(shape):
+    weight = np.random.default_rng(0).standard_normal(shape)
+    for packed, sequences in ((P.packed, P.sequences), (P.packed[[0][0]], None)):
+        if sequences is not None:
+            # A product of 3 terms: its order of summation may differ.
+            assert_sequences(packed @ weight, [s @ weight for s in sequences], rtol=1e-14, atol=1e-14)
+
+
+@pytest.mark.parametrize("row_shape", [(0,), (2, 0)])
+def test_products_of_no_terms_are_zero(row_shape):
+    batch = make_batch([2, 1], row_shape)
+    product = batch.packed @ np.ones((0, 4))
+    np.testing.assert_array_equal(product.data, np.zeros((3, *row_shape[:-1], 4)))
+
+
+def test_map_takes_any_function_that_keeps_the_rows():
+    norms = P.packed.map(lambda rows: np.linalg.norm(rows, axis=-1))
+    assert_sequences(norms, [np.linalg.norm(s, axis=-1) for s in P.sequences], rtol=1e-6)
+
+
+def test_one_layout_made_twice_is_shared():
+    sorted_ = PackedSequence([1.0, 2, 3], [2, 1])
+    same = PackedSequence([1.0, 2, 3], [2, 1], sorted_indices=[0, 1])
+    np.testing.assert_array_equal((sorted_ + same).data, [2, 4, 6])
+
+
+def other(lengths, row_shape=(2, 3)):
+    return make_batch(lengths, row_shape).packed
+
+
+ROWS = make_batch([3, 1], ()).packed
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (
+            lambda: P.packed + other([3, 0, 5]),
+            ValueError,
+            "np.add: operands must share one layout: 4 sequences and 3",
+        ),
+        (
+            lambda: P.packed * other([3, 0, 4, 1]),
+            ValueError,
+            "np.multiply: operands must share one layout: sequence 2 has 5 steps and 4",
+        ),
+        (
+            lambda: PackedSequence([1, 2], [2]) + PackedSequence([1, 2], [2], [1, 0]),
+            ValueError,
+            "sequence 0 is packed in another order; select.* packs either anew",
+        ),
+        (
+            lambda: np.add(P.packed, 1, out=other([3, 0, 5])),
+            ValueError,
+            "share one layout: 4 sequences and 3",
+        ),
+        (
+            lambda: np.add(P.packed, 1, where=other([3, 0, 5]) > 0),
+            ValueError,
+            "share one layout: 4 sequences and 3",
+        ),
+        (
+            lambda: ROWS + np.ones(4),
+            ValueError,
+            r"np.add: an array of shape \(4,\) has more axes than the rows, which have 0",
+        ),
+        (lambda: P.packed + np.ones((9, 2, 3)), ValueError, r"shape \(9, 2, 3\) has more axes"),
+        (lambda: P.packed + np.ones(4), ValueError, "could not be broadcast"),
+        (lambda: P.packed + np.ma.ones(3), TypeError, "must not be a masked array"),
+        (lambda: np.add(np.ones(3), 1, out=ROWS), TypeError, "out is a PackedSequence, but no"),
+        (lambda: np.add(ROWS, 1, out=np.ones(4)), TypeError, "out must be a PackedSequence, got"),
+        (lambda: np.add.reduce(P.packed), TypeError, "np.add.reduce would mix the sequences: sum"),
+        (lambda: np.add.accumulate(P.packed), TypeError, "np.add.accumulate would mix"),
+        (lambda: np.vecdot(P.packed, P.packed), TypeError, "np.vecdot works on whole arrays"),
+        (lambda: P.packed @ np.ones((2, 3)), ValueError, r"need a matrix of shape \(3, H\)"),
+        (lambda: P.packed @ np.ones((3, 3, 3)), ValueError, r"got shape \(3, 3, 3\)"),
+        (lambda: ROWS @ np.ones(4), ValueError, "the rows must have an axis"),
+        (lambda: np.ones((3, 2)) @ P.packed, TypeError, "PackedSequence on its left"),
+        (lambda: P.packed @ P.packed, TypeError, "a matrix on its right"),
+        (lambda: P.packed.map(lambda rows: rows[:-1]), ValueError, "keep the 9 rows, got .*8"),
+        (lambda: P.packed.map(np.sum), ValueError, r"keep the 9 rows, got an array of shape \(\)"),
+        (lambda: P.packed.map(lambda rows: [None] * 9), TypeError, "must not return Python obj"),
+        (lambda: np.frompyfunc(str, 1, 1)(ROWS), TypeError, "gives Python objects"),
+        (lambda: np.asarray(P.packed), TypeError, "a PackedSequence is no array: data holds"),
+        (lambda: bool(P.packed == 1), ValueError, "ambiguous: ask data.any"),
+        (lambda: list(P.packed), TypeError, "not iterable"),
+        (lambda: hash(P.packed), TypeError, "unhashable"),
+    ],
+)
+def test_what_is_refused(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_another_types_protocol_is_asked_first():
+    class Other:
+        def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
+            return "theirs"
+
+    assert P.packed + Other() == "theirs"

@@ -4,6 +4,7 @@ from packseq.backends.threads import get_num_threads, set_num_threads
 from packseq.cells import GRUCell, LSTMCell, RNNCell
 from packseq.combining import concatenate, windows
 from packseq.functional import cross_entropy, embedding, mse_loss
+from packseq.interchange import from_arrow, from_awkward, to_arrow, to_awkward
 from packseq.layout import (
     pack_padded_sequence,
     pack_sequence,
@@ -29,6 +30,8 @@ __all__ = [
     "concatenate",
     "cross_entropy",
     "embedding",
+    "from_arrow",
+    "from_awkward",
     "get_num_threads",
     "invert_permutation",
     "mse_loss",
@@ -37,6 +40,8 @@ __all__ = [
     "pad_packed_sequence",
     "pad_sequence",
     "set_num_threads",
+    "to_arrow",
+    "to_awkward",
     "unpack_sequence",
     "unpad_sequence",
     "windows",

@@ -617,7 +617,8 @@ def _elementwise(
     plan = elementwise.shared_plan([value._plan for value in packed], f"{name}: operands")
     if not any(isinstance(value, PackedSequence) for value in operands):
         raise TypeError(f"{name}: out is a PackedSequence, but no operand is")
-    *arrays, mask = elementwise.aligned(operands, [*map(_rows, operands)], name)
+    axes = max(value._data.ndim - 1 for value in packed)
+    *arrays, mask = elementwise.aligned(operands, [*map(_rows, operands)], axes, name)
     if outputs:
         kwargs["out"] = tuple(_out_rows(out, name) for out in outputs)
     if mask is not True:

@@ -13,9 +13,6 @@ from packseq.plan import Plan
 
 Array = NDArray[Any]
 
-# Rows and plan of an operand that is packed, or a value for every row.
-Operand = tuple[Array, Plan] | Any
-
 
 def shared_plan(plans: Sequence[Plan], what: str) -> Plan:
     """The one plan that all rows are laid out by.
@@ -32,7 +29,9 @@ def shared_plan(plans: Sequence[Plan], what: str) -> Plan:
     return plans[0]
 
 
-def aligned(values: Sequence[Any], rows: Sequence[Array | None], name: str) -> list[Any]:
+def aligned(
+    values: Sequence[Any], rows: Sequence[Array | None], axes: int, name: str
+) -> list[Any]:
     """Shape operands so that NumPy's broadcasting pairs rows with rows.
 
     Parameters
@@ -41,6 +40,8 @@ def aligned(values: Sequence[Any], rows: Sequence[Array | None], name: str) -> l
         The operands as they were given.
     rows : sequence of ndarray (N, *) or None
         The rows of those that are packed.
+    axes : int
+        The most axes that a row has, of the operands and of what they are written to.
     name : str
         The function, for the message.
 
@@ -49,7 +50,6 @@ def aligned(values: Sequence[Any], rows: Sequence[Array | None], name: str) -> l
     ValueError
         A plain array has more axes than the rows, so that its first might pair with N by accident.
     """
-    axes = max(array.ndim - 1 for array in rows if array is not None)
     return [
         _for_every_row(value, axes, name) if array is None else _widened(array, axes)
         for value, array in zip(values, rows, strict=True)

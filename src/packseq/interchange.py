@@ -1,0 +1,226 @@
+"""Arrow's and Awkward's lists, packed straight from their memory and back."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from packseq.operations import ragged
+from packseq.optional import load
+from packseq.packed import PackedSequence, as_data
+
+Array = NDArray[Any]
+
+
+def from_arrow(column: Any) -> PackedSequence:
+    """Pack a column of lists: a row is a sequence.
+
+    Parameters
+    ----------
+    column : pyarrow.Array or pyarrow.ChunkedArray
+        Lists, large lists or fixed-size lists of numbers, booleans or times, or of fixed-size lists
+        of these, nested to any depth: the trailing shape. Sliced ones are taken as they are cut.
+
+    Returns
+    -------
+    PackedSequence
+        A copy, unless the order is the same in both, as :meth:`PackedSequence.from_ragged` says.
+
+    Raises
+    ------
+    ImportError
+        pyarrow is not installed.
+    TypeError
+        `column` is neither; it holds no lists, or lists of what has no fixed size.
+    ValueError
+        There is a null, a list or a value within one; the message names its place.
+
+    Notes
+    -----
+    Cost: one gather of N rows, straight from each chunk; booleans, which Arrow stores as bits, are
+    unpacked first.
+    """
+    pa = load("pyarrow", "arrow")
+    if not isinstance(column, pa.Array | pa.ChunkedArray):
+        raise TypeError(
+            f"column must be a pyarrow Array or ChunkedArray, got {type(column).__name__}"
+        )
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    # A column of no chunks still has a type, and so rows of a dtype.
+    chunks = chunks or [pa.array([], column.type)]
+    parts, start = [], 0
+    for chunk in chunks:
+        parts.append(_arrow_part(pa, chunk, start))
+        start += len(chunk)
+    return PackedSequence._of(*ragged.pack(parts))
+
+
+def to_arrow(sequence: PackedSequence) -> Any:
+    """Return the sequences as Arrow lists: undo :func:`from_arrow`.
+
+    Parameters
+    ----------
+    sequence : PackedSequence
+        Rows of numbers, booleans or times, whose axes are not of size 0.
+
+    Returns
+    -------
+    pyarrow.ListArray, or pyarrow.LargeListArray from 2**31 rows
+        Of fixed-size lists, one level for each axis of a row.
+
+    Raises
+    ------
+    ImportError
+        pyarrow is not installed.
+    TypeError
+        `sequence` is no PackedSequence, or of a dtype that Arrow has not.
+    ValueError
+        An axis of the rows is of size 0.
+
+    Notes
+    -----
+    Cost: one scatter of N rows, which Arrow then shares.
+    """
+    pa = load("pyarrow", "arrow")
+    values, offsets = _unpacked(sequence)
+    if 0 in values.shape[1:]:
+        raise ValueError(f"Arrow has no lists of rows of shape {values.shape[1:]}")
+    try:
+        array = pa.array(np.ascontiguousarray(values).reshape(-1))
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise TypeError(f"Arrow has no lists of dtype {values.dtype}: {error}") from error
+    for size in values.shape[:0:-1]:
+        array = pa.FixedSizeListArray.from_arrays(array, size)
+    if len(values) < 2**31:
+        return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), array)
+    return pa.LargeListArray.from_arrays(pa.array(offsets), array)
+
+
+def from_awkward(array: Any) -> PackedSequence:
+    """Pack an Awkward array of lists: its first axis is the batch.
+
+    Parameters
+    ----------
+    array : awkward.Array
+        Of type ``B * var * *``, with regular axes after the second.
+
+    Returns
+    -------
+    PackedSequence
+        A copy, unless the order is the same in both, as :meth:`PackedSequence.from_ragged` says.
+
+    Raises
+    ------
+    ImportError
+        awkward is not installed.
+    TypeError
+        `array` is no Awkward array of lists, or of lists of what has no fixed size.
+    ValueError
+        There is a missing list or value; the message names its place.
+
+    Notes
+    -----
+    Cost: one gather of N rows; lists that are not end to end are first copied so.
+    """
+    ak = load("awkward", "awkward")
+    if not isinstance(array, ak.Array):
+        raise TypeError(f"array must be an awkward.Array, got {type(array).__name__}")
+    if array.ndim < 2:
+        raise TypeError(f"array must hold lists, got type {array.type}")
+    missing = np.flatnonzero(ak.to_numpy(ak.is_none(array, axis=0)))
+    if len(missing):
+        raise ValueError(f"array has no sequence {missing[0]}: it is missing")
+    lists = ak.drop_none(array, axis=0).layout.to_packed().to_ListOffsetArray64(True)
+    offsets = np.asarray(lists.offsets)
+    content = lists.content[offsets[0] : offsets[-1]]
+    try:
+        values = ak.to_numpy(content, allow_missing=True)
+    except ValueError as error:
+        raise TypeError(
+            f"array must have regular axes after its lists, got type {array.type}"
+        ) from error
+    if isinstance(values, np.ma.MaskedArray):
+        if values.mask.any():
+            raise ValueError(_null_at("array", values.mask, offsets - offsets[0], 0))
+        values = values.data
+    rows = np.ascontiguousarray(as_data(values, "array"))
+    return PackedSequence._of(*ragged.pack([(rows, offsets - offsets[0])]))
+
+
+def to_awkward(sequence: PackedSequence) -> Any:
+    """Return the sequences as an Awkward array of type ``B * var * *``.
+
+    Parameters
+    ----------
+    sequence : PackedSequence
+
+    Returns
+    -------
+    awkward.Array
+
+    Raises
+    ------
+    ImportError
+        awkward is not installed.
+    TypeError
+        `sequence` is no PackedSequence, or of a dtype that Awkward has not.
+
+    Notes
+    -----
+    Cost: one scatter of N rows, which Awkward then shares.
+    """
+    ak = load("awkward", "awkward")
+    values, offsets = _unpacked(sequence)
+    content = ak.from_numpy(np.ascontiguousarray(values), regulararray=True, highlevel=False)
+    return ak.Array(ak.contents.ListOffsetArray(ak.index.Index64(offsets), content))
+
+
+def _unpacked(sequence: PackedSequence) -> ragged.Ragged:
+    if not isinstance(sequence, PackedSequence):
+        raise TypeError(f"sequence must be a PackedSequence, got {type(sequence).__name__}")
+    return sequence.to_ragged()
+
+
+def _arrow_part(pa: ModuleType, chunk: Any, start: int) -> ragged.Ragged:
+    """Values and offsets of one chunk, whose first list is number `start` of the column."""
+    kind = chunk.type
+    fixed = pa.types.is_fixed_size_list(kind)
+    if not (fixed or pa.types.is_list(kind) or pa.types.is_large_list(kind)):
+        raise TypeError(f"column must hold lists, got type {kind}")
+    if chunk.null_count:
+        first = int(np.argmax(chunk.is_null().to_numpy(zero_copy_only=False)))
+        raise ValueError(f"column has no sequence {start + first}: it is null")
+    if fixed:
+        offsets = np.arange(len(chunk) + 1, dtype=np.int64) * kind.list_size
+    else:
+        offsets = chunk.offsets.to_numpy().astype(np.int64)
+        offsets -= offsets[0]
+    return _arrow_rows(pa, chunk.flatten(), offsets, start), offsets
+
+
+def _arrow_rows(pa: ModuleType, values: Any, offsets: NDArray[np.int64], start: int) -> Array:
+    """(M, *) of the values of a chunk's lists, whose places `offsets` and `start` tell."""
+    shape = [len(values)]
+    while True:
+        if values.null_count:
+            nulls = values.is_null().to_numpy(zero_copy_only=False)
+            raise ValueError(_null_at("column", nulls.reshape(shape), offsets, start))
+        if not pa.types.is_fixed_size_list(values.type):
+            break
+        shape.append(values.type.list_size)
+        values = values.flatten()
+    if not (pa.types.is_primitive(values.type)):
+        raise TypeError(
+            "column must hold lists of numbers, booleans or times, or of fixed-size lists of "
+            f"these, got lists of {values.type}"
+        )
+    return np.ascontiguousarray(values.to_numpy(zero_copy_only=False)).reshape(shape)
+
+
+def _null_at(name: str, nulls: Array, offsets: NDArray[np.int64], start: int) -> str:
+    row = int(np.argwhere(nulls)[0][0])
+    b = int(np.searchsorted(offsets, row, side="right")) - 1
+    return f"{name} has a null at step {row - offsets[b]} of sequence {start + b}"

@@ -1,4 +1,4 @@
-"""What the tests of the operations share: ragged batches, and the loop that each is held against."""
+"""What the tests of the operations share: ragged batches, and how results are compared."""
 
 from dataclasses import dataclass
 

@@ -102,7 +102,7 @@ def test_cross_entropy_is_torchs(reduction, weighted, smoothing, kind, shape):
         **options,
     )
     actual = actual.data if reduction == "none" else actual
-    # torch adds up to 123 losses in float32, whose errors grow as the root of their number: 11 ulps.
+    # torch adds up to 123 losses in float32: errors grow as the root of their number, 11 ulps.
     np.testing.assert_allclose(actual, expected.numpy(), rtol=2e-6, atol=2e-6)
     assert actual.dtype == np.float32
 
@@ -183,18 +183,34 @@ IDS = pack_sequence([np.array([0]), np.array([1, 2, 9])])
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: embedding(np.ones((5, 2)), IDS), ValueError, "0 and 4, got 9 at step 2 of seq.* 1"),
+        (
+            lambda: embedding(np.ones((5, 2)), IDS),
+            ValueError,
+            "0 and 4, got 9 at step 2 of seq.* 1",
+        ),
         (lambda: embedding(np.ones((5, 2)), IDS - 1), ValueError, "got -1 at step 0 of sequence 0"),
         (lambda: embedding(np.ones((5, 2)), IDS * 1.0), TypeError, "ids must be of integer dtype"),
         (lambda: embedding(np.ones((5, 2)), [1]), TypeError, "ids must be a PackedSequence, got"),
         (lambda: embedding(1, IDS), ValueError, r"table must have shape \(V, \*\), got a scalar"),
         (lambda: cross_entropy(LOGITS.data, TARGETS), TypeError, "logits must be a Packed"),
         (lambda: cross_entropy(TARGETS, TARGETS), TypeError, "logits must be of float dtype"),
-        (lambda: cross_entropy(LOGITS, IDS), ValueError, "logits and targets must share one layout"),
+        (
+            lambda: cross_entropy(LOGITS, IDS),
+            ValueError,
+            "logits and targets must share one layout",
+        ),
         (lambda: cross_entropy(LOGITS, TARGETS + 1), ValueError, "got 4 at step 0 of sequence 1"),
         (lambda: cross_entropy(LOGITS, TARGETS - 1), ValueError, "got -1 at step 0 of sequence 0"),
-        (lambda: cross_entropy(LOGITS, LOGITS > 0), TypeError, "targets must be of integer or float"),
-        (lambda: cross_entropy(LOGITS, LOGITS @ np.eye(4)[:, :3]), ValueError, r"float rows \(3,\)"),
+        (
+            lambda: cross_entropy(LOGITS, LOGITS > 0),
+            TypeError,
+            "targets must be of integer or float",
+        ),
+        (
+            lambda: cross_entropy(LOGITS, LOGITS @ np.eye(4)[:, :3]),
+            ValueError,
+            r"float rows \(3,\)",
+        ),
         (lambda: cross_entropy(LOGITS, LOGITS.astype(int)), ValueError, r"rows \(\) for logits of"),
         (lambda: cross_entropy(LOGITS, TARGETS, [1, 2]), ValueError, r"shape \(4,\), a number a"),
         (lambda: cross_entropy(LOGITS, TARGETS, ["a"] * 4), TypeError, "weight must be of float"),

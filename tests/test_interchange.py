@@ -139,13 +139,14 @@ class TestArrow:
             from_arrow(self.pa.array(values))
 
     def test_what_is_no_column(self):
-        with pytest.raises(TypeError, match="column must be a pyarrow Array .*, got list"):
+        with pytest.raises(TypeError, match=r"column must be a pyarrow Array .*, got list"):
             from_arrow([[1]])
         with pytest.raises(TypeError, match="sequence must be a PackedSequence, got list"):
             to_arrow([[1]])
 
     @pytest.mark.parametrize(
-        ("dtype", "shape", "error"), [(np.complex64, (3,), TypeError), (np.int8, (3, 0), ValueError)]
+        ("dtype", "shape", "error"),
+        [(np.complex64, (3,), TypeError), (np.int8, (3, 0), ValueError)],
     )
     def test_what_arrow_cannot_hold(self, dtype, shape, error):
         with pytest.raises(error, match="Arrow has no lists of"):
@@ -204,5 +205,7 @@ class TestAwkward:
 )
 def test_a_missing_library_is_named(call, library, extra, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, library, None)
-    with pytest.raises(ImportError, match=rf"this needs {library}: pip install 'packseq\[{extra}\]'"):
+    with pytest.raises(
+        ImportError, match=rf"this needs {library}: pip install 'packseq\[{extra}\]'"
+    ):
         call(make_batch([1]).packed)

@@ -35,7 +35,9 @@ def test_functions_of_two_packed_operands_broadcast_row_by_row(apply, lengths, s
     assert_sequences(apply(one.packed, two.packed), expected)
 
 
-@pytest.mark.parametrize("other", [2, 2.5, np.float32(2), np.arange(1.0, 4), np.ones((2, 1)), [1, 2, 3]])
+@pytest.mark.parametrize(
+    "other", [2, 2.5, np.float32(2), np.arange(1.0, 4), np.ones((2, 1)), [1, 2, 3]]
+)
 @pytest.mark.parametrize("apply", [operator.mul, operator.truediv, operator.lt])
 def test_numbers_and_arrays_combine_with_every_row(apply, other):
     other_array = np.asarray(other) if isinstance(other, list) else other

@@ -143,8 +143,9 @@ def from_awkward(array: Any) -> PackedSequence:
             f"array must have regular axes after its lists, got type {array.type}"
         ) from error
     if isinstance(values, np.ma.MaskedArray):
-        if values.mask.any():
-            raise ValueError(_null_at("array", values.mask, offsets - offsets[0], 0))
+        nulls = np.ma.getmaskarray(values)
+        if nulls.any():
+            raise ValueError(_null_at("array", nulls, offsets - offsets[0], 0))
         values = values.data
     rows = np.ascontiguousarray(as_data(values, "array"))
     return PackedSequence._of(*ragged.pack([(rows, offsets - offsets[0])]))

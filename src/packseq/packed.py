@@ -11,7 +11,7 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from packseq.operations import elementwise, moving, ragged, reducing
+from packseq.operations import elementwise, moving, picture, ragged, reducing
 from packseq.plan import IndexArray, Plan, as_int64_vector
 
 
@@ -592,6 +592,9 @@ class PackedSequence(NDArrayOperatorsMixin):
             f"PackedSequence({self.batch_size} sequences{spread}, "
             f"data {self._data.shape} {self.dtype})"
         )
+
+    def _repr_html_(self) -> str:
+        return picture.as_html(self._plan, repr(self))
 
 
 # ---- NumPy's functions ----

@@ -29,9 +29,7 @@ def shared_plan(plans: Sequence[Plan], what: str) -> Plan:
     return plans[0]
 
 
-def aligned(
-    values: Sequence[Any], rows: Sequence[Array | None], axes: int, name: str
-) -> list[Any]:
+def aligned(values: Sequence[Any], rows: Sequence[Array | None], axes: int, name: str) -> list[Any]:
     """Shape operands so that NumPy's broadcasting pairs rows with rows.
 
     Parameters

@@ -70,6 +70,4 @@ def _in_order(plan: Plan) -> bool:
         return True
     # Equal lengths may be in any order in a batch that another library packed.
     order = plan.sorted_indices
-    return plan.max_length == 1 and (
-        order is None or bool(np.all(np.diff(order[: plan.rows]) > 0))
-    )
+    return plan.max_length == 1 and (order is None or bool(np.all(np.diff(order[: plan.rows]) > 0)))

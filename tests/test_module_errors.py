@@ -349,3 +349,21 @@ def test_cell_hx_of_the_wrong_form():
     for kind in ("GRU", "RNN_TANH"):
         with raises((TypeError, ValueError), H_0):
             make_cell(kind, 3, 4)(x, (h, h))
+
+
+# ---- a module, once made ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["input_size", "hidden_size", "num_layers", "bidirectional", "proj_size", "bias", "dtype"],
+)
+def test_what_the_weights_decide_cannot_be_changed(name):
+    """The kernels trust the sizes: a module that lied about one would write past its arrays."""
+    module = LSTM(3, 4)
+    before = getattr(module, name)
+    with raises(AttributeError, name):
+        setattr(module, name, 2)
+    assert getattr(module, name) == before
+    with raises(AttributeError, "weight_ih_l0"):
+        module.weight_ih_l0 = np.zeros((16, 3), np.float32)

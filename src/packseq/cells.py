@@ -14,12 +14,12 @@ from packseq.parameters import (
     Array,
     Parameterised,
     Rng,
+    allocate,
     as_floats,
     as_module_dtype,
     as_nonlinearity,
     as_size,
     as_state,
-    empty,
 )
 
 __all__ = ["GRUCell", "LSTMCell", "RNNCell"]
@@ -98,12 +98,12 @@ class _Cell(Parameterised):
             for state, name in zip(given, names, strict=True)
         ]
         batch = 1 if x.ndim == 1 else x.shape[0]
-        last = [empty((1, batch, self.hidden_size), self.dtype) for _ in first]
+        last = [allocate((1, batch, self.hidden_size), self.dtype) for _ in first]
         if batch:
             steps = np.ascontiguousarray(x).reshape(1, batch, self.input_size)
             hx = [state if state is None else state.reshape(last[0].shape) for state in first]
-            output = empty(last[0].shape, self.dtype)
-            cpu.forward(self._network, steps, output, None, hx, last, num_threads=None)
+            output = allocate(last[0].shape, self.dtype)
+            cpu.forward(self._network, steps, output, None, hx, last, None)
         return [state.reshape(shape) for state in last]
 
 

@@ -719,6 +719,8 @@ def _as_proj_size(value: SupportsIndex, hidden_size: int) -> int:
 
 def _is_addressable(array: Array) -> bool:
     """Rows contiguous and aligned, whatever the order and the sign of the other strides."""
+    if array.flags.carray:
+        return True
     itemsize = array.itemsize
     return bool(
         array.flags.aligned

@@ -202,7 +202,8 @@ class _Recurrent(Parameterised):
             options["nonlinearity"] = nonlinearity.lower()
         double = str(module.weight_ih_l0.dtype) == "torch.float64"
         made = cls(**options, dtype=np.float64 if double else np.float32, rng=0)
-        return made.load_state_dict({name: getattr(module, name) for name in made._shapes()})
+        made.load_state_dict({name: getattr(module, name) for name in made._shapes()})
+        return made
 
     # ---- what it does ----
 

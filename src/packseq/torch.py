@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -25,7 +25,9 @@ __all__ = ["accelerate", "from_torch", "restore", "to_torch"]
 
 Model = TypeVar("Model", bound=nn.Module)
 
-_KINDS: dict[type[nn.RNNBase], type[modules.RNN | modules.GRU | modules.LSTM]] = {
+Kind: TypeAlias = modules.RNN | modules.GRU | modules.LSTM
+
+_KINDS: dict[type[nn.RNNBase], type[Kind]] = {
     nn.RNN: modules.RNN,
     nn.GRU: modules.GRU,
     nn.LSTM: modules.LSTM,
@@ -166,7 +168,7 @@ def _run(layer: _DropIn, input: Any, hx: Any) -> Any:
     if tensors is None or _is_observed() or _has_dropout(layer):
         return None
     weights = _weights(layer)
-    if weights is None or _wants_gradient([*tensors, *weights]):
+    if weights is None or _wants_gradient(tensors, weights):
         return None
     module = _packed(layer, weights)
     if module is None or any(tensor.dtype != weights[0].dtype for tensor in tensors):
@@ -202,7 +204,7 @@ def _is_observed() -> bool:
         torch.compiler.is_compiling()
         or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
         or torch.is_autocast_enabled("cpu")
-        or torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._len_torch_dispatch_stack() > 0  # make_fx, counters of operations
     )
 
 
@@ -210,10 +212,10 @@ def _has_dropout(layer: _DropIn) -> bool:
     return layer.training and layer.dropout > 0 and layer.num_layers > 1
 
 
-def _wants_gradient(tensors: list[Tensor]) -> bool:
-    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+def _wants_gradient(tensors: list[Tensor], weights: list[nn.Parameter]) -> bool:
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in [*tensors, *weights]):
         return True
-    # Forward mode goes on without a grad mode.
+    # Forward mode goes on while the grad mode is off.
     tangents = (unpack_dual(tensor).tangent for tensor in tensors)  # type: ignore[no-untyped-call]
     return any(tangent is not None for tangent in tangents)
 
@@ -234,8 +236,6 @@ def _tensor_or_pair(last: Any) -> Any:
 
 
 # ---- its weights ----
-
-Kind = modules.RNN | modules.GRU | modules.LSTM
 
 
 class _Seen(NamedTuple):
@@ -266,6 +266,11 @@ class _Packed(NamedTuple):
     seen: list[_Seen]
     module: Kind
 
+    def is_still(self, layer: _DropIn, weights: list[nn.Parameter]) -> bool:
+        return self.module.batch_first == layer.batch_first and all(
+            seen.is_still(weight) for seen, weight in zip(self.seen, weights, strict=True)
+        )
+
 
 # Kept outside of the layers, so that their copies and pickles hold nothing of ours.
 _packed_weights: WeakKeyDictionary[nn.Module, _Packed] = WeakKeyDictionary()
@@ -288,9 +293,7 @@ def _weights(layer: _DropIn) -> list[nn.Parameter] | None:
 def _packed(layer: _DropIn, weights: list[nn.Parameter]) -> Kind | None:
     """The layer in packseq, made anew if a weight has changed."""
     packed = _packed_weights.get(layer)
-    if packed is not None and all(
-        seen.is_still(weight) for seen, weight in zip(packed.seen, weights, strict=True)
-    ):
+    if packed is not None and packed.is_still(layer, weights):
         return packed.module
     _packed_weights.pop(layer, None)
     if {weight.dtype for weight in weights} not in ({torch.float32}, {torch.float64}):

@@ -82,6 +82,16 @@ cdef extern from "kernels.h" nogil:
     int packseq_supported(const packseq_kernels *) noexcept nogil
     int32_t packseq_cut(packseq_job *, int64_t *, int32_t, int64_t, int64_t) noexcept nogil
 
+cdef extern from *:
+    const char *COMPILER "__VERSION__"
+    const long CYTHON_HEX_VERSION
+
+# What this module was built with.
+BUILD = {
+    "cython": f"{CYTHON_HEX_VERSION >> 24}.{CYTHON_HEX_VERSION >> 16 & 255}.{CYTHON_HEX_VERSION >> 8 & 255}",
+    "compiler": (<bytes> COMPILER).decode(),
+}
+
 # The order of kernels.h's packseq_cell.
 CELLS = ("lstm", "gru", "gru_reset_before", "rnn_tanh", "rnn_relu")
 

@@ -340,6 +340,13 @@ def test_bad_input_gets_torchs_own_answer(make, call):
         assert answer == expected
 
 
+def test_weights_that_do_not_fit_get_torchs_own_error():
+    _, fast = twins(nn.GRU(5, 6))
+    fast.weight_hh_l0 = nn.Parameter(torch.ones(18, 7))
+    with torch.no_grad(), pytest.raises(RuntimeError, match=r"size|shape"):
+        fast(torch.randn(3, 2, 5))
+
+
 def test_a_packed_sequence_that_contradicts_itself_is_torchs():
     _, fast = twins(nn.LSTM(5, 6))
     packed = nn.utils.rnn.PackedSequence(torch.randn(4, 5), torch.tensor([1, 3]))

@@ -175,7 +175,7 @@ def _run(layer: _DropIn, input: Any, hx: Any) -> Any:
         return None
     try:
         rows, *states = [tensor.detach().numpy() for tensor in tensors]
-    except (RuntimeError, TypeError):  # memory of another device, or of none
+    except (RuntimeError, TypeError):  # another device, sparse, or wrapped by a transform
         return None
     first = None if hx is None else tuple(states) if layer.mode == "LSTM" else states[0]
     try:
@@ -302,8 +302,12 @@ def _packed(layer: _DropIn, weights: list[nn.Parameter]) -> Kind | None:
         return None
     seen = [_Seen.of(weight) for weight in weights]  # before the copy: what changes meanwhile shows
     kind = next(kind for base, kind in _KINDS.items() if isinstance(layer, base))
-    packed = _packed_weights[layer] = _Packed(seen, kind.from_torch(layer))
-    return packed.module
+    try:
+        module = kind.from_torch(layer)
+    except ValueError:  # shapes that do not fit
+        return None
+    _packed_weights[layer] = _Packed(seen, module)
+    return module
 
 
 # ---- packed batches ----

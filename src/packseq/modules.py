@@ -178,6 +178,33 @@ class _Recurrent(Parameterised):
         module.load_state_dict(mapping, prefix)
         return module
 
+    @classmethod
+    def from_torch(cls, module: Any) -> Self:
+        """Make the same module from one of torch's: its weights are copied, its options kept.
+
+        Parameters
+        ----------
+        module : torch.nn.RNN, GRU or LSTM
+            Of this kind, on any device; half-precision weights are widened to float32.
+
+        Raises
+        ------
+        TypeError
+            Not a module of this kind.
+        """
+        kind, _, nonlinearity = str(getattr(module, "mode", "")).partition("_")
+        if {"RNN": 1, "GRU": 3, "LSTM": 4}.get(kind) != cls._gates:
+            raise TypeError(f"module must be torch's {cls.__name__}, got {type(module).__name__}")
+        names = ["input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout"]
+        names += ["bidirectional"] + ["proj_size"] * (kind == "LSTM")
+        options = {name: getattr(module, name) for name in names}
+        if nonlinearity:
+            options["nonlinearity"] = nonlinearity.lower()
+        double = str(module.weight_ih_l0.dtype) == "torch.float64"
+        made = cls(**options, dtype=np.float64 if double else np.float32, rng=0)
+        made.load_state_dict({name: getattr(module, name) for name in made._shapes()})
+        return made
+
     # ---- what it does ----
 
     _packed: Network | None

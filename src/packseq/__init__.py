@@ -1,3 +1,36 @@
 """RNN, LSTM and GRU inference on sequences of different lengths, without one padded step."""
 
+from packseq.backends.threads import get_num_threads, set_num_threads
+from packseq.cells import GRUCell, LSTMCell, RNNCell
+from packseq.layout import (
+    pack_padded_sequence,
+    pack_sequence,
+    pad_packed_sequence,
+    pad_sequence,
+    unpack_sequence,
+    unpad_sequence,
+)
+from packseq.modules import GRU, LSTM, RNN
+from packseq.packed import PackedSequence
+from packseq.plan import invert_permutation
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "GRUCell",
+    "LSTMCell",
+    "PackedSequence",
+    "RNNCell",
+    "get_num_threads",
+    "invert_permutation",
+    "pack_padded_sequence",
+    "pack_sequence",
+    "pad_packed_sequence",
+    "pad_sequence",
+    "set_num_threads",
+    "unpack_sequence",
+    "unpad_sequence",
+]

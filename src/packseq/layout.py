@@ -58,7 +58,7 @@ def pack_padded_sequence(
     lengths of 0 are refused.
     """
     padded = _as_time_major(input, "input", batch_first)
-    plan = Plan.from_lengths(_as_lengths(lengths, padded, "input"), enforce_sorted)
+    plan = Plan.from_lengths(as_lengths(lengths, padded, "input"), enforce_sorted)
     return PackedSequence._of(_gather_padded(padded, plan), plan)
 
 
@@ -250,7 +250,7 @@ def unpad_sequence(
     Source: torch.nn.utils.rnn.unpad_sequence.
     """
     padded = _as_time_major(padded_sequences, "padded_sequences", batch_first)
-    ends = _as_lengths(lengths, padded, "padded_sequences").tolist()
+    ends = as_lengths(lengths, padded, "padded_sequences").tolist()
     return [padded[:end, b].copy() for b, end in enumerate(ends)]
 
 
@@ -266,7 +266,7 @@ def _as_time_major(values: ArrayLike, name: str, batch_first: bool) -> NDArray[A
     return array.swapaxes(0, 1) if batch_first else array
 
 
-def _as_lengths(lengths: ArrayLike, padded: NDArray[Any], name: str) -> IndexArray:
+def as_lengths(lengths: ArrayLike, padded: NDArray[Any], name: str) -> IndexArray:
     """Return int64 lengths that fit a (T, B, *) batch, as does their sum int64."""
     steps, batch_size = padded.shape[:2]
     array = as_int64_vector(lengths, "lengths")

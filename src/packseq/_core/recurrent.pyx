@@ -70,24 +70,25 @@ cdef extern from "kernels.h" nogil:
     ctypedef struct packseq_kernels:
         const char *name
         int32_t vector_bytes
-        int64_t (*workspace_f32)(const packseq_job *) noexcept
-        int64_t (*workspace_f64)(const packseq_job *) noexcept
-        void (*run_f32)(packseq_job *, int32_t) noexcept
-        void (*run_f64)(packseq_job *, int32_t) noexcept
-        void (*activate_f32)(int, const float *, float *, int64_t) noexcept
-        void (*activate_f64)(int, const double *, double *, int64_t) noexcept
+        int64_t (*workspace_f32)(const packseq_job *) noexcept nogil
+        int64_t (*workspace_f64)(const packseq_job *) noexcept nogil
+        void (*run_f32)(packseq_job *, int32_t) noexcept nogil
+        void (*run_f64)(packseq_job *, int32_t) noexcept nogil
+        void (*activate_f32)(int, const float *, float *, int64_t) noexcept nogil
+        void (*activate_f64)(int, const double *, double *, int64_t) noexcept nogil
 
-    const packseq_kernels *const *packseq_compiled() noexcept
-    int packseq_supported(const packseq_kernels *) noexcept
-    int32_t packseq_cut(packseq_job *, int64_t *, int32_t, int64_t, int64_t) noexcept
+    const packseq_kernels *const *packseq_compiled() noexcept nogil
+    int packseq_supported(const packseq_kernels *) noexcept nogil
+    int32_t packseq_cut(packseq_job *, int64_t *, int32_t, int64_t, int64_t) noexcept nogil
 
 # The order of kernels.h's packseq_cell.
 CELLS = ("lstm", "gru", "gru_reset_before", "rnn_tanh", "rnn_relu")
 
 # Streaming calls take what they need from malloc; larger ones go through Call and its kept workspace.
-DEF STREAM_BYTES = 1 << 20
-DEF STREAM_FLOPS = 8e6
-DEF STREAM_ROWS = 48
+cdef enum:
+    STREAM_BYTES = 1 << 20
+    STREAM_FLOPS = 8000000
+    STREAM_ROWS = 48
 
 
 cdef class Kernels:

@@ -13,6 +13,7 @@ from packseq.layout import (
 from packseq.modules import GRU, LSTM, RNN
 from packseq.packed import PackedSequence
 from packseq.plan import invert_permutation
+from packseq.weights import load, save
 
 __version__ = "0.1.0"
 
@@ -26,10 +27,12 @@ __all__ = [
     "RNNCell",
     "get_num_threads",
     "invert_permutation",
+    "load",
     "pack_padded_sequence",
     "pack_sequence",
     "pad_packed_sequence",
     "pad_sequence",
+    "save",
     "set_num_threads",
     "unpack_sequence",
     "unpad_sequence",

@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status: 0, or 2 with one line on stderr."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     if not given:
-        packseq.show_config()
+        getattr(packseq, "show_config", parser().print_help)()
         return 0
     options = parser().parse_args(given)
     try:

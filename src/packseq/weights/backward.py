@@ -4,7 +4,8 @@ from typing import Any
 
 import numpy as np
 
-import packseq
+from packseq.layout import pack_padded_sequence, pad_packed_sequence
+from packseq.packed import PackedSequence
 
 
 class Backward:
@@ -30,7 +31,7 @@ class Backward:
         -----
         Cost: the module's, and two gathers of the rows.
         """
-        if isinstance(input, packseq.PackedSequence):
+        if isinstance(input, PackedSequence):
             output, state = self.module(reverse(input), hx)
             return reverse(output), state
         batch_first = self.module.batch_first
@@ -38,20 +39,20 @@ class Backward:
             axis = 1 if batch_first and np.ndim(input) == 3 else 0
             output, state = self.module(np.flip(input, axis), hx)
             return np.flip(output, axis), state
-        packed = packseq.pack_padded_sequence(input, lengths, batch_first)
+        packed = pack_padded_sequence(input, lengths, batch_first)
         output, state = self(packed, hx)
         longest = np.shape(input)[1 if batch_first else 0]
-        padded, _ = packseq.pad_packed_sequence(output, batch_first, total_length=longest)
+        padded, _ = pad_packed_sequence(output, batch_first, total_length=longest)
         return padded, state
 
     def __repr__(self) -> str:
         return f"Backward({self.module!r})"
 
 
-def reverse(sequence: Any) -> Any:
+def reverse(sequence: PackedSequence) -> PackedSequence:
     """The same batch with every sequence turned round."""
     plan = sequence._plan
     steps = np.repeat(np.arange(plan.max_length), plan.batch_sizes)
     places = np.arange(plan.rows) - plan.offsets[steps]
     rows = plan.offsets[plan.sorted_lengths[places] - 1 - steps] + places
-    return packseq.PackedSequence._of(sequence.data[rows], plan)
+    return PackedSequence._of(sequence.data[rows], plan)

@@ -94,7 +94,7 @@ class Node:
     @property
     def hidden_size(self) -> int:
         """H."""
-        return int(self.weights["weight_hh"].shape[1])
+        return int(self.weights["weight_hh"].shape[2])
 
     def input(self, position: int) -> str:
         """The name of an input, "" where it is left out."""

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from packseq import cells, modules
+
 from . import formats, safetensors_file
 from .arrays import Array
 from .backward import Backward
@@ -225,19 +227,18 @@ def options_of(found: Found, nonlinearity: str | None) -> dict[str, Any]:
         options["nonlinearity"] = nonlinearity or said.nonlinearity or "tanh"
         if options["nonlinearity"] not in NONLINEARITIES:
             raise CheckpointError(f"nonlinearity {said.nonlinearity!r} is not {NONLINEARITIES}")
-    if found.kind.startswith("GRU"):
+    if found.kind == "GRU":
         options["reset_after"] = said.reset_after
     return options
 
 
 def build(found: Found, arrays: dict[str, Array], options: dict[str, Any]) -> Any:
     """The module itself."""
-    import packseq
-
-    kind = getattr(packseq, found.kind)
     if found.is_cell:
         sizes = (found.input_size, found.hidden_size, found.bias)
-        return kind(*sizes, dtype=found.dtype, **options).load_state_dict(arrays)
+        cell = getattr(cells, found.kind)(*sizes, dtype=found.dtype, **options)
+        return cell.load_state_dict(arrays)
+    kind = getattr(modules, found.kind)
     module = kind.from_state_dict(arrays, dtype=found.dtype, **options)
     return Backward(module) if found.attributes.backward else module
 

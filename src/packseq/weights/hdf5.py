@@ -82,7 +82,7 @@ class Tree:
 
     def _members(self, path: str, group: Any) -> Iterator[tuple[str, Any]]:
         with library_errors(f"group {path!r}"):
-            names = list(group)
+            names = [checked_text(name) for name in group]
         for name in names:
             with library_errors(f"link {name!r} in group {path!r}"):
                 link = group.get(name, getlink=True)
@@ -124,4 +124,10 @@ def as_text(value: Any) -> str | list[str]:
     """An attribute's string or strings, which h5py gives as bytes, str or arrays of either."""
     if isinstance(value, np.ndarray):
         return [str(as_text(item)) for item in value.tolist()]
-    return value.decode("utf-8") if isinstance(value, bytes) else str(value)
+    return checked_text(value.decode("utf-8") if isinstance(value, bytes) else str(value))
+
+
+def checked_text(text: str) -> str:
+    """`text`, in which h5py has not hidden bytes that are no UTF-8."""
+    text.encode("utf-8")
+    return text

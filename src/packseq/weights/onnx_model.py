@@ -160,6 +160,8 @@ class Tensors:
         entries = {entry.key: entry.value for entry in tensor.external_data}
         if len(entries) != len(tensor.external_data):
             raise CheckpointError(f"{what}: external data has a key twice")
+        if not all(isinstance(text, str) for text in (*entries, *entries.values())):
+            raise CheckpointError(f"{what}: external data is not described in UTF-8")
         content = self._file(entries.get("location", ""), what)
         offset = parse_size(entries.get("offset", "0"), f"{what}: offset")
         length = parse_size(entries.get("length", str(len(content) - offset)), f"{what}: length")
@@ -206,6 +208,7 @@ class Graph:
     """A graph with what produces and what consumes each value."""
 
     def __init__(self, graph: Any, tensors: Tensors) -> None:
+        check_text(graph)
         self._tensors = tensors
         self._nodes = list(graph.node)
         self._constants: dict[str, Any] = {}
@@ -476,6 +479,17 @@ class Graph:
         if node.kind != "LSTM" or not name or self._is_zero(self._source(name)):
             return ""
         return "peepholes (input P)"
+
+
+def check_text(graph: Any) -> None:
+    """Refuse names that are no text: protobuf passes malformed UTF-8 on as bytes."""
+    names = [value.name for value in (*graph.initializer, *graph.input, *graph.output)]
+    for node in graph.node:
+        names += [node.name, node.op_type, node.domain, *node.input, *node.output]
+        names += [attribute.name for attribute in node.attribute]
+    for name in names:
+        if not isinstance(name, str):
+            raise CheckpointError(f"name {name!r} is not UTF-8")
 
 
 def attribute_values(proto: Any, types: dict[str, str]) -> dict[str, Any]:

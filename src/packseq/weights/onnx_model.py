@@ -200,8 +200,11 @@ def typed_bytes(tensor: Any, dtype: str, what: str) -> bytes:
     values = getattr(tensor, "int32_data" if dtype in narrow else wide.get(dtype, "uint64_data"))
     # The halves are spelled as their bits.
     stored = "uint16" if dtype in ("float16", BFLOAT16) else dtype
-    with library_errors(f"{what}: values of {dtype}"):
-        return np.array(values, dtype=stored).astype(f"<{np.dtype(stored).str[1:]}").tobytes()
+    spelled = np.array(values)
+    array = spelled.astype(stored)
+    if not np.array_equal(array, spelled, equal_nan=True):
+        raise CheckpointError(f"{what}: values of {dtype} are out of its range")
+    return array.astype(array.dtype.newbyteorder("<")).tobytes()
 
 
 class Graph:

@@ -517,9 +517,7 @@ def test_onnx_nodes(tmp_path, node, message):
 
 def test_onnx_nodes_that_feed_each_other_in_a_ring(tmp_path):
     onnx = pytest.importorskip("onnx", reason="writes and reads ONNX models")
-    ring = [
-        onnx.helper.make_node("Identity", [f"v{i}"], [f"v{(i + 1) % 3}"]) for i in range(3)
-    ]
+    ring = [onnx.helper.make_node("Identity", [f"v{i}"], [f"v{(i + 1) % 3}"]) for i in range(3)]
     refused(write(tmp_path / "file", onnx_with([], [*ring, onnx_node("v0", "v1", "v2")])), "Ident")
 
 

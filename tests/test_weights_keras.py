@@ -61,7 +61,6 @@ CASES = {
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("case", CASES)
-
 def test_one_layer(tmp_path, case, suffix):
     model = sequence_of(*CASES[case]())
     x = inputs(2, STEPS, INPUT)

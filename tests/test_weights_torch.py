@@ -179,7 +179,7 @@ def test_several_modules_are_listed_and_chosen_by_prefix(tmp_path):
     with pytest.raises(weights.CheckpointError) as caught:
         packseq.load(path)
     assert all(line in str(caught.value) for line in listed)
-    with pytest.raises(weights.CheckpointError, match="no module at prefix 'c.'"):
+    with pytest.raises(weights.CheckpointError, match=r"no module at prefix 'c\."):
         packseq.load(path, "c.")
     for prefix in ("b.core.", "b.core"):
         assert_same_outputs(packseq.load(path, prefix), models["b"]["core"])

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 import packseq
 from packseq import weights
+from packseq.weights.errors import library_errors
 
-Array = NDArray[np.generic]
+Array = NDArray[Any]
 
 # Rows are run this many at a time: enough to keep the kernels busy, little beside the file itself.
 CHUNK_ROWS = 65536
@@ -106,13 +107,12 @@ class Batch:
 
 def read_batch(path: Path, lengths: str | None) -> Batch:
     """The sequences of an ``.npz`` or ``.npy`` file, told apart by content."""
-    loaded = np.load(path, allow_pickle=False)
-    if isinstance(loaded, np.ndarray):
-        return read_padded(path, loaded, lengths)
-    with loaded:
-        if missing := {"values", "offsets"} - set(loaded.files):
-            raise ValueError(f"{path}: holds no array {min(missing)!r}")
-        values, offsets = loaded["values"], loaded["offsets"]
+    arrays = read_arrays(path)
+    if isinstance(arrays, np.ndarray):
+        return read_padded(path, arrays, lengths)
+    if missing := {"values", "offsets"} - arrays.keys():
+        raise ValueError(f"{path}: holds no array {min(missing)!r}")
+    values, offsets = arrays["values"], arrays["offsets"]
     if lengths is not None:
         raise ValueError("--lengths belongs to a padded .npy; offsets tell the lengths of an .npz")
     if values.ndim != 2:
@@ -124,14 +124,24 @@ def read_batch(path: Path, lengths: str | None) -> Batch:
     return Batch(values, offsets.astype(np.int64))
 
 
+def read_arrays(path: Path) -> Array | dict[str, Array]:
+    """The array of an ``.npy`` file or the arrays of an ``.npz``; never a pickle."""
+    with path.open("rb") as file, library_errors(str(path)):
+        loaded = np.load(file, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        with loaded:
+            return dict(loaded.items())
+
+
 def read_padded(path: Path, padded: Array, lengths: str | None) -> Batch:
     """The sequences of a padded array (B, T, I), their padding left out."""
     if padded.ndim != 3:
         raise ValueError(f"{path}: shape {padded.shape}; expected (sequences, steps, features)")
     count, longest, features = padded.shape
-    steps = np.full(count, longest)
+    steps: Array | dict[str, Array] = np.full(count, longest)
     if lengths is not None:
-        steps = np.load(lengths, allow_pickle=False)
+        steps = read_arrays(Path(lengths))
     if not isinstance(steps, np.ndarray) or steps.shape != (count,) or steps.dtype.kind not in "iu":
         raise ValueError(f"{lengths}: expected {count} whole numbers, one per sequence")
     wrong = np.flatnonzero((steps < 0) | (steps > longest))

@@ -30,7 +30,7 @@ from checkpoints import (
 
 import packseq
 from packseq import weights
-from packseq.weights import pickles
+from packseq.weights import hdf5, keras_model, pickles, protobuf
 
 BIG = 2**40
 
@@ -60,7 +60,9 @@ def refused(path, message):
     (zip_bytes([("readme.txt", b"hello")]), "none of"),
     (b"PK\x03\x04 and no more", "not a readable zip file"),
     (b"\x89HDF\r\n\x1a\n and no more", "not a readable HDF5 file"),
-    (b"\x08\x07 and no more", "not a readable ONNX model"),
+    (b"\x08\x07\x3a\x20 and no more", "a field reaches beyond its message"),
+    (b"\x08\x07\x0b", "wire type 3"),
+    (b"\x08\x07\x3a\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", "an integer without an end"),
     (b"{}", "index has no weight_map"),
     (b"{ and no more", "not JSON"),
     (b'{"a":' * 100_000, "not JSON"),
@@ -482,6 +484,20 @@ def test_many_onnx_tensors_of_one_external_file(tmp_path):
     refused(write(tmp_path / "file", onnx_with(tensors)), "at most 16 times")
 
 
+def test_an_onnx_model_of_nothing_but_nodes(tmp_path):
+    # Two bytes each, and hundreds of times that once they are objects.
+    nodes = b"\x0a\x00" * 120_000
+    content = b"\x08\x07\x3a" + bytes([0x80, 0xD3, 0x0E]) + nodes
+    pytest.importorskip("onnx", reason="reads ONNX models")
+    refused(write(tmp_path / "file", content), "holds 120000 nodes; at most 100000")
+
+
+def test_an_onnx_model_of_too_many_fields(tmp_path, monkeypatch):
+    monkeypatch.setattr(protobuf, "MAX_FIELDS", 1000)
+    pytest.importorskip("onnx", reason="reads ONNX models")
+    refused(write(tmp_path / "file", b"\x08\x07" * 1001), "holds more than 1000 fields")
+
+
 def test_an_onnx_name_twice(tmp_path):
     content = onnx_with([onnx_tensor(raw_data=SIXTEEN)] * 2)
     refused(write(tmp_path / "file", content), "initialiser 'a' appears twice")
@@ -595,6 +611,16 @@ def test_hdf5(tmp_path, build, message):
     refused(hdf5_with(build, tmp_path), message)
 
 
+def test_an_hdf5_file_of_too_many_groups(tmp_path, monkeypatch):
+    monkeypatch.setattr(hdf5, "MAX_OBJECTS", 10)
+
+    def many(h5py, file):
+        for i in range(11):
+            file.create_group(str(i))
+
+    refused(hdf5_with(many, tmp_path), "holds more than 10 groups and datasets")
+
+
 def keras_file(tmp_path, config, build=lambda h5py, file: None):
     raw = hdf5_with(build, tmp_path).read_bytes()
     entries = [("config.json", config), ("model.weights.h5", raw), ("metadata.json", b"{}")]
@@ -629,6 +655,11 @@ def model_config(*layers):
 ], ids=lambda value: value if isinstance(value, str) else "")  # fmt: skip
 def test_keras(tmp_path, config, build, message):
     refused(keras_file(tmp_path, config, build), message)
+
+
+def test_a_config_that_is_a_bomb(tmp_path, monkeypatch):
+    monkeypatch.setattr(keras_model, "MAX_CONFIG", 100)
+    refused(keras_file(tmp_path, b" " * 101), "config.json has 101 bytes; at most 100")
 
 
 def test_models_nested_without_end(tmp_path):

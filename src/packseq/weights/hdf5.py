@@ -5,6 +5,7 @@ or compressed data (Keras writes none), whose declared size says nothing about t
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -16,6 +17,21 @@ from .limits import element_count
 MAGIC = b"\x89HDF\r\n\x1a\n"
 # Keras nests two or three groups for each nested model.
 MAX_DEPTH = 32
+# Three groups a layer; the library takes kilobytes for each that is open.
+MAX_OBJECTS = 20_000
+
+
+@contextmanager
+def open_tree(file: BinaryIO, file_bytes: int) -> Iterator["Tree"]:
+    """Open the HDF5 file in `file`, of `file_bytes` bytes, for as long as the block runs."""
+    try:
+        import h5py
+    except ImportError as error:
+        raise missing_library("h5py") from error
+    with library_errors("not a readable HDF5 file"):
+        root = h5py.File(file, "r")
+    with root:
+        yield Tree(h5py, root, file_bytes)
 
 
 class Tree:
@@ -23,24 +39,19 @@ class Tree:
 
     Parameters
     ----------
-    file : binary file
+    h5py : module
+    root : h5py.File
     file_bytes : int
         Its size, which bounds what is read from it.
     """
 
-    def __init__(self, file: BinaryIO, file_bytes: int) -> None:
-        try:
-            import h5py
-        except ImportError as error:
-            raise missing_library("h5py") from error
+    def __init__(self, h5py: Any, root: Any, file_bytes: int) -> None:
         self._h5py = h5py
         self._remaining = file_bytes
-        with library_errors("not a readable HDF5 file"):
-            self._root = h5py.File(file, "r")
         self._groups: dict[str, Any] = {}
         self._datasets: dict[str, Any] = {}
         self._seen: set[Any] = set()
-        self._collect("", self._root)
+        self._collect("", root)
 
     @property
     def groups(self) -> list[str]:
@@ -96,6 +107,8 @@ class Tree:
             if address in self._seen:
                 raise CheckpointError(f"link {name!r} in group {path!r} leads to an object again")
             self._seen.add(address)
+            if len(self._seen) > MAX_OBJECTS:
+                raise CheckpointError(f"holds more than {MAX_OBJECTS} groups and datasets")
             yield name, member
 
     def _check(self, dataset: Any, path: str) -> None:

@@ -21,7 +21,7 @@ from .arrays import Array
 from .canonical import Attributes, Checkpoint
 from .errors import CheckpointError
 from .gates import KERAS, KIND_OF_GATE_COUNT, to_torch
-from .hdf5 import Tree
+from .hdf5 import Tree, open_tree
 from .strict_json import parse_json
 
 CONFIG = "config.json"
@@ -35,6 +35,9 @@ KIND = {"LSTM": "LSTM", "GRU": "GRU", "SimpleRNN": "RNN"}
 
 # Layers that change nothing at inference: what they are fed is what they give.
 TRANSPARENT = {"Dropout", "SpatialDropout1D", "GaussianNoise", "GaussianDropout", "AlphaDropout"}
+
+# Configs take kilobytes; as objects of Python some twenty times as much.
+MAX_CONFIG = 8 << 20
 
 # Deeper than any model nests, and well within Python's recursion.
 MAX_DEPTH = 32
@@ -63,22 +66,24 @@ class Layer:
 
 def read_keras(archive: Archive) -> Checkpoint:
     """A ``.keras`` file: a zip of the config and the weights."""
+    if archive.size(CONFIG) > MAX_CONFIG:
+        raise CheckpointError(f"{CONFIG} has {archive.size(CONFIG)} bytes; at most {MAX_CONFIG}")
     config = parse_json(archive.read(CONFIG), CONFIG)
     raw = archive.read(WEIGHTS)
-    tree = Tree(io.BytesIO(raw), len(raw))
-    return assemble(tree, modern_cells(tree), layers(config, modern=True))
+    with open_tree(io.BytesIO(raw), len(raw)) as tree:
+        return assemble(tree, modern_cells(tree), layers(config, modern=True))
 
 
 def read_h5(file: BinaryIO, file_bytes: int) -> Checkpoint:
     """An HDF5 file of either kind."""
-    tree = Tree(file, file_bytes)
-    root = "model_weights" if "model_weights" in tree.groups else ""
-    names = tree.attribute(root, "layer_names")
-    if names is None:
-        return assemble(tree, modern_cells(tree), [])
-    text = tree.attribute("", "model_config")
-    config = parse_json(str(text).encode(), "model_config") if text is not None else {}
-    return assemble(tree, legacy_cells(tree, root, names), layers(config, modern=False))
+    with open_tree(file, file_bytes) as tree:
+        root = "model_weights" if "model_weights" in tree.groups else ""
+        names = tree.attribute(root, "layer_names")
+        if names is None:
+            return assemble(tree, modern_cells(tree), [])
+        text = tree.attribute("", "model_config")
+        config = parse_json(str(text).encode(), "model_config") if text is not None else {}
+        return assemble(tree, legacy_cells(tree, root, names), layers(config, modern=False))
 
 
 # --- where the arrays are -------------------------------------------------------------------

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from . import protobuf
 from .arrays import BFLOAT16, Array, from_bytes
 from .canonical import Attributes, Checkpoint
 from .errors import CheckpointError, library_errors, missing_library
@@ -23,6 +24,9 @@ from .limits import check_budget
 
 # ModelProto's first field, ir_version, as protobuf writes it.
 MAGIC = b"\x08"
+
+# Twice what the largest exported models have; as objects of Python they take 40 MB.
+MAX_NODES = 100_000
 
 DOMAINS = ("", "ai.onnx")
 ACTIVATIONS = {
@@ -115,6 +119,7 @@ def read(content: bytes, folder: Path) -> tuple[Checkpoint, int]:
         import onnx
     except ImportError as error:
         raise missing_library("onnx") from error
+    protobuf.check(content, onnx.ModelProto.DESCRIPTOR)
     with library_errors("not a readable ONNX model"):
         model = onnx.load_model_from_string(content)
     tensors = Tensors(folder, len(content), onnx.TensorProto)
@@ -211,6 +216,8 @@ class Graph:
     """A graph with what produces and what consumes each value."""
 
     def __init__(self, graph: Any, tensors: Tensors) -> None:
+        if len(graph.node) > MAX_NODES:
+            raise CheckpointError(f"holds {len(graph.node)} nodes; at most {MAX_NODES} are read")
         check_text(graph)
         self._tensors = tensors
         self._nodes = list(graph.node)

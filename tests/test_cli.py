@@ -40,6 +40,11 @@ def run(*arguments):
     return cli.main([str(argument) for argument in arguments])
 
 
+def test_no_command_shows_the_configuration(capsys):
+    assert run() == 0
+    assert packseq.__version__ in capsys.readouterr().out
+
+
 def test_inspect_lists_modules_and_arrays(checkpoint, capsys):
     assert run("inspect", checkpoint) == 0
     lines = capsys.readouterr().out.splitlines()

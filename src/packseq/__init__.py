@@ -2,6 +2,7 @@
 
 from packseq.backends.threads import get_num_threads, set_num_threads
 from packseq.cells import GRUCell, LSTMCell, RNNCell
+from packseq.config import show_config
 from packseq.layout import (
     pack_padded_sequence,
     pack_sequence,
@@ -13,9 +14,8 @@ from packseq.layout import (
 from packseq.modules import GRU, LSTM, RNN
 from packseq.packed import PackedSequence
 from packseq.plan import invert_permutation
+from packseq.version import __version__
 from packseq.weights import load, save
-
-__version__ = "0.1.0"
 
 __all__ = [
     "GRU",
@@ -25,6 +25,7 @@ __all__ = [
     "LSTMCell",
     "PackedSequence",
     "RNNCell",
+    "__version__",
     "get_num_threads",
     "invert_permutation",
     "load",
@@ -34,6 +35,7 @@ __all__ = [
     "pad_sequence",
     "save",
     "set_num_threads",
+    "show_config",
     "unpack_sequence",
     "unpad_sequence",
 ]

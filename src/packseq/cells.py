@@ -7,9 +7,9 @@ from typing import Any, SupportsIndex
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from packseq._core.recurrent import Network
 from packseq.backends import cpu
 from packseq.backends.prepack import Architecture, prepack
-from packseq._core.recurrent import Network
 from packseq.parameters import (
     Array,
     Parameterised,
@@ -82,7 +82,9 @@ class _Cell(Parameterised):
             self._packed = prepack(architecture, self._parameters, cpu.kernels())
         return self._packed
 
-    def _step(self, input: ArrayLike, given: tuple[Any, ...], names: tuple[str, ...]) -> list[Array]:
+    def _step(
+        self, input: ArrayLike, given: tuple[Any, ...], names: tuple[str, ...]
+    ) -> list[Array]:
         """Last states, each (B, H) or (H,), from first states of which each may be None."""
         x = as_floats(input, "input", self.dtype)
         if x.ndim not in (1, 2) or x.shape[-1] != self.input_size:
@@ -101,10 +103,7 @@ class _Cell(Parameterised):
             steps = np.ascontiguousarray(x).reshape(1, batch, self.input_size)
             hx = [state if state is None else state.reshape(last[0].shape) for state in first]
             output = empty(last[0].shape, self.dtype)
-            pad = [None] * (2 - len(last))
-            cpu.forward(
-                self._network, steps, output, None, (*hx, *pad), (*last, *pad), num_threads=None
-            )
+            cpu.forward(self._network, steps, output, None, hx, last, num_threads=None)
         return [state.reshape(shape) for state in last]
 
 
@@ -288,9 +287,11 @@ class LSTMCell(_Cell):
         ValueError
             Another shape.
         """
-        if hx is None:
-            hx = (None, None)  # type: ignore[assignment]
-        elif not isinstance(hx, tuple | list) or len(hx) != 2:
-            raise TypeError(f"hx must be a pair (h, c), got {type(hx).__name__}")
-        h, c = self._step(input, tuple(hx), ("hx[0] (h)", "hx[1] (c)"))
+        if hx is not None and not _is_pair(hx):
+            raise TypeError(f"hx must be a pair (h, c) of arrays, got {type(hx).__name__}")
+        h, c = self._step(input, hx or (None, None), ("h_0", "c_0"))
         return h, c
+
+
+def _is_pair(hx: object) -> bool:
+    return isinstance(hx, tuple | list) and len(hx) == 2 and hx[0] is not None and hx[1] is not None

@@ -24,11 +24,7 @@ CHUNK_ROWS = 65536
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status: 0, or 2 with one line on stderr."""
-    given = sys.argv[1:] if arguments is None else list(arguments)
-    if not given:
-        getattr(packseq, "show_config", parser().print_help)()
-        return 0
-    options = parser().parse_args(given)
+    options = parser().parse_args(arguments)
     try:
         options.command(options)
     except (ValueError, TypeError, OSError, ImportError, MemoryError) as error:
@@ -38,9 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The three commands and their options."""
+    """The three commands and their options; without any, the configuration is shown."""
     top = argparse.ArgumentParser(prog="packseq", description=__doc__)
-    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    top.set_defaults(command=run_nothing)
+    commands = top.add_subparsers(metavar="COMMAND")
 
     inspect = commands.add_parser("inspect", help="list the modules and arrays in a checkpoint")
     inspect.add_argument("file", metavar="FILE")
@@ -65,6 +62,11 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--nonlinearity", choices=("tanh", "relu"), help="of an RNN")
     run.set_defaults(command=run_run)
     return top
+
+
+def run_nothing(options: argparse.Namespace) -> None:
+    """``packseq`` alone."""
+    packseq.show_config()
 
 
 def run_inspect(options: argparse.Namespace) -> None:

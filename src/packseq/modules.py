@@ -20,11 +20,13 @@ from packseq.parameters import (
     Parameterised,
     Rng,
     as_floats,
+    as_integer,
     as_module_dtype,
     as_nonlinearity,
     as_size,
     as_state,
     as_weights,
+    check_mapping,
     empty,
 )
 from packseq.plan import Plan
@@ -108,9 +110,16 @@ class _Recurrent(Parameterised):
 
     def _options(self) -> dict[str, Any]:
         """What repr shows after the sizes: everything that is not the default."""
-        defaults = {"num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0}
-        defaults |= {"bidirectional": False, "proj_size": 0}
-        return {name: getattr(self, name) for name in defaults if getattr(self, name) != defaults[name]}
+        defaults: dict[str, Any] = {
+            "proj_size": 0,
+            "num_layers": 1,
+            "bias": True,
+            "batch_first": False,
+        }
+        defaults |= {"dropout": 0.0, "bidirectional": False}
+        return {
+            name: getattr(self, name) for name in defaults if getattr(self, name) != defaults[name]
+        }
 
     def __repr__(self) -> str:
         options = self._options()
@@ -126,6 +135,7 @@ class _Recurrent(Parameterised):
     def _from_state_dict(
         cls, mapping: Mapping[str, Any], prefix: str, dtype: DTypeLike | None, **options: Any
     ) -> Self:
+        check_mapping(mapping)
         layers = _layers(mapping, prefix)
         first = {
             name: as_weights(mapping[prefix + name], prefix + name)
@@ -134,15 +144,25 @@ class _Recurrent(Parameterised):
         }
         for name in ("weight_ih_l0", "weight_hh_l0"):
             if name not in first:
-                raise ValueError(f"missing {prefix}{name}: no {cls.__name__} under prefix {prefix!r}")
-            if first[name].ndim != 2:
-                raise ValueError(f"{prefix}{name} must be 2-D, got shape {first[name].shape}")
+                raise ValueError(
+                    f"missing {prefix}{name}: no {cls.__name__} under prefix {prefix!r}"
+                )
+        for name, array in first.items():
+            if array.ndim != 2 or 0 in array.shape:
+                raise ValueError(f"{prefix}{name} must be 2-D and not empty, got {array.shape}")
         rows, state = first["weight_hh_l0"].shape
         projection = first.get("weight_hr_l0")
-        hidden = state if projection is None else projection.shape[-1]
-        _check_gates(cls, prefix, rows, hidden)
+        hidden = state if projection is None else projection.shape[1]
         if projection is not None:
+            if not issubclass(cls, LSTM):
+                raise ValueError(f"unexpected {prefix}weight_hr_l0: only an LSTM has a projection")
+            if state != projection.shape[0] or state >= hidden:
+                raise ValueError(
+                    f"{prefix}weight_hr_l0 has shape {projection.shape}, expected ({state}, H) "
+                    f"with H > {state}, after {prefix}weight_hh_l0"
+                )
             options["proj_size"] = state
+        _check_gates(cls, prefix, rows, hidden)
         if dtype is None:
             dtype = np.float64 if first["weight_ih_l0"].dtype.itemsize == 8 else np.float32
         module = cls(
@@ -155,7 +175,8 @@ class _Recurrent(Parameterised):
             rng=0,
             **options,
         )
-        return module.load_state_dict(mapping, prefix)
+        module.load_state_dict(mapping, prefix)
+        return module
 
     # ---- what it does ----
 
@@ -266,12 +287,13 @@ class _Recurrent(Parameterised):
         array = as_floats(input, "input", self.dtype)
         if array.ndim not in (2, 3):
             raise ValueError(
-                f"input must be 2-D (one sequence) or 3-D (a padded batch), got shape {array.shape}"
+                f"input must be 2-D (one sequence) or 3-D (a padded batch), got {array.ndim}-D, "
+                f"shape {array.shape}"
             )
         self._check_width(array, "input")
         if array.ndim == 2:
             if lengths is not None:
-                raise ValueError("lengths must be None for one sequence, input of shape (T, I)")
+                raise ValueError("lengths must be None for a 2-D input, which is one sequence")
             output = self._output(array, out)
             states = self._run(array[:, None], output[:, None], None, None, hx, num_threads)
             return output, states
@@ -313,7 +335,7 @@ class _Recurrent(Parameterised):
         hx: Any,
         num_threads: int | None,
     ) -> Any:
-        """Run (N, I) or (T, B, I) into `output`; B is None for one sequence's states, (L * D, R)."""
+        """Run (N, I) or (T, B, I) into `output`; `batch` is None where states are (L * D, R)."""
         given = self._as_states(hx, batch, output)
         states = tuple(empty(shape, self.dtype) for shape in self._state_shapes(batch))
         if not (plan.rows if plan else x.shape[0] * x.shape[1]):
@@ -321,8 +343,7 @@ class _Recurrent(Parameterised):
                 state[...] = 0 if first is None else first
         else:
             x = x if _is_addressable(x) else np.ascontiguousarray(x)
-            first, last = (_pair(arrays) for arrays in (given, states))
-            cpu.forward(self._network, x, output, plan, first, last, num_threads)
+            cpu.forward(self._network, x, output, plan, given, states, num_threads)
         return states if self._states == 2 else states[0]
 
     def _state_shapes(self, batch: int | None) -> list[tuple[int, ...]]:
@@ -334,12 +355,12 @@ class _Recurrent(Parameterised):
     def _as_states(self, hx: Any, batch: int | None, output: Array) -> tuple[Array | None, ...]:
         if hx is None:
             return (None,) * self._states
-        names, given = ("hx",), (hx,)
+        names, given = ["h_0"], [hx]
         if self._states == 2:
-            names = ("hx[0] (h)", "hx[1] (c)")
+            names = ["h_0", "c_0"]
             if not isinstance(hx, tuple | list) or len(hx) != 2:
                 raise TypeError(f"hx must be a pair (h, c) for an LSTM, got {type(hx).__name__}")
-            given = tuple(hx)
+            given = list(hx)
         arrays = tuple(
             as_state(state, name, shape, self.dtype)
             for state, name, shape in zip(given, names, self._state_shapes(batch), strict=True)
@@ -462,8 +483,8 @@ class RNN(_Recurrent):
 class GRU(_Recurrent):
     """Gated recurrent unit.
 
-    ``r, z = sigmoid(W_i x + b_i + W_h h + b_h)``, ``n = tanh(W_in x + b_in + r * (W_hn h + b_hn))``,
-    ``h' = (1 - z) * n + z * h``.
+    ``r, z = sigmoid(W_i x + b_i + W_h h + b_h)``,
+    ``n = tanh(W_in x + b_in + r * (W_hn h + b_hn))``, ``h' = (1 - z) * n + z * h``.
 
     Parameters
     ----------
@@ -565,7 +586,7 @@ class LSTM(_Recurrent):
     """Long short-term memory.
 
     ``i, f, g, o = sigmoid, sigmoid, tanh, sigmoid of W_ih x + b_ih + W_hh h + b_hh``,
-    ``c' = f * c + i * g``, ``h' = o * tanh(c')``, and with a projection ``h' = W_hr (o * tanh(c'))``.
+    ``c' = f * c + i * g``, ``h' = o * tanh(c')``; with a projection, ``h' = W_hr (o * tanh(c'))``.
 
     Parameters
     ----------
@@ -679,21 +700,17 @@ def _check_gates(cls: type[_Recurrent], prefix: str, rows: int, hidden: int) -> 
 
 def _as_dropout(value: float) -> float:
     if not isinstance(value, Real) or isinstance(value, bool):
-        raise TypeError(f"dropout must be a number, got {type(value).__name__}")
+        raise TypeError(f"dropout must be a number, got {value!r}")
     if not 0 <= value <= 1:
         raise ValueError(f"dropout must be in [0, 1], got {value}")
     return float(value)
 
 
 def _as_proj_size(value: SupportsIndex, hidden_size: int) -> int:
-    size = 0 if value == 0 and not isinstance(value, bool) else as_size(value, "proj_size")
-    if size >= hidden_size:
-        raise ValueError(f"proj_size must be less than hidden_size = {hidden_size}, got {size}")
+    size = as_integer(value, "proj_size")
+    if not 0 <= size < hidden_size:
+        raise ValueError(f"proj_size must be in [0, hidden_size = {hidden_size}), got {size}")
     return size
-
-
-def _pair(arrays: tuple[Any, ...]) -> tuple[Any, Any]:
-    return (arrays[0], arrays[1] if len(arrays) == 2 else None)
 
 
 def _is_addressable(array: Array) -> bool:
@@ -708,5 +725,6 @@ def _is_addressable(array: Array) -> bool:
 
 def _overlaps_itself(array: Array) -> bool:
     return any(
-        stride == 0 and extent > 1 for stride, extent in zip(array.strides, array.shape, strict=True)
+        stride == 0 and extent > 1
+        for stride, extent in zip(array.strides, array.shape, strict=True)
     )

@@ -158,6 +158,8 @@ def as_data(values: ArrayLike, name: str) -> NDArray[Any]:
     ValueError
         Nested sequences that are ragged.
     """
+    if type(values) is np.ndarray and not values.dtype.hasobject:
+        return values
     if isinstance(values, np.ma.MaskedArray):
         raise TypeError(f"{name} must not be a masked array: the mask would be lost")
     try:

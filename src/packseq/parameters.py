@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self, SupportsIndex
+from typing import Any, ClassVar, SupportsIndex
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -19,8 +19,8 @@ _MOST_COLUMNS = 2**31 - 1
 class Parameterised:
     """Weights under torch's names, reachable as attributes and as a state dict.
 
-    A subclass sets its sizes, then calls `_initialise`. Arrays are replaced, never written to, so one
-    module may serve many threads.
+    A subclass sets its sizes, then calls `_initialise`. Arrays are replaced, never written to, so
+    one module may serve many threads.
     """
 
     # Multiples of hidden_size in the first axis of the weights.
@@ -45,7 +45,12 @@ class Parameterised:
         columns = self._gates * self.hidden_size
         if columns > _MOST_COLUMNS:
             raise ValueError(
-                f"{self._gates} * hidden_size = {columns} is beyond BLAS's int ({_MOST_COLUMNS})"
+                f"hidden_size = {self.hidden_size} times {self._gates} gate(s) is beyond BLAS's "
+                f"int, at most {_MOST_COLUMNS}"
+            )
+        if self.input_size > _MOST_COLUMNS:
+            raise ValueError(
+                f"input_size = {self.input_size} is beyond BLAS's int, at most {_MOST_COLUMNS}"
             )
         size = columns * max(self.input_size, state_size) * self.dtype.itemsize
         if size > np.iinfo(np.intp).max:
@@ -56,11 +61,14 @@ class Parameterised:
 
     def _initialise(self, rng: Rng) -> None:
         """Uniform in ±1/sqrt(hidden_size), as torch does."""
-        generator = np.random.default_rng(rng)
-        bound = 1 / np.sqrt(self.hidden_size)
+        try:
+            generator = np.random.default_rng(rng)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"rng must be None, a seed or a Generator, got {rng!r}") from error
+        bound = self.dtype.type(1 / np.sqrt(self.hidden_size))
         self._set_parameters(
             {
-                name: generator.uniform(-bound, bound, shape).astype(self.dtype)
+                name: (generator.random(shape, self.dtype) * 2 - 1) * bound
                 for name, shape in self._shapes().items()
             }
         )
@@ -75,12 +83,18 @@ class Parameterised:
         try:
             array: Array = self.__dict__["_parameters"][name]
         except KeyError:
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}") from None
+            raise AttributeError(
+                f"{type(self).__name__!r} object has no attribute {name!r}"
+            ) from None
         return array
 
     def __setattr__(self, name: str, value: object) -> None:
-        if name in self.__dict__.get("_parameters", ()):
-            raise AttributeError(f"{name} is read-only: use load_state_dict")
+        # The packed weights, and the kernels' idea of every size, follow from what is public.
+        built = "_parameters" in self.__dict__ and not name.startswith("_")
+        if built and not isinstance(getattr(type(self), name, None), property):
+            raise AttributeError(
+                f"{name} cannot be set: make another module, or use load_state_dict for weights"
+            )
         super().__setattr__(name, value)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -106,7 +120,7 @@ class Parameterised:
 
     def load_state_dict(
         self, mapping: Mapping[str, Any], prefix: str = "", strict: bool = True
-    ) -> Self:
+    ) -> None:
         """Replace the parameters.
 
         Parameters
@@ -119,14 +133,10 @@ class Parameterised:
         strict : bool
             Missing and unexpected names are errors; otherwise what is missing keeps its value.
 
-        Returns
-        -------
-        the module itself
-
         Raises
         ------
         TypeError
-            An array is not of floats.
+            No mapping, or an array is not of floats.
         ValueError
             Names are missing or unexpected while `strict`, or a shape is wrong; the message lists
             all of them. Nothing has been replaced then.
@@ -136,6 +146,7 @@ class Parameterised:
         Cost: one copy; the first call after it packs the weights for the kernels.
         Source: torch.nn.Module.load_state_dict.
         """
+        check_mapping(mapping)
         shapes = self._shapes()
         given = {key[len(prefix) :]: key for key in mapping if key.startswith(prefix)}
         problems = _name_problems(shapes, given, prefix) if strict else []
@@ -151,7 +162,18 @@ class Parameterised:
         if problems:
             raise ValueError(f"cannot load into {self!r}: " + "; ".join(problems))
         self._set_parameters(loaded)
-        return self
+
+
+def check_mapping(mapping: object) -> None:
+    """Refuse what is no mapping, such as a file's name or a module."""
+    if not isinstance(mapping, Mapping):
+        raise TypeError(
+            "mapping must be a mapping of names to arrays (a state dict), "
+            f"got {type(mapping).__name__}"
+        )
+    for key in mapping:
+        if not isinstance(key, str):
+            raise TypeError(f"mapping must have names for keys, got {key!r}")
 
 
 def _name_problems(
@@ -185,6 +207,22 @@ def as_weights(value: Any, name: str) -> Array:
     return array
 
 
+def as_integer(value: SupportsIndex, name: str) -> int:
+    """Check an integer; booleans and integral floats are none.
+
+    Raises
+    ------
+    TypeError
+        Not an integer.
+    """
+    if isinstance(value, bool):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, got {value!r}") from None
+
+
 def as_size(value: SupportsIndex, name: str) -> int:
     """Check a size: an integer of at least 1.
 
@@ -195,12 +233,7 @@ def as_size(value: SupportsIndex, name: str) -> int:
     ValueError
         Less than 1.
     """
-    if isinstance(value, bool):
-        raise TypeError(f"{name} must be an integer, got bool")
-    try:
-        size = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be an integer, got {type(value).__name__}") from None
+    size = as_integer(value, name)
     if size < 1:
         raise ValueError(f"{name} must be at least 1, got {size}")
     return size
@@ -242,11 +275,15 @@ def as_floats(values: Any, name: str, dtype: np.dtype[Any]) -> Array:
         Masked, or of any other dtype.
     """
     if isinstance(values, np.ma.MaskedArray):
-        raise TypeError(f"{name} must not be a masked array: the mask would be lost")
-    array = np.asarray(values)
+        raise TypeError(f"{name} must be float32 or float64 without a mask, which would be lost")
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise TypeError(f"{name} must be an array of float32 or float64: {error}") from error
     if array.dtype.kind != "f" or array.dtype.itemsize not in (4, 8):
         raise TypeError(f"{name} must be float32 or float64, got dtype {array.dtype}")
-    return array.astype(dtype, copy=False)
+    with np.errstate(over="ignore"):  # also where only the padding overflows
+        return array.astype(dtype, copy=False)
 
 
 def as_state(values: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:

@@ -3,6 +3,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+BUILD: dict[str, str]
 CELLS: tuple[str, ...]
 
 class Kernels:
@@ -48,7 +49,7 @@ class Call:
         offsets: NDArray[np.int64] | None,
         order: NDArray[np.int64] | None,
         hx: tuple[NDArray[Any] | None, NDArray[Any] | None],
-        hn: tuple[NDArray[Any], NDArray[Any] | None],
+        hn: tuple[NDArray[Any] | None, NDArray[Any] | None],
         threads: int,
     ) -> None: ...
     def use(self, workspace: NDArray[np.uint8]) -> None: ...

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -47,8 +48,8 @@ def forward(
     x: Array,
     out: Array,
     plan: Plan | None,
-    hx: tuple[Array | None, Array | None],
-    hn: tuple[Array, Array | None],
+    hx: Sequence[Array | None],
+    hn: Sequence[Array],
     num_threads: int | None,
 ) -> None:
     """Run a network, writing `out` and `hn`.
@@ -59,8 +60,8 @@ def forward(
         At least one step and one sequence; aligned, native, the last axis contiguous.
     plan : Plan or None
         None only for (T, B, width): every sequence has T steps.
-    hx, hn : (h, c), each (L * D, B, width) and C-contiguous
-        First and last states in the caller's order; c is None where the cell has none.
+    hx, hn : (h,) or (h, c), each (L * D, B, width) and C-contiguous
+        First and last states in the caller's order; None for zeros.
     num_threads : int or None
         At most so many threads; None for packseq.get_num_threads().
     """
@@ -70,9 +71,25 @@ def forward(
         steps, batch = plan.max_length, plan.batch_size
         batch_sizes, offsets, order = plan.batch_sizes, plan.offsets, plan.sorted_indices
     with crew(num_threads) as run:
-        call = Call(network, x, out, batch, steps, batch_sizes, offsets, order, hx, hn, run.size)
+        call = Call(
+            network,
+            x,
+            out,
+            batch,
+            steps,
+            batch_sizes,
+            offsets,
+            order,
+            _pair(hx),
+            _pair(hn),
+            run.size,
+        )
         call.use(_workspace(call.workspace_bytes + 64))
         run(call.run, call.workers)
+
+
+def _pair(states: Sequence[Array | None]) -> tuple[Array | None, Array | None]:
+    return states[0], states[1] if len(states) == 2 else None
 
 
 def _workspace(size: int) -> NDArray[np.uint8]:

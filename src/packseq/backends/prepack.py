@@ -1,4 +1,4 @@
-"""Weights as the kernels read them: gates interleaved by blocks of hidden units, in aligned panels.
+"""Weights as the kernels read them: gates interleaved by blocks of units, in aligned panels.
 
 Done once, when a module is first called. ``_core/kernels/kernels.h`` has the same orders in words; this
 is the only code that makes them.
@@ -20,7 +20,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Panel:
-    """Two vectors of a block: (gate, group of units) each, and the vector of the gate row they add to."""
+    """Two vectors of a block, (gate, group of units) each, and where in the gate row they add."""
 
     first: tuple[int, int]
     second: tuple[int, int]
@@ -72,7 +72,9 @@ class Architecture:
     """Parameter name endings, by layer and direction: ``(("_l0", "_l0_reverse"), ...)``."""
 
 
-def prepack(architecture: Architecture, parameters: Mapping[str, Array], kernels: Kernels) -> Network:
+def prepack(
+    architecture: Architecture, parameters: Mapping[str, Array], kernels: Kernels
+) -> Network:
     """Pack a module's parameters for one instruction set.
 
     Notes

@@ -1,8 +1,8 @@
 """A small pool of threads for code that releases the GIL.
 
-Python threads, because they are portable, survive nothing they should not (a fork starts a new pool in
-the child) and need no runtime of their own. A dispatch costs tens of microseconds; the kernels keep
-work of less than that on the calling thread.
+Python threads, because they are portable, need no runtime of their own, and after a fork the child
+simply starts new ones. A dispatch costs tens of microseconds; the kernels keep work of less than
+that on the calling thread.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Task = tuple[Callable[[int], None], int]
 
 
 class Crew:
-    """The calling thread and the pool's, for one call: ``crew(work, n)`` runs work(0) to work(n - 1)."""
+    """The calling thread and the pool's: ``crew(work, n)`` runs work(0) to work(n - 1)."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -34,7 +34,7 @@ class Crew:
 
 
 class _Pool:
-    """Threads that wait for work. One call has them at a time; members of a team must all run at once."""
+    """Threads that wait for work. One call has them all: a team's members must run at once."""
 
     def __init__(self) -> None:
         self.free = threading.Lock()
@@ -77,12 +77,14 @@ class _Pool:
             raise interruption
 
 
+_pool = _Pool()
+
+
 def _new_pool() -> None:
     global _pool
     _pool = _Pool()
 
 
-_new_pool()
 os.register_at_fork(after_in_child=_new_pool)  # the parent's threads are not in the child
 
 
@@ -111,11 +113,11 @@ def as_thread_count(n: SupportsIndex) -> int:
         Less than 1.
     """
     if isinstance(n, bool):
-        raise TypeError("num_threads must be an integer, got bool")
+        raise TypeError(f"num_threads must be an integer, got {n!r}")
     try:
         count = operator.index(n)
     except TypeError:
-        raise TypeError(f"num_threads must be an integer, got {type(n).__name__}") from None
+        raise TypeError(f"num_threads must be an integer, got {n!r}") from None
     if count < 1:
         raise ValueError(f"num_threads must be at least 1, got {count}")
     return min(count, _MOST_THREADS)
@@ -190,7 +192,9 @@ def usable_cores() -> int:
     return max(1, min(cores, _cgroup_cores()))
 
 
-def _cgroup_cores(root: Path = Path("/sys/fs/cgroup"), self_: Path = Path("/proc/self/cgroup")) -> int:
+def _cgroup_cores(
+    root: Path = Path("/sys/fs/cgroup"), self_: Path = Path("/proc/self/cgroup")
+) -> int:
     """Whole cores that the cgroup's quota allows, in version 2 and 1; a huge number without one."""
     cores = 1 << 30
     try:

@@ -1,0 +1,40 @@
+# Every target sets itself up in a fresh clone that has python3, a C compiler and make.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+# What an editable install is made from: change one, and the next target builds again.
+BUILD := pyproject.toml setup.py $(wildcard src/packseq/_core/*.pyx src/packseq/_core/kernels/*)
+
+.PHONY: demo test test-peers bench lint neon clean
+
+demo: $(VENV)/.demo ## Tell which language lines of text are written in, with a trained LSTM
+	$(BIN)/python examples/language_id.py
+
+test: $(VENV)/.test ## All tests; those beside other libraries are skipped where these are absent
+	$(BIN)/python -m pytest
+
+test-peers: $(VENV)/.peers ## All tests, beside torch, ONNX Runtime and the libraries of each format
+	$(BIN)/python -m pytest
+
+bench: $(VENV)/.bench ## Speed beside torch, ONNX Runtime and NumPy; rewrites docs/benchmarks.md
+	$(BIN)/python -m pytest benchmarks --benchmark-only
+	$(BIN)/python benchmarks/report.py
+
+lint: $(VENV)/.lint ## Style, and types of the public API
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+neon: ## The kernels for 64-bit Arm, cross-compiled and run by qemu (Debian's packages)
+	sh tests/c/neon.sh
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.%: $(BUILD) | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[$*]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist src/*.egg-info src/packseq/_core/*.so src/packseq/_core/*.c

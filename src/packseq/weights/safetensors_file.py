@@ -55,7 +55,7 @@ def read(content: bytes) -> Checkpoint:
         raise missing_library("safetensors") from error
     attributes = read_attributes(content)
     with library_errors("not readable safetensors"):
-        tensors = safetensors.deserialize(content)  # type: ignore[no-untyped-call]
+        tensors = safetensors.deserialize(content)
     return Checkpoint({name: to_array(name, tensor) for name, tensor in tensors}, attributes)
 
 

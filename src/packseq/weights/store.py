@@ -237,7 +237,8 @@ def build(found: Found, arrays: dict[str, Array], options: dict[str, Any]) -> An
     if found.is_cell:
         sizes = (found.input_size, found.hidden_size, found.bias)
         cell = getattr(cells, found.kind)(*sizes, dtype=found.dtype, **options)
-        return cell.load_state_dict(arrays)
+        cell.load_state_dict(arrays)
+        return cell
     kind = getattr(modules, found.kind)
     module = kind.from_state_dict(arrays, dtype=found.dtype, **options)
     return Backward(module) if found.attributes.backward else module

@@ -192,7 +192,7 @@ def joint(number, d, squeeze):
     return [turn, onnx.helper.make_node("Reshape", [f"turned{number}", shape.name], [out])], [shape]
 
 
-def stack_of(kind, count, direction, between=joint, squeeze=False, **attributes):
+def stack_of(kind, count, direction, squeeze):
     """A chain of layers as torch exports them."""
     d = 2 if direction == "bidirectional" else 1
     nodes, initialisers = [], []
@@ -204,9 +204,8 @@ def stack_of(kind, count, direction, between=joint, squeeze=False, **attributes)
             seed=100 * number,
             x=f"joined{number - 1}" if number else "X",
             direction=direction,
-            **attributes,
         )
-        join, more = between(number, d, squeeze)
+        join, more = joint(number, d, squeeze)
         nodes += own + join
         initialisers += arrays + more
     return nodes, initialisers
@@ -235,16 +234,39 @@ def test_a_chain_whose_middle_is_used_elsewhere_stays_apart(tmp_path):
     assert [found.num_layers for found in weights.find(tmp_path / "model")] == [1, 1]
 
 
-def wrong_joint(number, d, squeeze):
-    """A reshape that mixes directions and sequences: no module does this."""
+def reshape_that_mixes(number):
     shape = initialiser(f"shape{number}", np.array([0, BATCH, -1]))
-    names = [f"layer{number}_Y", shape.name]
-    return [onnx.helper.make_node("Reshape", names, [f"joined{number}"])], [shape]
+    return [onnx.helper.make_node("Reshape", [f"layer{number}_Y", shape.name], ["out"])], [shape]
 
 
-def test_a_chain_that_mixes_axes_stays_apart(tmp_path):
-    nodes, initialisers = stack_of("GRU", 2, "bidirectional", between=wrong_joint)
-    onnx.save(model_of(nodes, initialisers, ["joined1"]), tmp_path / "model")
+def transposed_in_time(number):
+    joins, arrays = joint(number, 1, squeeze=True)
+    turn = onnx.helper.make_node("Transpose", joins[0].output, ["out"], perm=[1, 0, 2])
+    return [*joins, turn], arrays
+
+
+def squeezed_twice(number):
+    joins, arrays = joint(number, 1, squeeze=True)
+    again = onnx.helper.make_node("Squeeze", [joins[0].output[0], arrays[0].name], ["out"])
+    return [*joins, again], arrays
+
+
+def multiplied(number):
+    joins, arrays = joint(number, 1, squeeze=True)
+    return [*joins, onnx.helper.make_node("Mul", [joins[0].output[0]] * 2, ["out"])], arrays
+
+
+@pytest.mark.parametrize(
+    "between",
+    [reshape_that_mixes, transposed_in_time, squeezed_twice, multiplied],
+    ids=lambda between: between.__name__,
+)
+def test_nodes_with_anything_else_between_them_stay_apart(tmp_path, between):
+    lower, arrays = layer("GRU", "layer0")
+    steps, more = between(0)
+    upper, others = layer("GRU", "layer1", width=HIDDEN, x="out")
+    model = model_of([*lower, *steps, *upper], arrays + more + others, ["layer1_Y"])
+    onnx.save(model, tmp_path / "model")
 
     assert [found.num_layers for found in weights.find(tmp_path / "model")] == [1, 1]
 

@@ -59,7 +59,8 @@ def refused(path, message):
     (b"\x93NUMPY", "is none of"),
     (zip_bytes([("readme.txt", b"hello")]), "none of"),
     (b"PK\x03\x04 and no more", "not a readable zip file"),
-    (b"\x89HDF\r\n\x1a\n and no more", "not a readable HDF5 file"),
+    (b"\x89HDF\r\n\x1a\n and no more", "offsets and lengths"),
+    (b"\x89HDF\r\n\x1a\n\x02\x08\x08 and no more", "not a readable HDF5 file"),
     (b"\x08\x07\x3a\x20 and no more", "a field reaches beyond its message"),
     (b"\x08\x07\x0b", "wire type 3"),
     (b"\x08\x07\x3a\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", "an integer without an end"),
@@ -619,6 +620,20 @@ def test_an_hdf5_file_of_too_many_groups(tmp_path, monkeypatch):
             file.create_group(str(i))
 
     refused(hdf5_with(many, tmp_path), "holds more than 10 groups and datasets")
+
+
+@pytest.mark.parametrize(("field", "value"), [(8, 2**40), (24, 0), (24, 2**63)])
+def test_a_heap_that_the_library_would_never_leave(tmp_path, field, value):
+    def named(h5py, file):
+        file.attrs["model_config"] = "{}"  # kept in a global heap, followed by free space
+
+    raw = bytearray(hdf5_with(named, tmp_path).read_bytes())
+    heap = raw.index(b"GCOL")
+    (length,) = struct.unpack_from("<Q", raw, heap + 24)
+    # The collection's own size; or that of the free space after its one object.
+    place = heap + field if field == 8 else heap + 32 + (length + 7) // 8 * 8 + 8
+    struct.pack_into("<Q", raw, place, value)
+    refused(write(tmp_path / "file", bytes(raw)), "a global heap is malformed")
 
 
 def keras_file(tmp_path, config, build=lambda h5py, file: None):

@@ -39,7 +39,7 @@ def dispatch(file: BinaryIO, path: Path) -> tuple[Checkpoint, int]:
     if head.startswith(ZIP_MAGIC):
         return read_zip(Archive(file, file_bytes)), file_bytes
     if head.startswith(HDF5_MAGIC):
-        return keras_model.read_h5(file, file_bytes), file_bytes
+        return keras_model.read_h5(file.read()), file_bytes
     if safetensors_file.looks_like(head):
         return safetensors_file.read(file.read()), file_bytes
     if head.lstrip().startswith(b"{"):

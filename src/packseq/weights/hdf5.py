@@ -4,9 +4,12 @@ Refused by name: soft and external links, virtual datasets, data stored in other
 or compressed data (Keras writes none), whose declared size says nothing about the file's.
 """
 
+import io
+import re
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -21,17 +24,50 @@ MAX_DEPTH = 32
 MAX_OBJECTS = 20_000
 
 
+# Of a global heap, which holds strings of any length: its header, and that of each object in it.
+HEAP = re.compile(rb"GCOL\x01")
+HEAP_HEADER_BYTES = 16
+HEAP_OBJECT = struct.Struct("<HHIQ")
+
+
 @contextmanager
-def open_tree(file: BinaryIO, file_bytes: int) -> Iterator["Tree"]:
-    """Open the HDF5 file in `file`, of `file_bytes` bytes, for as long as the block runs."""
+def open_tree(content: bytes) -> Iterator["Tree"]:
+    """Open the HDF5 file that `content` is, for as long as the block runs."""
     try:
         import h5py
     except ImportError as error:
         raise missing_library("h5py") from error
+    check_heaps(content)
     with library_errors("not a readable HDF5 file"):
-        root = h5py.File(file, "r")
+        root = h5py.File(io.BytesIO(content), "r")
     with root:
-        yield Tree(h5py, root, file_bytes)
+        yield Tree(h5py, root, len(content))
+
+
+def check_heaps(content: bytes) -> None:
+    """Refuse global heaps whose objects do not follow one another to the end.
+
+    libhdf5 2.0 never returns from one whose free space has no size (seen when fuzzing).
+    Source: HDF5 File Format Specification, III.E, "Global Heap".
+    """
+    old = content[8:9] in (b"\0", b"\1")
+    sizes = content[13:15] if old else content[9:11]
+    if sizes != b"\x08\x08":
+        raise CheckpointError(f"HDF5 with offsets and lengths of {tuple(sizes)} bytes, not 8")
+    for match in HEAP.finditer(content):
+        start = match.start()
+        (size,) = struct.unpack("<Q", content[start + 8 : start + 16].ljust(8, b"\0"))
+        end = start + size
+        position = start + HEAP_HEADER_BYTES
+        sound = position <= end <= len(content)
+        while sound and position + HEAP_OBJECT.size <= end:
+            index, _, _, length = HEAP_OBJECT.unpack_from(content, position)
+            # Index 0 is free space, whose size includes its header; data is padded to 8 bytes.
+            step = HEAP_OBJECT.size + (length + 7) // 8 * 8 if index else length
+            sound = HEAP_OBJECT.size <= step <= end - position
+            position += step
+        if not sound:
+            raise CheckpointError(f"byte {start}: a global heap is malformed")
 
 
 class Tree:

@@ -10,10 +10,9 @@ the config does not describe it. Modules are batch-first, as Keras's layers are.
 Source: keras.src.saving.saving_lib and keras.src.legacy.saving.legacy_h5_format.
 """
 
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, BinaryIO
+from typing import Any
 
 from .archive import Archive
 from .arrays import Array
@@ -46,14 +45,13 @@ def read_keras(archive: Archive) -> Checkpoint:
     if archive.size(CONFIG) > MAX_CONFIG:
         raise CheckpointError(f"{CONFIG} has {archive.size(CONFIG)} bytes; at most {MAX_CONFIG}")
     config = parse_json(archive.read(CONFIG), CONFIG)
-    raw = archive.read(WEIGHTS)
-    with open_tree(io.BytesIO(raw), len(raw)) as tree:
+    with open_tree(archive.read(WEIGHTS)) as tree:
         return assemble(tree, modern_cells(tree), layers(config, modern=True))
 
 
-def read_h5(file: BinaryIO, file_bytes: int) -> Checkpoint:
+def read_h5(content: bytes) -> Checkpoint:
     """An HDF5 file of either kind."""
-    with open_tree(file, file_bytes) as tree:
+    with open_tree(content) as tree:
         root = "model_weights" if "model_weights" in tree.groups else ""
         names = tree.attribute(root, "layer_names")
         if names is None:

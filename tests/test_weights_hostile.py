@@ -622,18 +622,36 @@ def test_an_hdf5_file_of_too_many_groups(tmp_path, monkeypatch):
     refused(hdf5_with(many, tmp_path), "holds more than 10 groups and datasets")
 
 
-@pytest.mark.parametrize(("field", "value"), [(8, 2**40), (24, 0), (24, 2**63)])
-def test_a_heap_that_the_library_would_never_leave(tmp_path, field, value):
-    def named(h5py, file):
-        file.attrs["model_config"] = "{}"  # kept in a global heap, followed by free space
+def long_names(h5py, file):
+    file.attrs["layer_names"] = ["gru", "a longer name"]  # both kept in a global heap
 
-    raw = bytearray(hdf5_with(named, tmp_path).read_bytes())
-    heap = raw.index(b"GCOL")
-    (length,) = struct.unpack_from("<Q", raw, heap + 24)
-    # The collection's own size; or that of the free space after its one object.
-    place = heap + field if field == 8 else heap + 32 + (length + 7) // 8 * 8 + 8
-    struct.pack_into("<Q", raw, place, value)
-    refused(write(tmp_path / "file", bytes(raw)), "a global heap is malformed")
+
+LONG = b"a longer name"
+# (what is looked for, where from there, what is written): a heap's own size, an object's size, the
+# free space's size (at which libhdf5 hangs) and a string's length (which libhdf5 allocates).
+HEAPS = {
+    "cut off": lambda raw: (raw.index(b"GCOL") + 8, "<Q", 2**40),
+    "reaches beyond its heap": lambda raw: (raw.index(b"GCOL") + 24, "<Q", 2**40),
+    "not a global heap": lambda raw: (raw.index(b"GCOL"), "<4s", b"GCOM"),
+    "of 3892314125 bytes where its heap has 13": lambda raw: (
+        raw.index(struct.pack("<IQ", len(LONG), raw.index(b"GCOL"))), "<I", 0xE800000D
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("message", HEAPS)
+def test_strings_that_libhdf5_would_believe(tmp_path, message):
+    raw = bytearray(hdf5_with(long_names, tmp_path).read_bytes())
+    place, layout, value = HEAPS[message](raw)
+    struct.pack_into(layout, raw, place, value)
+    refused(write(tmp_path / "file", bytes(raw)), message)
+
+
+def test_free_space_without_a_size_ends_a_heap(tmp_path):
+    raw = bytearray(hdf5_with(long_names, tmp_path).read_bytes())
+    last = max(raw.index(LONG) + 16, raw.index(b"gru", raw.index(b"GCOL")) + 8)
+    struct.pack_into("<HHIQ", raw, last, 0, 0, 0, 0)
+    refused(write(tmp_path / "file", bytes(raw)), "holds no LSTM")
 
 
 def keras_file(tmp_path, config, build=lambda h5py, file: None):

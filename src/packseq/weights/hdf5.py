@@ -5,16 +5,13 @@ or compressed data (Keras writes none), whose declared size says nothing about t
 """
 
 import io
-import re
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-
 from .arrays import Array, canonical
 from .errors import CheckpointError, library_errors, missing_library
+from .hdf5_attributes import Attributes
 from .limits import element_count
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -24,12 +21,6 @@ MAX_DEPTH = 32
 MAX_OBJECTS = 20_000
 
 
-# Of a global heap, which holds strings of any length: its header, and that of each object in it.
-HEAP = re.compile(rb"GCOL\x01")
-HEAP_HEADER_BYTES = 16
-HEAP_OBJECT = struct.Struct("<HHIQ")
-
-
 @contextmanager
 def open_tree(content: bytes) -> Iterator["Tree"]:
     """Open the HDF5 file that `content` is, for as long as the block runs."""
@@ -37,37 +28,11 @@ def open_tree(content: bytes) -> Iterator["Tree"]:
         import h5py
     except ImportError as error:
         raise missing_library("h5py") from error
-    check_heaps(content)
+    attributes = Attributes(content)
     with library_errors("not a readable HDF5 file"):
         root = h5py.File(io.BytesIO(content), "r")
     with root:
-        yield Tree(h5py, root, len(content))
-
-
-def check_heaps(content: bytes) -> None:
-    """Refuse global heaps whose objects do not follow one another to the end.
-
-    libhdf5 2.0 never returns from one whose free space has no size (seen when fuzzing).
-    Source: HDF5 File Format Specification, III.E, "Global Heap".
-    """
-    old = content[8:9] in (b"\0", b"\1")
-    sizes = content[13:15] if old else content[9:11]
-    if sizes != b"\x08\x08":
-        raise CheckpointError(f"HDF5 with offsets and lengths of {tuple(sizes)} bytes, not 8")
-    for match in HEAP.finditer(content):
-        start = match.start()
-        (size,) = struct.unpack("<Q", content[start + 8 : start + 16].ljust(8, b"\0"))
-        end = start + size
-        position = start + HEAP_HEADER_BYTES
-        sound = position <= end <= len(content)
-        while sound and position + HEAP_OBJECT.size <= end:
-            index, _, _, length = HEAP_OBJECT.unpack_from(content, position)
-            # Index 0 is free space, whose size includes its header; data is padded to 8 bytes.
-            step = HEAP_OBJECT.size + (length + 7) // 8 * 8 if index else length
-            sound = HEAP_OBJECT.size <= step <= end - position
-            position += step
-        if not sound:
-            raise CheckpointError(f"byte {start}: a global heap is malformed")
+        yield Tree(h5py, root, attributes, len(content))
 
 
 class Tree:
@@ -77,12 +42,15 @@ class Tree:
     ----------
     h5py : module
     root : h5py.File
+    attributes : Attributes
+        Of the same file.
     file_bytes : int
         Its size, which bounds what is read from it.
     """
 
-    def __init__(self, h5py: Any, root: Any, file_bytes: int) -> None:
+    def __init__(self, h5py: Any, root: Any, attributes: Attributes, file_bytes: int) -> None:
         self._h5py = h5py
+        self._attributes = attributes
         self._remaining = file_bytes
         self._groups: dict[str, Any] = {}
         self._datasets: dict[str, Any] = {}
@@ -108,13 +76,13 @@ class Tree:
             self._check(dataset, path)
             return canonical(dataset[()], path)
 
-    def attribute(self, group: str, name: str) -> Any:
-        """An attribute of a group: a str, a list of str, or None where it is absent."""
+    def attribute(self, group: str, name: str) -> list[str] | None:
+        """The strings of a group's attribute; None where there is none."""
         if group not in self._groups:
             return None
-        with library_errors(f"attribute {name!r} of {group!r}"):
-            value = self._groups[group].attrs.get(name)
-            return None if value is None else as_text(value)
+        with library_errors(f"group {group!r}"):
+            address = self._h5py.h5o.get_info(self._groups[group].id).addr
+        return self._attributes.strings(address, name)
 
     def _collect(self, path: str, group: Any) -> None:
         if path.count("/") > MAX_DEPTH:
@@ -167,13 +135,6 @@ class Tree:
         self._remaining -= wanted
         if self._remaining < 0:
             raise CheckpointError(f"dataset {path!r} is larger than what is left of the file")
-
-
-def as_text(value: Any) -> str | list[str]:
-    """An attribute's string or strings, which h5py gives as bytes, str or arrays of either."""
-    if isinstance(value, np.ndarray):
-        return [str(as_text(item)) for item in value.tolist()]
-    return checked_text(value.decode("utf-8") if isinstance(value, bytes) else str(value))
 
 
 def checked_text(text: str) -> str:

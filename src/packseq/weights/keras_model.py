@@ -12,7 +12,6 @@ Source: keras.src.saving.saving_lib and keras.src.legacy.saving.legacy_h5_format
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 from .archive import Archive
 from .arrays import Array
@@ -57,7 +56,7 @@ def read_h5(content: bytes) -> Checkpoint:
         if names is None:
             return assemble(tree, modern_cells(tree), [])
         text = tree.attribute("", "model_config")
-        config = parse_json(str(text).encode(), "model_config") if text is not None else {}
+        config = parse_json("".join(text).encode(), "model_config") if text else {}
         return assemble(tree, legacy_cells(tree, root, names), layers(config, modern=False))
 
 
@@ -83,7 +82,7 @@ def modern_cells(tree: Tree) -> dict[str, list[Cell]]:
     return cells
 
 
-def legacy_cells(tree: Tree, root: str, names: Any) -> dict[str, list[Cell]]:
+def legacy_cells(tree: Tree, root: str, names: list[str]) -> dict[str, list[Cell]]:
     """The cells of an older ``.h5``, by layer name; a layer's weights are listed in order."""
     cells: dict[str, list[Cell]] = {}
     for layer in names:

@@ -31,6 +31,7 @@ def extension(name, sources=(), depends=()):
 setup(
     ext_modules=cythonize(
         [
+            extension("order"),
             extension("rows"),
             extension("segments", depends=WALKS),
             extension("recurrent", KERNELS, HEADERS),

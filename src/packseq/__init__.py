@@ -4,6 +4,7 @@ from packseq.backends.threads import get_num_threads, set_num_threads
 from packseq.batching import batches
 from packseq.cells import GRUCell, LSTMCell, RNNCell
 from packseq.combining import concatenate, windows
+from packseq.config import show_config
 from packseq.costs import savings
 from packseq.functional import cross_entropy, embedding, mse_loss
 from packseq.interchange import from_arrow, from_awkward, to_arrow, to_awkward
@@ -19,8 +20,8 @@ from packseq.modules import GRU, LSTM, RNN
 from packseq.packed import PackedSequence
 from packseq.plan import invert_permutation
 from packseq.plotting import plot_packing, plot_savings
-
-__version__ = "0.1.0"
+from packseq.version import __version__
+from packseq.weights import load, save
 
 __all__ = [
     "GRU",
@@ -30,6 +31,7 @@ __all__ = [
     "LSTMCell",
     "PackedSequence",
     "RNNCell",
+    "__version__",
     "batches",
     "concatenate",
     "cross_entropy",
@@ -38,6 +40,7 @@ __all__ = [
     "from_awkward",
     "get_num_threads",
     "invert_permutation",
+    "load",
     "mse_loss",
     "pack_padded_sequence",
     "pack_sequence",
@@ -45,8 +48,10 @@ __all__ = [
     "pad_sequence",
     "plot_packing",
     "plot_savings",
+    "save",
     "savings",
     "set_num_threads",
+    "show_config",
     "to_arrow",
     "to_awkward",
     "unpack_sequence",

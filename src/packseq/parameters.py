@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import sys
 from collections.abc import Mapping
 from typing import Any, ClassVar, SupportsIndex
 
@@ -53,7 +54,7 @@ class Parameterised:
                 f"input_size = {self.input_size} is beyond BLAS's int, at most {_MOST_COLUMNS}"
             )
         size = columns * max(self.input_size, state_size) * self.dtype.itemsize
-        if size > np.iinfo(np.intp).max:
+        if size > sys.maxsize:
             raise ValueError(
                 f"input_size={self.input_size}, hidden_size={self.hidden_size}: a weight would "
                 f"take {size} bytes, more than memory can address"
@@ -89,8 +90,12 @@ class Parameterised:
         return array
 
     def __setattr__(self, name: str, value: object) -> None:
-        if name in self.__dict__.get("_parameters", ()):
-            raise AttributeError(f"{name} is read-only: use load_state_dict")
+        # The packed weights, and the kernels' idea of every size, follow from what is public.
+        built = "_parameters" in self.__dict__ and not name.startswith("_")
+        if built and not isinstance(getattr(type(self), name, None), property):
+            raise AttributeError(
+                f"{name} cannot be set: make another module, or use load_state_dict for weights"
+            )
         super().__setattr__(name, value)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -167,6 +172,9 @@ def check_mapping(mapping: object) -> None:
             "mapping must be a mapping of names to arrays (a state dict), "
             f"got {type(mapping).__name__}"
         )
+    for key in mapping:
+        if not isinstance(key, str):
+            raise TypeError(f"mapping must have names for keys, got {key!r}")
 
 
 def _name_problems(
@@ -267,6 +275,8 @@ def as_floats(values: Any, name: str, dtype: np.dtype[Any]) -> Array:
     TypeError
         Masked, or of any other dtype.
     """
+    if type(values) is np.ndarray and values.dtype == dtype:
+        return values
     if isinstance(values, np.ma.MaskedArray):
         raise TypeError(f"{name} must be float32 or float64 without a mask, which would be lost")
     try:
@@ -295,11 +305,11 @@ def as_state(values: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any
     return np.require(array, requirements=["C", "A"])
 
 
-def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+def allocate(shape: tuple[int, ...], dtype: np.dtype[Any], zeroed: bool = False) -> Array:
     """Allocate, after checking that the size can exist."""
     size = dtype.itemsize
     for extent in shape:
         size *= extent
-    if size > np.iinfo(np.intp).max:
+    if size > sys.maxsize:
         raise ValueError(f"a result of shape {shape} would take {size} bytes")
-    return np.empty(shape, dtype)
+    return (np.zeros if zeroed else np.empty)(shape, dtype)

@@ -58,6 +58,7 @@ cdef extern from "kernels.h" nogil:
         void *cn
         int64_t n_shards
         const int64_t *bounds
+        int32_t backwards
         int64_t block_rows
         int64_t shard_rows
         int64_t shard_steps
@@ -80,6 +81,16 @@ cdef extern from "kernels.h" nogil:
     const packseq_kernels *const *packseq_compiled() noexcept nogil
     int packseq_supported(const packseq_kernels *) noexcept nogil
     int32_t packseq_cut(packseq_job *, int64_t *, int32_t, int64_t, int64_t) noexcept nogil
+
+cdef extern from *:
+    const char *COMPILER "__VERSION__"
+    const long CYTHON_HEX_VERSION
+
+# What this module was built with.
+BUILD = {
+    "cython": f"{CYTHON_HEX_VERSION >> 24}.{CYTHON_HEX_VERSION >> 16 & 255}.{CYTHON_HEX_VERSION >> 8 & 255}",
+    "compiler": (<bytes> COMPILER).decode(),
+}
 
 # The order of kernels.h's packseq_cell.
 CELLS = ("lstm", "gru", "gru_reset_before", "rnn_tanh", "rnn_relu")
@@ -162,6 +173,7 @@ cdef class Network:
     cdef int64_t input_width
     cdef double step_flops
     cdef bint batch_first
+    cdef int32_t backwards  # flips at each small call; what a race leaves here is as good
 
     def __cinit__(self, Kernels kernels, str cell, int64_t hidden, int64_t state, int n_directions,
                   list directions, tuple per_block, bint batch_first):
@@ -300,6 +312,8 @@ cdef class Network:
         bounds[0], bounds[1] = 0, batch
         job.n_shards = 1
         job.bounds = bounds
+        job.backwards = self.backwards
+        self.backwards = not self.backwards
         job.shard_rows = batch
         job.block_rows = max(batch, min(steps * batch, STREAM_ROWS))
         job.shard_steps = steps * batch if self.net.n_layers > 1 else 0
@@ -353,7 +367,8 @@ cdef class Call:
     cdef readonly int64_t workspace_bytes
 
     def __cinit__(self, Network network, cnp.ndarray x, cnp.ndarray out, int64_t batch, int64_t steps,
-                  object batch_sizes, object offsets, object order, object hx, object hn, int threads):
+                  object batch_sizes, object offsets, object order, object hx, object hn, int threads,
+                  bint zero_tails):
         cdef cnp.ndarray bounds = np.empty(batch + 1, np.int64)
         cdef packseq_job *job = &self.job
         self.network = network
@@ -367,7 +382,7 @@ cdef class Call:
         job.order = indices(order)
         self.view(&job.input, x, indices(offsets))
         self.view(&job.output, out, indices(offsets))
-        job.zero_tails = out.ndim == 3 and batch_sizes is not None
+        job.zero_tails = zero_tails
         job.h0, job.c0, job.hn, job.cn = data(h0), data(c0), data(h_n), data(c_n)
         job.barriers = self.barriers
         job.next = 0

@@ -64,7 +64,7 @@ static inline V NAME(sigmoid)(V x) {
     const V below = (V)((VI)x | SIGN_BIT); /* -|x| */
     V scale;
     const V p = NAME(split_exp)(below, &scale);
-    V e = scale + scale * p;
+    V e = scale * (1 + p); /* not scale + scale * p: without FMA the product underflows first */
     e = NAME(select)(below < LOG_TINY, NAME(splat)(0), e);
     return NAME(select)(x < 0, e, NAME(splat)(1)) / (1 + e);
 }
@@ -76,7 +76,7 @@ static inline V NAME(tanh)(V x) {
     V scale;
     const V p = NAME(split_exp)(below, &scale);
     const V m = scale * p + (scale - 1); /* expm1(-2|x|) */
-    return (V)((VI)(-m / (m + 2)) | sign);
+    return (V)(((VI)(m / (m + 2)) & ~SIGN_BIT) | sign); /* 0 keeps its sign too */
 }
 
 static inline V NAME(relu)(V x) { return NAME(select)(x < 0, NAME(splat)(0), x); }

@@ -136,7 +136,9 @@ def case(request):
     return Case(request.param)
 
 
-@pytest.mark.parametrize(("name", "library"), [(n, lib) for n, libs in CALLS.items() for lib in libs])
+@pytest.mark.parametrize(
+    ("name", "library"), [(n, lib) for n, libs in CALLS.items() for lib in libs]
+)
 def bench_operation(benchmark, case, name, library):
     calls = CALLS[name]
     ours, theirs = as_array(calls["packseq"](case)), as_array(calls[library](case))

@@ -192,7 +192,7 @@ class TestAwkward:
             from_awkward(self.ak.Array(values))
 
     def test_what_is_no_array(self):
-        with pytest.raises(TypeError, match="array must be an awkward.Array, got list"):
+        with pytest.raises(TypeError, match=r"array must be an awkward\.Array, got list"):
             from_awkward([[1]])
 
 

@@ -102,9 +102,13 @@ def test_concatenate_joins_batches(parts):
 
 @given(st.lists(st.tuples(*[st.integers(0, 9)] * 3), min_size=1, max_size=8))
 def test_concatenate_joins_sequences_in_time(lengths):
-    parts = [make_batch(column, (2,), seed=k) for k, column in enumerate(zip(*lengths))]
+    parts = [
+        make_batch(column, (2,), seed=k) for k, column in enumerate(zip(*lengths, strict=True))
+    ]
     joined = concatenate([part.packed for part in parts], axis="time")
-    expected = [np.concatenate(pieces) for pieces in zip(*(part.sequences for part in parts))]
+    expected = [
+        np.concatenate(pieces) for pieces in zip(*(part.sequences for part in parts), strict=True)
+    ]
     assert_sequences(joined, expected)
 
 

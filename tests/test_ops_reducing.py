@@ -97,6 +97,7 @@ def test_softmax_and_its_logarithm(batch):
 def test_attend_averages_by_the_softmax_of_the_scores(batch, data):
     row_shape = batch.packed.data.shape[1:]
     shapes = [(), (1,) * len(row_shape), row_shape, (*row_shape[:-1], 1)[: len(row_shape)]]
+    shapes.append(row_shape[-1:])
     score_shape = data.draw(st.sampled_from(shapes))
     lengths = [len(s) for s in batch.sequences]
     scores = make_batch(lengths, score_shape, np.float32, seed=5)
@@ -104,8 +105,8 @@ def test_attend_averages_by_the_softmax_of_the_scores(batch, data):
     def attended(sequence, score):
         weights = np.exp(score.astype(np.float64))
         weights /= weights.sum(axis=0)
-        if score.ndim == 1:
-            weights = weights.reshape(-1, *[1] * (sequence.ndim - 1))
+        lacking = [1] * (sequence.ndim - score.ndim)
+        weights = weights.reshape(len(weights), *lacking, *weights.shape[1:])
         return (weights * sequence).sum(axis=0)
 
     expected = [attended(*pair) for pair in zip(batch.sequences, scores.sequences, strict=True)]
@@ -165,7 +166,7 @@ def test_sums_of_float32_do_not_lose_accuracy_with_length():
     values = rng.random((100_000, 2), np.float32)
     exact = values.sum(axis=0, dtype=np.float64)
     total = pack_sequence([values]).sum()[0]
-    # All are positive, so the sum of magnitudes is the sum: three roundings, and that of the result.
+    # All are positive, so the sum is that of the magnitudes: three roundings, and the result's.
     np.testing.assert_allclose(total, exact, rtol=4 * np.finfo(np.float32).eps / 2)
     running = pack_sequence([values]).cumsum().data[-1]
     np.testing.assert_allclose(running, exact, rtol=np.finfo(np.float32).eps)
@@ -239,5 +240,7 @@ def test_rows_that_cannot_be_reduced(dtype, call, message):
 
 def test_attend_needs_scores_for_every_step():
     packed = make_batch([3, 2], (4,), np.float32).packed
-    with pytest.raises(ValueError, match="must share one layout: sequence 1 has 1 steps and 2"):
+    with pytest.raises(ValueError, match="must share one layout: sequence 1 has 2 steps and 1"):
         packed.attend(make_batch([3, 1], (), np.float32).packed)
+    with pytest.raises(ValueError, match=r"broadcast against \(4,\), got \(3,\)"):
+        packed.attend(make_batch([3, 2], (3,), np.float32).packed)

@@ -233,8 +233,8 @@ def colours_of(half):
 
 def test_plot_packing_draws_every_step_once_a_half(pyplot):
     padded, packed = plot_packing(FIRST).child_axes
-    assert colours_of(padded) == 45 - 8  # tab10's eighth colour is a grey
-    assert colours_of(packed) == 45 - 8
+    assert colours_of(padded) == 45
+    assert colours_of(packed) == 45
     assert padded.get_title() == "padded: 64 steps"
     assert packed.get_title() == "packed: 45 steps, 30% saved"
     labels = [label.get_text() for label in packed.get_xticklabels()]

@@ -1,4 +1,4 @@
-"""Draw the pictures of the README and the docs: python tools/make_pictures.py (needs matplotlib)."""
+"""Draw the pictures of the docs, by matplotlib: python tools/make_pictures.py."""
 
 from pathlib import Path
 

@@ -570,11 +570,11 @@ class PackedSequence(NDArrayOperatorsMixin):
         """
         if not isinstance(scores, PackedSequence):
             raise TypeError(f"scores must be a PackedSequence, got {type(scores).__name__}")
-        weights = scores.softmax()
-        if scores.data.ndim == 1 and self.data.ndim > 1:
-            weights = weights.map(lambda rows: rows.reshape(-1, *[1] * (self.data.ndim - 1)))
-        weighted: PackedSequence = weights * self
-        return weighted.sum()
+        plan = elementwise.shared_plan([self._plan, scores._plan], "the rows and scores")
+        own, theirs = self._data.shape[1:], scores._data.shape[1:]
+        if not elementwise.broadcasts(theirs, own):
+            raise ValueError(f"scores must have rows that broadcast against {own}, got {theirs}")
+        return reducing.attend(self._data, reducing.softmax(scores._data, plan), plan)
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"PackedSequence is immutable: cannot set {name!r}")

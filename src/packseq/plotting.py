@@ -24,6 +24,8 @@ _MOST_LINES = 32
 # Numbers along an axis.
 _MOST_LABELS = 12
 
+# tab10's colours but the grey one, which would look like padding.
+_FEW = np.array([0, 1, 2, 3, 4, 5, 6, 8, 9])
 _PADDING = (0.93, 0.93, 0.93, 1.0)
 _NOTHING = (1.0, 1.0, 1.0, 0.0)
 
@@ -157,8 +159,8 @@ def _waste(counts: IndexArray, size: int) -> float:
 def _colours(plan: Plan) -> NDArray[np.float64]:
     """(B, 4): of each of the caller's sequences, by its place among all."""
     colormaps = load("matplotlib", "plot").colormaps
-    if plan.batch_size <= 10:
-        return np.asarray(colormaps["tab10"](np.arange(plan.batch_size)))
+    if plan.batch_size <= len(_FEW):
+        return np.asarray(colormaps["tab10"](_FEW[: plan.batch_size]))
     return np.asarray(colormaps["turbo"](np.linspace(0.05, 0.95, plan.batch_size)))
 
 

@@ -1,5 +1,5 @@
-/* Walks over time, for one type of element: include with NUMBER, SUFFIX and IS_FLOAT set, and
-   WIDE, the type of a running total, where sums are wanted.
+/* Walks over time, for one type of element: include with NUMBER, SUFFIX and IS_FLOAT set; WIDE, the
+   type of a running total, where sums are wanted; and for floats BITS, an integer as wide.
 
    Row r of a step continues row r of the step before, and the rows of a step are contiguous, so a
    batch of rows of `width` elements is one of `width` times as many sequences of single numbers:
@@ -18,10 +18,12 @@ enum { TILE = 1024 };
 typedef struct {
     const int64_t *offsets; /* (steps + 1,) first row of each step */
     int64_t steps, width, start, size;
+    int64_t group; /* elements of a row that share one weight */
 } packseq_tile;
 
-/* data (N * width,) and the tile's part of one or two arrays in packed order, (B * width,). */
-typedef void packseq_walk(packseq_tile tile, const void *data, void *out, void *per_sequence);
+/* data (N * width,), and out and other as each walk says: of a number for every element of data, or
+   for every one of the first step, (B * width,). */
+typedef void packseq_walk(packseq_tile tile, const void *data, void *out, const void *other);
 
 /* Elements of the tile that live at step t: a prefix of it. */
 static inline int64_t alive(const packseq_tile *tile, int64_t t)
@@ -39,7 +41,7 @@ static inline int64_t position(const packseq_tile *tile, int64_t t)
 #define JOIN(a, b) JOIN_(a, b)
 #define WALK(name)                                                                             \
     static void JOIN(name, SUFFIX)(packseq_tile tile, const void *data, void *out,             \
-                                   void *per_sequence)
+                                   const void *other)
 #endif
 
 #if !defined(NUMBER) || !defined(SUFFIX) || !defined(IS_FLOAT)
@@ -58,7 +60,7 @@ static inline int64_t position(const packseq_tile *tile, int64_t t)
    so the error does not grow with the length: three roundings of the element's own type. */
 WALK(sum)
 {
-    (void)per_sequence;
+    (void)other;
     WIDE total[TILE] = {0};
     int64_t t = 0;
     for (; t + 8 <= tile.steps && alive(&tile, t) > 0; t += 8) {
@@ -85,7 +87,7 @@ WALK(sum)
 /* out, as long as data: the sum of all steps up to each. */
 WALK(cumsum)
 {
-    (void)per_sequence;
+    (void)other;
     WIDE total[TILE] = {0};
     for (int64_t t = 0; t < tile.steps && alive(&tile, t) > 0; t++) {
         const NUMBER *x = (const NUMBER *)data + position(&tile, t);
@@ -96,7 +98,6 @@ WALK(cumsum)
     }
 }
 
-#undef WIDE
 #endif
 
 /* out[e] = the extreme over time; elements without a step are left as they are. A NaN, once met,
@@ -104,7 +105,7 @@ WALK(cumsum)
 #define EXTREME(name, BEATS)                                                                   \
     WALK(name)                                                                                 \
     {                                                                                          \
-        (void)per_sequence;                                                                    \
+        (void)other;                                                                           \
         NUMBER *best = (NUMBER *)out + tile.start;                                             \
         memcpy(best, (const NUMBER *)data + position(&tile, 0),                                \
                alive(&tile, 0) * sizeof(NUMBER));                                              \
@@ -122,7 +123,7 @@ EXTREME(min, <)
 /* out[e], int64: the first step at which the maximum, or a NaN, is met; as it was without a step. */
 WALK(argmax)
 {
-    (void)per_sequence;
+    (void)other;
     NUMBER best[TILE] = {0};
     int64_t *where = (int64_t *)out + tile.start;
     for (int64_t t = 0; t < tile.steps && alive(&tile, t) > 0; t++) {
@@ -139,27 +140,103 @@ WALK(argmax)
 
 #if IS_FLOAT
 
-/* out, as long as data and possibly data itself: each step with its sequence's own number. */
-#define COMBINE(name, OPERATOR)                                                                \
+/* exp(x) for x <= 0 or NaN, within 1 ulp; 0 where it is below the smallest normal number. The way
+   and the polynomials are those of kernels/activations.h, in a form that compilers vectorize. */
+static inline NUMBER JOIN(exp_of, SUFFIX)(NUMBER x)
+{
+    const int is_double = sizeof(NUMBER) == 8;
+    const NUMBER rounder = is_double ? (NUMBER)6755399441055744.0 : (NUMBER)12582912.0f;
+    const NUMBER shifted = x * (NUMBER)1.4426950408889634 + rounder;
+    const NUMBER n = shifted - rounder;
+    const NUMBER high = is_double ? (NUMBER)6.93145751953125e-1 : (NUMBER)0.693359375f;
+    const NUMBER low = is_double ? (NUMBER)1.42860682030941723212e-6 : (NUMBER)-2.12194440e-4f;
+    const NUMBER r = (x - n * high) - n * low;
+    union {
+        NUMBER number;
+        BITS bits;
+    } scale = {shifted}, one = {1};
+    scale.bits = (scale.bits << (is_double ? 52 : 23)) + one.bits;
+    NUMBER q;
+    if (is_double) {
+        q = (NUMBER)2.0875326983244213e-09;
+        q = q * r + (NUMBER)2.510908130402609e-08;
+        q = q * r + (NUMBER)2.755740294481004e-07;
+        q = q * r + (NUMBER)2.7557244104473494e-06;
+        q = q * r + (NUMBER)2.4801587171838093e-05;
+        q = q * r + (NUMBER)1.9841269886207633e-4;
+        q = q * r + (NUMBER)1.3888888888962904e-3;
+        q = q * r + (NUMBER)8.333333333321608e-3;
+        q = q * r + (NUMBER)4.1666666666666505e-2;
+        q = q * r + (NUMBER)1.6666666666666677e-1;
+        q = q * r + (NUMBER)0.5;
+    } else {
+        q = (NUMBER)1.3882509665563703e-3;
+        q = q * r + (NUMBER)8.366580121219158e-3;
+        q = q * r + (NUMBER)4.166720062494278e-2;
+        q = q * r + (NUMBER)0.1666654348373413;
+        q = q * r + (NUMBER)0.4999999701976776;
+    }
+    const NUMBER least = is_double ? (NUMBER)-708.3964185322641 : (NUMBER)-87.33654f;
+    return x < least ? 0 : scale.number * (1 + (r + r * r * q));
+}
+
+/* out, as long as data and possibly data itself: each step with its sequence's own number of other. */
+#define COMBINE(name, RESULT)                                                                  \
     WALK(name)                                                                                 \
     {                                                                                          \
-        const NUMBER *y = (const NUMBER *)per_sequence + tile.start;                           \
         for (int64_t t = 0; t < tile.steps && alive(&tile, t) > 0; t++) {                      \
             const NUMBER *x = (const NUMBER *)data + position(&tile, t);                       \
+            const NUMBER *y = (const NUMBER *)other + tile.start;                              \
             NUMBER *z = (NUMBER *)out + position(&tile, t);                                    \
             const int64_t n = alive(&tile, t);                                                 \
             for (int64_t j = 0; j < n; j++)                                                    \
-                z[j] = x[j] OPERATOR y[j];                                                     \
+                z[j] = RESULT;                                                                 \
         }                                                                                      \
     }
 
-COMBINE(subtract, -)
-COMBINE(divide, /)
+COMBINE(subtract, x[j] - y[j])
+COMBINE(divide, x[j] / y[j])
+COMBINE(exp_less, JOIN(exp_of, SUFFIX)(x[j] - y[j]))
 #undef COMBINE
+
+/* out[e] = the sum over time of data times other, (N * width / group,). As in sum, eight steps
+   meet before the total. */
+WALK(weighted_sum)
+{
+    const NUMBER *w[8], *x[8];
+    WIDE total[TILE] = {0};
+    for (int64_t t = 0; t < tile.steps && alive(&tile, t) > 0;) {
+        const int count = t + 8 <= tile.steps && alive(&tile, t + 7) == alive(&tile, t) ? 8 : 1;
+        for (int k = 0; k < count; k++) {
+            x[k] = (const NUMBER *)data + position(&tile, t + k);
+            w[k] = (const NUMBER *)other + tile.offsets[t + k] * (tile.width / tile.group);
+        }
+        const int64_t n = alive(&tile, t);
+        for (int64_t j = 0, end; j < n; j = end) {
+            const int64_t g = (tile.start + j) / tile.group;
+            end = (g + 1) * tile.group - tile.start;
+            end = end < n ? end : n;
+            if (count == 1)
+                for (int64_t i = j; i < end; i++)
+                    total[i] += w[0][g] * x[0][i];
+            else
+                for (int64_t i = j; i < end; i++)
+                    total[i] += ((w[0][g] * x[0][i] + w[1][g] * x[1][i]) +
+                                 (w[2][g] * x[2][i] + w[3][g] * x[3][i])) +
+                                ((w[4][g] * x[4][i] + w[5][g] * x[5][i]) +
+                                 (w[6][g] * x[6][i] + w[7][g] * x[7][i]));
+        }
+        t += count;
+    }
+    for (int64_t j = 0; j < tile.size; j++)
+        ((NUMBER *)out)[tile.start + j] = (NUMBER)total[j];
+}
 #endif
 
 #undef EXTREME
 #undef IS_NAN
 #undef NUMBER
+#undef WIDE
+#undef BITS
 #undef SUFFIX
 #undef IS_FLOAT

@@ -11,7 +11,8 @@ def walk(
     offsets: NDArray[np.int64],
     width: int,
     out: NDArray[Any],
-    per_sequence: NDArray[Any] | None,
+    other: NDArray[Any] | None,
+    group: int,
     worker: int,
     workers: int,
 ) -> None: ...

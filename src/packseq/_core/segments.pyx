@@ -1,7 +1,7 @@
 """Reductions over time on packed rows: choose the walk for the dtype, release the GIL, go.
 
 Nothing is checked. `data`, (N, *), is C-contiguous, aligned, native, of a dtype that the walk has,
-and N is not 0; arrays per sequence are in packed order. The elements of a step are cut into tiles;
+and N is not 0; arrays of B rows are in packed order. The elements of a step are cut into tiles;
 call `worker` of `workers` takes every `workers`-th tile.
 """
 
@@ -13,12 +13,14 @@ cnp.import_array()
 cdef extern from *:
     """
     #define NUMBER float
+    #define BITS uint32_t
     #define WIDE double
     #define SUFFIX f32
     #define IS_FLOAT 1
     #include "segments.h"
 
     #define NUMBER double
+    #define BITS uint64_t
     #define WIDE double
     #define SUFFIX f64
     #define IS_FLOAT 1
@@ -49,15 +51,17 @@ cdef extern from *:
         {"argmax", argmax_f32, argmax_f64, argmax_i64, argmax_u64},
         {"subtract", subtract_f32, subtract_f64, NULL, NULL},
         {"divide", divide_f32, divide_f64, NULL, NULL},
+        {"exp_less", exp_less_f32, exp_less_f64, NULL, NULL},
+        {"weighted_sum", weighted_sum_f32, weighted_sum_f64, NULL, NULL},
     };
     enum { N_WALKS = sizeof WALKS / sizeof *WALKS };
     """
     ctypedef struct packseq_tile:
         const int64_t *offsets
-        int64_t steps, width, start, size
+        int64_t steps, width, start, size, group
 
     ctypedef void packseq_walk(
-        packseq_tile tile, const void *data, void *out, void *per_sequence) noexcept nogil
+        packseq_tile tile, const void *data, void *out, const void *other) noexcept nogil
 
     ctypedef struct packseq_walks:
         const char *name
@@ -74,19 +78,21 @@ TILE_ELEMENTS = TILE
 
 
 def walk(str name, cnp.ndarray data, const int64_t[::1] offsets, int64_t width, cnp.ndarray out,
-         cnp.ndarray per_sequence, int64_t worker, int64_t workers):
+         cnp.ndarray other, int64_t group, int64_t worker, int64_t workers):
     """Take tiles `worker`, `worker` + `workers`, ... of `data` through all steps into `out`.
 
-    `width` is the elements of a row; `per_sequence`, (B, *), is None where the walk needs none."""
+    `width` is the elements of a row, and `group` those that share one of the weights in `other`,
+    which is None where the walk needs nothing."""
     cdef packseq_walk *run = find(name, data.dtype)
     cdef const void *x = cnp.PyArray_DATA(data)
     cdef void *y = cnp.PyArray_DATA(out)
-    cdef void *z = NULL if per_sequence is None else cnp.PyArray_DATA(per_sequence)
+    cdef const void *z = NULL if other is None else cnp.PyArray_DATA(other)
     cdef int64_t elements = offsets[1] * width
     cdef packseq_tile tile
     tile.offsets = &offsets[0]
     tile.steps = offsets.shape[0] - 1
     tile.width = width
+    tile.group = group
     tile.start = worker * TILE
     with nogil:
         while tile.start < elements:

@@ -54,6 +54,14 @@ def aligned(values: Sequence[Any], rows: Sequence[Array | None], axes: int, name
     ]
 
 
+def broadcasts(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
+    """Whether rows of `shape` broadcast to rows of `target`."""
+    try:
+        return np.broadcast_shapes(shape, target) == target
+    except ValueError:
+        return False
+
+
 def _widened(rows: Array, axes: int) -> Array:
     """(N, *) with axes of 1 after the first, up to `axes` of a row."""
     if rows.ndim - 1 == axes:

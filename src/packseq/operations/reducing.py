@@ -6,6 +6,7 @@ reduces to what the operation gives over nothing: 0, -inf, NaN, and -1 for a pla
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -92,11 +93,33 @@ def log_softmax(data: Array, plan: Plan) -> Array:
     return result.astype(dtype, copy=False)
 
 
+def attend(data: Array, weights: Array, plan: Plan) -> Array:
+    """(B, *): the sum of rows times weights, whose rows broadcast against those of `data`."""
+    dtype = _real_dtype(np.result_type(data.dtype, weights.dtype))
+    native, weights = _as_walked(data, dtype), _as_walked(weights, dtype)
+    row_shape = data.shape[1:]
+    weights, group = _shared_weights(weights, row_shape)
+    total = np.zeros((plan.batch_size, *row_shape), native.dtype)
+    _walk("weighted_sum", native, plan, total, weights, group)
+    return plan.in_callers_order(total).astype(dtype, copy=False)
+
+
+def _shared_weights(weights: Array, row_shape: tuple[int, ...]) -> tuple[Array, int]:
+    """Weights, and how many neighbouring elements of a row share each: no copy of them is made
+    where it is the last axes that they lack."""
+    lacking = len(row_shape) + 1 - weights.ndim
+    weights = weights.reshape(len(weights), *[1] * lacking, *weights.shape[1:])
+    for axes in range(len(row_shape) + 1):
+        if weights.shape[1:] == (*row_shape[:axes], *[1] * (len(row_shape) - axes)):
+            return weights, math.prod(row_shape[axes:])
+    return np.ascontiguousarray(np.broadcast_to(weights, (len(weights), *row_shape))), 1
+
+
 # ---- walks: rows as _as_walked gives them, (B, *) in packed order ----
 
 
 def _walk(
-    name: str, data: Array, plan: Plan, out: Array, per_sequence: Array | None = None
+    name: str, data: Array, plan: Plan, out: Array, other: Array | None = None, group: int = 1
 ) -> None:
     if not data.size:
         return
@@ -106,7 +129,7 @@ def _walk(
         workers = min(run.size, tiles)
 
         def work(worker: int) -> None:
-            segments.walk(name, data, plan.offsets, width, out, per_sequence, worker, workers)
+            segments.walk(name, data, plan.offsets, width, out, other, group, worker, workers)
 
         run(work, workers)
 
@@ -132,23 +155,21 @@ def _maxima(native: Array, plan: Plan) -> Array:
     return maxima
 
 
-def _exponentials(native: Array, plan: Plan, shift: Array) -> tuple[Array, Array]:
-    """exp(rows - shift), and their sums."""
-    shifted = np.empty_like(native)
-    _walk("subtract", native, plan, shifted, shift)
-    with np.errstate(all="ignore"):  # what underflows is 0, and what overflows was inf or NaN
-        np.exp(shifted, out=shifted)
-    total = np.zeros((plan.batch_size, *native.shape[1:]), native.dtype)
-    _walk("sum", shifted, plan, total)
-    return shifted, total
+def _exponentials(native: Array, plan: Plan, maxima: Array) -> tuple[Array, Array]:
+    """exp(rows - maxima), and their sums."""
+    powers = np.empty_like(native)
+    _walk("exp_less", native, plan, powers, maxima)
+    total = np.zeros_like(maxima)
+    _walk("sum", powers, plan, total)
+    return powers, total
 
 
 def _logsumexp(native: Array, plan: Plan) -> Array:
     maxima = _maxima(native, plan)
-    shift = np.where(np.isfinite(maxima), maxima, 0)  # inf - inf would be NaN
-    _, total = _exponentials(native, plan, shift)
-    with np.errstate(divide="ignore"):
-        return np.asarray(np.log(total) + shift)
+    _, total = _exponentials(native, plan, maxima)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # Where the maximum is infinite or NaN, it is the result: inf - inf would be NaN.
+        return np.where(np.isfinite(maxima), np.log(total) + maxima, maxima)
 
 
 # ---- dtypes ----

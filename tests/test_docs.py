@@ -1,0 +1,40 @@
+"""The examples of the docs and of the docstrings do what they show."""
+
+import doctest
+import re
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import packseq
+from packseq import batching, costs, packed
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+def failures_of(examples):
+    found = []
+    runner = doctest.DocTestRunner()
+    runner.run(examples, out=found.append)
+    assert runner.tries
+    return "".join(found)
+
+
+@pytest.mark.parametrize("beside_torch", [False, True])
+def test_the_walk_through(beside_torch):
+    if beside_torch and not find_spec("torch"):
+        pytest.skip("torch, which half of the page runs, is not installed")
+    text = (DOCS / "packed.md").read_text()
+    blocks = re.findall(r"```python( torch)?\n(.*?)```", text, re.DOTALL)
+    chosen = "".join(code for torch, code in blocks if beside_torch or not torch)
+    assert not failures_of(doctest.DocTestParser().get_doctest(chosen, {}, "packed.md", None, 0))
+
+
+@pytest.mark.parametrize("module", [batching, costs, packed])
+def test_examples_of_docstrings(module):
+    names = {name: getattr(packseq, name) for name in packseq.__all__} | {"np": np}
+    for examples in doctest.DocTestFinder().find(module, globs=names):
+        if examples.examples:
+            assert not failures_of(examples)

@@ -235,3 +235,23 @@ IDS = pack_sequence([np.array([0]), np.array([1, 2, 9])])
 def test_bad_arguments_are_named(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_exponentials_of_every_magnitude(dtype):
+    """The normalizer is log(1 + exp(x)), whose exp has its own kernel."""
+    x = -np.logspace(-6, np.log10(700 if dtype == np.float64 else 87), 4000).astype(dtype)
+    logits = pack_sequence([np.stack([np.zeros_like(x), x], axis=1)])
+    loss = cross_entropy(
+        logits, logits.map(lambda rows: np.zeros(len(rows), int)), reduction="none"
+    )
+    # 1 + exp(x) is rounded once, after exp's own error of at most one ulp.
+    eps = np.finfo(dtype).eps
+    expected = np.log1p(np.exp(x.astype(np.longdouble)))
+    np.testing.assert_allclose(loss.data, expected.astype(np.float64), rtol=2 * eps, atol=2 * eps)
+    # Below 1, the two weights of a softmax over two steps tell exp alone.
+    pairs = pack_sequence([np.array([0, v], dtype) for v in x])
+    exact = np.exp(x.astype(np.longdouble))
+    weights = np.array([pairs.softmax()[b][1] for b in range(0, 4000, 50)])
+    exact = (exact / (1 + exact))[::50].astype(np.float64)
+    np.testing.assert_allclose(weights, exact, rtol=4 * eps)

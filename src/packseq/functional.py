@@ -8,6 +8,7 @@ from typing import Any, Literal, SupportsIndex, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from packseq._core import segments
 from packseq.operations import reducing
 from packseq.operations.elementwise import shared_plan
 from packseq.packed import PackedSequence, as_data, as_index
@@ -98,8 +99,9 @@ def cross_entropy(
 
     Notes
     -----
-    Sums are in float64, whatever the dtype. Cost: five passes over a block of logits in cache, and
-    an output of N rows; nothing of the size of the logits is allocated.
+    Sums over rows are in float64, whatever the dtype. Cost: one read of the logits, another with
+    smoothing or distributions; nothing of their size is allocated, unless they are float16 or have
+    axes after C.
     Source: torch.nn.functional.cross_entropy, which takes the same rows as ``logits.data``.
     """
     _check_packed(logits, "logits", "f")
@@ -183,16 +185,16 @@ def mse_loss(input: PackedSequence, target: PackedSequence, reduction: Reduction
 @np.errstate(all="ignore")
 def _against_classes(logits: Array, classes: Array, weights: Array, smoothing: float) -> Array:
     """(N, C, *) and (N, *) -> (N, *)."""
-    loss = np.empty(classes.shape, weights.dtype)
-    flat_loss, flat_classes = loss.reshape(-1), classes.reshape(-1)
-    share = smoothing / len(weights)
-    for block, shifted, log_total in _blocks(logits, weights.dtype):
-        chosen = flat_classes[block]
-        picked = np.take_along_axis(shifted, chosen[:, np.newaxis], axis=1)[:, 0]
-        flat_loss[block] = (1 - smoothing) * weights[chosen] * (log_total - picked)
-        if smoothing:
-            flat_loss[block] += share * (log_total * weights.sum() - shifted @ weights)
-    return loss
+    flat, top, log_total = _normalizers(logits, weights.dtype)
+    chosen = classes.reshape(-1)
+    picked = flat[np.arange(len(flat)), chosen] - top
+    loss: Array = weights[chosen] * (log_total - picked) * (1 - smoothing)
+    if smoothing:
+        share = smoothing / len(weights)
+        for block in _blocks(flat):
+            spread = (flat[block] - top[block, np.newaxis]) @ weights
+            loss[block] += share * (log_total[block] * weights.sum() - spread)
+    return loss.reshape(classes.shape)
 
 
 @np.errstate(all="ignore")
@@ -200,25 +202,35 @@ def _against_distributions(
     logits: Array, targets: Array, weights: Array, smoothing: float
 ) -> Array:
     """(N, C, *) twice -> (N, *)."""
-    loss = np.empty((len(logits), *logits.shape[2:]), weights.dtype)
-    flat_loss = loss.reshape(-1)
-    flat_targets = np.moveaxis(targets, 1, -1).reshape(-1, len(weights))
+    flat, top, log_total = _normalizers(logits, weights.dtype)
+    flat_targets = _by_class(targets)
+    loss = np.empty(len(flat), weights.dtype)
     share = smoothing / len(weights)
-    for block, shifted, log_total in _blocks(logits, weights.dtype):
+    for block in _blocks(flat):
         wanted = (flat_targets[block] * (1 - smoothing) + share) * weights
-        flat_loss[block] = ((log_total[:, np.newaxis] - shifted) * wanted).sum(axis=1)
-    return loss
+        log_p = flat[block] - top[block, np.newaxis] - log_total[block, np.newaxis]
+        loss[block] = -(wanted * log_p).sum(axis=1)
+    return loss.reshape(len(logits), *logits.shape[2:])
 
 
-def _blocks(logits: Array, dtype: np.dtype[Any]) -> Iterator[tuple[slice, Array, Array]]:
-    """Blocks of (N * ..., C): logits less their maximum, and the logarithm of their exps' sum."""
-    flat = np.moveaxis(logits, 1, -1).reshape(-1, logits.shape[1])
+def _normalizers(logits: Array, dtype: np.dtype[Any]) -> tuple[Array, Array, Array]:
+    """Logits as (M, C), their maxima, (M,), and the logarithms of their exps' sums without them."""
+    flat = np.require(_by_class(logits), dtype, ["C", "A"])
+    top, total = np.empty(len(flat), dtype), np.empty(len(flat), dtype)
+    if len(flat):
+        segments.row_totals(flat, top, total)
+    return flat, top, np.log(total)
+
+
+def _by_class(values: Array) -> Array:
+    """(N, C, *) -> (M, C)."""
+    return np.moveaxis(values, 1, -1).reshape(-1, values.shape[1])
+
+
+def _blocks(flat: Array) -> Iterator[slice]:
     size = max(1, _BLOCK // flat.shape[1])
     for start in range(0, len(flat), size):
-        block = slice(start, start + size)
-        rows = flat[block].astype(dtype, copy=False)
-        shifted = rows - rows.max(axis=1, keepdims=True)
-        yield block, shifted, np.log(np.exp(shifted).sum(axis=1))
+        yield slice(start, start + size)
 
 
 def _reduced(

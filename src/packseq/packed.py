@@ -279,11 +279,11 @@ class PackedSequence(NDArrayOperatorsMixin):
         Raises
         ------
         TypeError
-            `index` is no integer: select() takes several.
+            `index` is no integer; :meth:`select` takes several.
         IndexError
             It is out of range.
         """
-        b = as_index(index, "index; select() takes several")
+        b = as_index(index, "the index of one sequence")
         if not -self.batch_size <= b < self.batch_size:
             raise IndexError(f"sequence {b} is out of range: there are {self.batch_size}")
         return moving.sequence(self.data, self._plan, b % self.batch_size)

@@ -231,6 +231,41 @@ WALK(weighted_sum)
     for (int64_t j = 0; j < tile.size; j++)
         ((NUMBER *)out)[tile.start + j] = (NUMBER)total[j];
 }
+
+/* top[i] and total[i] = the maximum of row i of x, (rows, size), and the sum of exp(x - top). In
+   lanes of their own, since a chain of one maximum or sum cannot be vectorized. */
+#define GREATER(x, best) (((x) > (best)) | IS_NAN(x) ? (x) : (best))
+static void JOIN(row_totals, SUFFIX)(int64_t rows, int64_t size, const void *data, void *tops,
+                                     void *totals)
+{
+    /* Zen 3, ns for a row of 64 with 16, 32 and 64 lanes: 134, 174, 216. */
+    enum { LANES = 16 };
+    const int64_t lanes = size < LANES ? size : LANES;
+    for (int64_t i = 0; i < rows; i++) {
+        const NUMBER *x = (const NUMBER *)data + i * size;
+        NUMBER best[LANES], sum[LANES] = {0};
+        memcpy(best, x, lanes * sizeof(NUMBER));
+        for (int64_t c = lanes; c < size; c += LANES) {
+            const int64_t n = size - c < LANES ? size - c : LANES;
+            for (int64_t k = 0; k < n; k++)
+                best[k] = GREATER(x[c + k], best[k]);
+        }
+        NUMBER top = best[0];
+        for (int64_t k = 1; k < lanes; k++)
+            top = GREATER(best[k], top);
+        for (int64_t c = 0; c < size; c += LANES) {
+            const int64_t n = size - c < LANES ? size - c : LANES;
+            for (int64_t k = 0; k < n; k++)
+                sum[k] += JOIN(exp_of, SUFFIX)(x[c + k] - top);
+        }
+        WIDE total = 0;
+        for (int64_t k = 0; k < lanes; k++)
+            total += sum[k];
+        ((NUMBER *)tops)[i] = top;
+        ((NUMBER *)totals)[i] = (NUMBER)total;
+    }
+}
+#undef GREATER
 #endif
 
 #undef EXTREME

@@ -199,6 +199,11 @@ COMBINE(divide, x[j] / y[j])
 COMBINE(exp_less, JOIN(exp_of, SUFFIX)(x[j] - y[j]))
 #undef COMBINE
 
+/* The products of eight steps: element i of the tile, weight g. */
+#define PRODUCTS(g, i)                                                                         \
+    (((w[0][g] * x[0][i] + w[1][g] * x[1][i]) + (w[2][g] * x[2][i] + w[3][g] * x[3][i])) +     \
+     ((w[4][g] * x[4][i] + w[5][g] * x[5][i]) + (w[6][g] * x[6][i] + w[7][g] * x[7][i])))
+
 /* out[e] = the sum over time of data times other, (N * width / group,). As in sum, eight steps
    meet before the total. */
 WALK(weighted_sum)
@@ -206,31 +211,37 @@ WALK(weighted_sum)
     const NUMBER *w[8], *x[8];
     WIDE total[TILE] = {0};
     for (int64_t t = 0; t < tile.steps && alive(&tile, t) > 0;) {
-        const int count = t + 8 <= tile.steps && alive(&tile, t + 7) == alive(&tile, t) ? 8 : 1;
+        const int64_t n = alive(&tile, t);
+        const int count = t + 8 <= tile.steps && alive(&tile, t + 7) == n ? 8 : 1;
         for (int k = 0; k < count; k++) {
             x[k] = (const NUMBER *)data + position(&tile, t + k);
             w[k] = (const NUMBER *)other + tile.offsets[t + k] * (tile.width / tile.group);
         }
-        const int64_t n = alive(&tile, t);
-        for (int64_t j = 0, end; j < n; j = end) {
-            const int64_t g = (tile.start + j) / tile.group;
-            end = (g + 1) * tile.group - tile.start;
-            end = end < n ? end : n;
-            if (count == 1)
-                for (int64_t i = j; i < end; i++)
-                    total[i] += w[0][g] * x[0][i];
-            else
-                for (int64_t i = j; i < end; i++)
-                    total[i] += ((w[0][g] * x[0][i] + w[1][g] * x[1][i]) +
-                                 (w[2][g] * x[2][i] + w[3][g] * x[3][i])) +
-                                ((w[4][g] * x[4][i] + w[5][g] * x[5][i]) +
-                                 (w[6][g] * x[6][i] + w[7][g] * x[7][i]));
-        }
+        /* Without this, a division for every element. */
+        if (tile.group == 1 && count == 8)
+            for (int64_t i = 0; i < n; i++)
+                total[i] += PRODUCTS(tile.start + i, i);
+        else if (tile.group == 1)
+            for (int64_t i = 0; i < n; i++)
+                total[i] += w[0][tile.start + i] * x[0][i];
+        else
+            for (int64_t j = 0, end; j < n; j = end) {
+                const int64_t g = (tile.start + j) / tile.group;
+                end = (g + 1) * tile.group - tile.start;
+                end = end < n ? end : n;
+                if (count == 8)
+                    for (int64_t i = j; i < end; i++)
+                        total[i] += PRODUCTS(g, i);
+                else
+                    for (int64_t i = j; i < end; i++)
+                        total[i] += w[0][g] * x[0][i];
+            }
         t += count;
     }
     for (int64_t j = 0; j < tile.size; j++)
         ((NUMBER *)out)[tile.start + j] = (NUMBER)total[j];
 }
+#undef PRODUCTS
 
 /* top[i] and total[i] = the maximum of row i of x, (rows, size), and the sum of exp(x - top). In
    lanes of their own, since a chain of one maximum or sum cannot be vectorized. */

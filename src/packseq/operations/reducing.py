@@ -20,7 +20,7 @@ Array = NDArray[Any]
 
 _KINDS = {"b": "bool", "i": "int", "u": "unsigned int", "f": "float", "c": "complex"}
 
-# Below this a walk takes less time than waking a thread for half of it.
+# From here on a walk, 0.2 ms for a sum of 4 MiB on Zen 3, is long beside waking a thread.
 _THREADED_BYTES = 4 << 20
 
 

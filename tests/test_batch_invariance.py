@@ -1,4 +1,4 @@
-"""What a sequence gives does not depend on its batch, its place, its form or the threads: to the bit."""
+"""What a sequence gives depends on no batch, place, form or number of threads: to the bit."""
 
 import numpy as np
 import pytest

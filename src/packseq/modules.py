@@ -19,6 +19,7 @@ from packseq.parameters import (
     Array,
     Parameterised,
     Rng,
+    allocate,
     as_floats,
     as_integer,
     as_module_dtype,
@@ -27,7 +28,6 @@ from packseq.parameters import (
     as_state,
     as_weights,
     check_mapping,
-    empty,
 )
 from packseq.plan import Plan
 
@@ -178,6 +178,33 @@ class _Recurrent(Parameterised):
         module.load_state_dict(mapping, prefix)
         return module
 
+    @classmethod
+    def from_torch(cls, module: Any) -> Self:
+        """Make the same module from one of torch's: its weights are copied, its options kept.
+
+        Parameters
+        ----------
+        module : torch.nn.RNN, GRU or LSTM
+            Of this kind, on any device; half-precision weights are widened to float32.
+
+        Raises
+        ------
+        TypeError
+            Not a module of this kind.
+        """
+        kind, _, nonlinearity = str(getattr(module, "mode", "")).partition("_")
+        if {"RNN": 1, "GRU": 3, "LSTM": 4}.get(kind) != cls._gates:
+            raise TypeError(f"module must be torch's {cls.__name__}, got {type(module).__name__}")
+        names = ["input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout"]
+        names += ["bidirectional"] + ["proj_size"] * (kind == "LSTM")
+        options = {name: getattr(module, name) for name in names}
+        if nonlinearity:
+            options["nonlinearity"] = nonlinearity.lower()
+        double = str(module.weight_ih_l0.dtype) == "torch.float64"
+        made = cls(**options, dtype=np.float64 if double else np.float32, rng=0)
+        made.load_state_dict({name: getattr(module, name) for name in made._shapes()})
+        return made
+
     # ---- what it does ----
 
     _packed: Network | None
@@ -297,12 +324,15 @@ class _Recurrent(Parameterised):
             output = self._output(array, out)
             states = self._run(array[:, None], output[:, None], None, None, hx, num_threads)
             return output, states
-        output = self._output(array, out)
-        x, y = (a.swapaxes(0, 1) if self.batch_first else a for a in (array, output))
+        x = array.swapaxes(0, 1) if self.batch_first else array
         plan = None if lengths is None else Plan.from_lengths(as_lengths(lengths, x, "input"))
-        if plan is not None:
+        # Where most is padding, the system's own zero pages are cheaper than writing zeros.
+        zeroed = out is None and plan is not None and 2 * plan.rows < x.shape[0] * x.shape[1]
+        output = self._output(array, out, zeroed)
+        y = output.swapaxes(0, 1) if self.batch_first else output
+        if plan is not None and not zeroed:
             y[plan.max_length :] = 0
-        return output, self._run(x, y, plan, x.shape[1], hx, num_threads)
+        return output, self._run(x, y, plan, x.shape[1], hx, num_threads, zero_tails=not zeroed)
 
     def _check_width(self, array: Array, name: str) -> None:
         if array.shape[-1] != self.input_size:
@@ -310,11 +340,11 @@ class _Recurrent(Parameterised):
                 f"{name} must have rows of input_size = {self.input_size}, got shape {array.shape}"
             )
 
-    def _output(self, x: Array, out: Array | None) -> Array:
+    def _output(self, x: Array, out: Array | None, zeroed: bool = False) -> Array:
         """The array to write to: a new one, or the caller's after a look at it."""
         shape = (*x.shape[:-1], self._directions * self._state_size)
         if out is None:
-            return empty(shape, self.dtype)
+            return allocate(shape, self.dtype, zeroed)
         if not isinstance(out, np.ndarray) or out.dtype != self.dtype or not out.dtype.isnative:
             got = getattr(out, "dtype", type(out).__name__)
             raise TypeError(f"out must be an ndarray of {self.dtype}, got {got}")
@@ -334,16 +364,17 @@ class _Recurrent(Parameterised):
         batch: int | None,
         hx: Any,
         num_threads: int | None,
+        zero_tails: bool = False,
     ) -> Any:
         """Run (N, I) or (T, B, I) into `output`; `batch` is None where states are (L * D, R)."""
         given = self._as_states(hx, batch, output)
-        states = tuple(empty(shape, self.dtype) for shape in self._state_shapes(batch))
+        states = tuple(allocate(shape, self.dtype) for shape in self._state_shapes(batch))
         if not (plan.rows if plan else x.shape[0] * x.shape[1]):
             for state, first in zip(states, given, strict=True):
                 state[...] = 0 if first is None else first
         else:
             x = x if _is_addressable(x) else np.ascontiguousarray(x)
-            cpu.forward(self._network, x, output, plan, given, states, num_threads)
+            cpu.forward(self._network, x, output, plan, given, states, num_threads, zero_tails)
         return states if self._states == 2 else states[0]
 
     def _state_shapes(self, batch: int | None) -> list[tuple[int, ...]]:
@@ -715,6 +746,8 @@ def _as_proj_size(value: SupportsIndex, hidden_size: int) -> int:
 
 def _is_addressable(array: Array) -> bool:
     """Rows contiguous and aligned, whatever the order and the sign of the other strides."""
+    if array.flags.carray:
+        return True
     itemsize = array.itemsize
     return bool(
         array.flags.aligned

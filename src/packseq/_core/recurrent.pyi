@@ -3,6 +3,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+BUILD: dict[str, str]
 CELLS: tuple[str, ...]
 
 class Kernels:
@@ -50,6 +51,7 @@ class Call:
         hx: tuple[NDArray[Any] | None, NDArray[Any] | None],
         hn: tuple[NDArray[Any] | None, NDArray[Any] | None],
         threads: int,
+        zero_tails: bool,
     ) -> None: ...
     def use(self, workspace: NDArray[np.uint8]) -> None: ...
     def run(self, worker: int) -> None: ...

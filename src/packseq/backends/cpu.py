@@ -51,6 +51,7 @@ def forward(
     hx: Sequence[Array | None],
     hn: Sequence[Array],
     num_threads: int | None,
+    zero_tails: bool = False,
 ) -> None:
     """Run a network, writing `out` and `hn`.
 
@@ -64,6 +65,8 @@ def forward(
         First and last states in the caller's order; None for zeros.
     num_threads : int or None
         At most so many threads; None for packseq.get_num_threads().
+    zero_tails : bool
+        Write zeros to the rows of a padded `out` past each end, up to the longest.
     """
     if plan is None:
         (steps, batch), batch_sizes, offsets, order = x.shape[:2], None, None, None
@@ -83,6 +86,7 @@ def forward(
             _pair(hx),
             _pair(hn),
             run.size,
+            zero_tails,
         )
         call.use(_workspace(call.workspace_bytes + 64))
         run(call.run, call.workers)

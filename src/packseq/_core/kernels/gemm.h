@@ -2,6 +2,10 @@
  *
  * Every element is summed over k in one order, one multiply-add after the other, whatever the tile, the block
  * of k and the number of rows: a row's bits do not depend on the rows beside it.
+ *
+ * This serves the input projection too, where BLAS would do: OpenBLAS 0.3.30 takes 1.38 times as long at 64
+ * rows, 1.05 at 256 and 0.95 at 1024 (float32, K 64 to 1024, N = 4 K, one Zen 3 core, medians of pairs), and
+ * a projection is of 48 to 1024 rows. BLAS would save at most 2 % of a layer, and its rows change with the batch.
  */
 
 /* How many rows of k stay in L1 while all row tiles pass over them: 16 KiB of a panel. */

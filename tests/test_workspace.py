@@ -20,6 +20,7 @@ def workspace_bytes(module, lengths, threads):
     def rows(width):
         return as_strided(np.zeros(1, module.dtype), (plan.rows, width), (0, module.dtype.itemsize))
 
+    none = (None, None)
     call = Call(
         module._network,
         rows(module.input_size),
@@ -29,9 +30,10 @@ def workspace_bytes(module, lengths, threads):
         plan.batch_sizes,
         plan.offsets,
         plan.sorted_indices,
-        (None, None),
-        (None, None),
+        none,
+        none,
         threads,
+        False,
     )
     return call.workspace_bytes
 

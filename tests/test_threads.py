@@ -269,6 +269,27 @@ def test_a_pool_that_is_lent_is_not_lent_again():
         assert again.size == 2
 
 
+def test_a_call_in_the_middle_of_a_call(monkeypatch):
+    """As a signal's handler makes one while the pool still works: it has memory of its own."""
+    module, x = LSTM(8, 16, rng=0), np.zeros((5, 8), np.float32)
+    taken, take = [], cpu._take_workspace
+
+    def take_and_tell(size):
+        taken.append(take(size))
+        return taken[-1]
+
+    def run_interrupted(crew, work, workers):
+        if len(taken) == 1:
+            module(x, num_threads=1)
+        work(0)
+
+    monkeypatch.setattr(cpu, "_take_workspace", take_and_tell)
+    monkeypatch.setattr(threads.Crew, "__call__", run_interrupted)
+    module(x, num_threads=1)
+    outer, inner = taken
+    assert not np.shares_memory(outer, inner)
+
+
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
 # Python 3.12 and later warn of what these tests are about.
 fork_is_meant = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")

@@ -148,5 +148,8 @@ int32_t packseq_cut(packseq_job *job, int64_t *bounds, int32_t threads, int64_t 
     }
     const int64_t block = clamp(BLOCK_BYTES / (gates * net->hidden * real_bytes), LEAST_BLOCK_ROWS, MOST_BLOCK_ROWS);
     job->block_rows = greatest(job->shard_rows, least(block, total));
-    return job->team > 1 ? threads : (int32_t)least(threads, job->n_shards);
+    if (job->team > 1) return threads;
+    /* A shard of one long sequence may spill more than its worker's part: then fewer work at once. */
+    const int64_t spill = greatest(1, job->shard_steps * width * real_bytes);
+    return (int32_t)least(clamp(SPILL_BYTES / spill, 1, threads), job->n_shards);
 }

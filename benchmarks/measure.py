@@ -22,6 +22,10 @@ from packseq.backends import cpu
 LEAST_ROUNDS, MOST_ROUNDS = 5, 25
 LEAST_SECONDS = 0.005  # a turn; faster calls are repeated
 
+# What is this many times slower than the fastest is out of the race after three rounds. OpenBLAS's
+# threads, when another process takes their core, need seconds where they needed milliseconds.
+OUT_OF_RACE, ITS_ROUNDS = 20, 3
+
 # Libraries' threads go on spinning after a call, for up to about 10 ms (libgomp), and would take
 # the next one's cores.
 SETTLE_SECONDS = 0.02
@@ -32,23 +36,24 @@ GEMM_FLOPS = 2 * GEMM_SIZE**3
 
 def in_turn(calls, seconds, settle=0.0):
     """Seconds per call of each, by round: {name: [round 0, round 1, ...]}."""
-    repeats = {name: _repeats(call) for name, call in calls.items()}
+    guess = {name: _guess(call) for name, call in calls.items()}
+    repeats = {name: max(1, math.ceil(LEAST_SECONDS / guess[name])) for name in calls}
+    slow = {name for name in calls if guess[name] > OUT_OF_RACE * min(guess.values())}
     times = {name: [] for name in calls}
     end = time.perf_counter() + seconds
     for done in range(MOST_ROUNDS):
         if done >= LEAST_ROUNDS and time.perf_counter() > end:
             break
         for name, call in calls.items():
-            time.sleep(settle)
-            times[name].append(_seconds(call, repeats[name]))
+            if done < ITS_ROUNDS or name not in slow:
+                time.sleep(settle)
+                times[name].append(_seconds(call, repeats[name]))
     return times
 
 
-def _repeats(call):
+def _guess(call):
     call()  # the first call may prepare things
-    start = time.perf_counter()
-    call()
-    return max(1, math.ceil(LEAST_SECONDS / (time.perf_counter() - start)))
+    return _seconds(call, 1)
 
 
 def _seconds(call, repeats):

@@ -15,6 +15,7 @@ from packseq.modules import GRU, LSTM, RNN
 from packseq.packed import PackedSequence
 from packseq.plan import invert_permutation
 from packseq.version import __version__
+from packseq.weights import load, save
 
 __all__ = [
     "GRU",
@@ -27,10 +28,12 @@ __all__ = [
     "__version__",
     "get_num_threads",
     "invert_permutation",
+    "load",
     "pack_padded_sequence",
     "pack_sequence",
     "pad_packed_sequence",
     "pad_sequence",
+    "save",
     "set_num_threads",
     "show_config",
     "unpack_sequence",

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self, SupportsIndex
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from packseq._core.order import all_equal
 from packseq._core.recurrent import Network
 from packseq.backends import cpu
 from packseq.backends.prepack import Architecture, prepack
@@ -29,7 +30,7 @@ from packseq.parameters import (
     as_weights,
     check_mapping,
 )
-from packseq.plan import Plan
+from packseq.plan import IndexArray, Plan
 
 __all__ = ["GRU", "LSTM", "RNN"]
 
@@ -325,7 +326,7 @@ class _Recurrent(Parameterised):
             states = self._run(array[:, None], output[:, None], None, None, hx, num_threads)
             return output, states
         x = array.swapaxes(0, 1) if self.batch_first else array
-        plan = None if lengths is None else Plan.from_lengths(as_lengths(lengths, x, "input"))
+        plan = None if lengths is None else _plan(as_lengths(lengths, x, "input"), x.shape[0])
         # Where most is padding, the system's own zero pages are cheaper than writing zeros.
         zeroed = out is None and plan is not None and 2 * plan.rows < x.shape[0] * x.shape[1]
         output = self._output(array, out, zeroed)
@@ -709,6 +710,11 @@ class LSTM(_Recurrent):
             The entries under `prefix` are not those of an LSTM; the message says what is wrong.
         """
         return cls._from_state_dict(mapping, prefix, dtype, batch_first=batch_first)
+
+
+def _plan(lengths: IndexArray, steps: int) -> Plan | None:
+    """None where nothing is padding, as if no lengths had been given."""
+    return None if all_equal(lengths, steps) else Plan.from_lengths(lengths)
 
 
 def _layers(mapping: Mapping[str, Any], prefix: str) -> int:

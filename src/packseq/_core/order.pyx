@@ -37,6 +37,16 @@ def outside(cnp.ndarray lengths, int64_t most):
     return -1
 
 
+def all_equal(cnp.ndarray lengths, int64_t steps):
+    """Whether every length is `steps`."""
+    cdef const int64_t *length = data(lengths)
+    cdef int64_t b
+    for b in range(lengths.shape[0]):
+        if length[b] != steps:
+            return False
+    return True
+
+
 def arrange(cnp.ndarray lengths, bint keep_order):
     """Longest first, equal lengths in their order.
 

@@ -20,7 +20,7 @@ static inline V NAME(select)(VI mask, V yes, V no) {
 }
 
 #define IS_DOUBLE (sizeof(REAL) == 8)
-#define SIGN_BIT ((INTEGER)1 << (8 * sizeof(REAL) - 1))
+#define SIGN_BIT ((INTEGER)((uint64_t)1 << (8 * sizeof(REAL) - 1)))
 /* 1.5 * 2^mantissa: adding it rounds to an integer, which then sits in the low bits */
 #define ROUNDER (IS_DOUBLE ? (REAL)6755399441055744.0 : (REAL)12582912.0f)
 #define MANTISSA (IS_DOUBLE ? 52 : 23)

@@ -9,9 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 import packseq
-
-GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
-
+from packseq.weights.gates import TORCH
 
 # ---- lengths: name -> steps per sequence, in no order ----
 
@@ -105,7 +103,7 @@ class Case:
         state = self.proj_size or self.hidden_size
         width, total = self.input_size, 0
         for _ in range(self.num_layers):
-            products = GATES[self.cell] * self.hidden_size * (width + state)
+            products = len(TORCH[self.cell]) * self.hidden_size * (width + state)
             products += self.hidden_size * self.proj_size
             total += 2 * directions * products * self.rows
             width = directions * state

@@ -20,7 +20,7 @@ from cases import CASES, DECAYING, STEADY, Problem
 from packseq.backends import cpu
 
 LEAST_ROUNDS, MOST_ROUNDS = 5, 25
-LEAST_SECONDS = 0.005  # a turn; faster calls are repeated
+LEAST_SECONDS = 0.01  # a turn; faster calls are repeated
 
 # What is this many times slower than the fastest is out of the race after three rounds. OpenBLAS's
 # threads, when another process takes their core, need seconds where they needed milliseconds.

@@ -15,6 +15,7 @@ import threadpoolctl
 from scipy.special import expit
 
 import packseq
+from packseq.weights import gates
 
 # ---- packseq ----
 
@@ -71,9 +72,6 @@ def torch_padded(problem, threads):
 
 
 # ---- ONNX Runtime ----
-
-# Where ONNX's gates are among torch's: i o f c among i f g o, z r h among r z n.
-ONNX_GATES = {"LSTM": [0, 3, 1, 2], "GRU": [1, 0, 2], "RNN": [0]}
 
 
 def onnx_runtime(problem, threads):
@@ -167,9 +165,9 @@ def _onnx_layer(problem, layer, value, given):
 
 
 def _onnx_gates(parameter, cell):
-    order = ONNX_GATES[cell]
-    by_gate = parameter.reshape(len(order), -1, *parameter.shape[1:])
-    return by_gate[order].reshape(parameter.shape)
+    ours, theirs = gates.TORCH[cell], gates.ONNX[cell]
+    by_gate = parameter.reshape(len(ours), -1, *parameter.shape[1:])
+    return by_gate[[ours.index(gate) for gate in theirs]].reshape(parameter.shape)
 
 
 # ---- NumPy ----

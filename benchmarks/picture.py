@@ -28,7 +28,8 @@ def draw(runs, path):
     first.set_ylim(count - 0.4, -0.6)
     handles, labels = first.get_legend_handles_labels()
     figure.legend(handles, labels, loc="upper center", ncols=len(labels), frameon=False)
-    figure.supxlabel("packseq is so many times as fast; a bar ends at the fastest peer")
+    words = "packseq is so many times as fast (log scale); a bar ends at the fastest peer"
+    figure.supxlabel(words, fontsize=10)
     figure.tight_layout(rect=(0, 0, 1, 1 - 0.35 / figure.get_figheight()))
     _save(figure, path)
     plt.close(figure)

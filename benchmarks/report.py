@@ -262,7 +262,7 @@ def how(runs):
     return [
         "## How it was measured",
         f"""What is compared is called in turn, A B C A B C, {min(rounds)} to {max(rounds)} rounds a
-case (3 for what is {OUT_OF_RACE} times slower than the fastest), calls under 5 ms several times a
+case (3 for what is {OUT_OF_RACE} times slower than the fastest), calls under 10 ms several times a
 turn. A time is a median over rounds; a ratio is the median of the ratios within rounds. The median
 case's ratios have a middle half of ±{spread:.0%}: one as near to 1 as that is a draw. One-thread
 cases run in a process pinned to one core. "Peak" is this machine's own matrix product, the faster

@@ -24,6 +24,8 @@
 #define MOST_BLOCK_ROWS 1024
 /* What all workers together may keep of every other layer's output; one sequence may need more. */
 #define SPILL_BYTES (32 << 20)
+/* And of gate rows, where a block of LEAST_BLOCK_ROWS is large and workers are many. */
+#define BLOCKS_BYTES (16 << 20)
 
 typedef struct {
     const packseq_job *job;
@@ -146,8 +148,10 @@ int32_t packseq_cut(packseq_job *job, int64_t *bounds, int32_t threads, int64_t 
         if (net->n_layers > 1)
             job->shard_steps = greatest(job->shard_steps, rows_within(job, bounds[s], bounds[s + 1]));
     }
-    const int64_t block = clamp(BLOCK_BYTES / (gates * net->hidden * real_bytes), LEAST_BLOCK_ROWS, MOST_BLOCK_ROWS);
-    job->block_rows = greatest(job->shard_rows, least(block, total));
+    const int64_t gate_bytes = gates * net->hidden * real_bytes;
+    const int64_t block = clamp(BLOCK_BYTES / gate_bytes, LEAST_BLOCK_ROWS, MOST_BLOCK_ROWS);
+    const int64_t part = BLOCKS_BYTES / threads / gate_bytes;
+    job->block_rows = greatest(job->shard_rows, least(least(block, part), total));
     if (job->team > 1) return threads;
     /* A shard of one long sequence may spill more than its worker's part: then fewer work at once. */
     const int64_t spill = greatest(1, job->shard_steps * width * real_bytes);

@@ -278,8 +278,8 @@ class _Recurrent(Parameterised):
         the batch or on the threads, to the last bit.
         Source: torch.nn.RNN, GRU and LSTM, in eval mode.
         """
-        if lengths is None and out is None and num_threads is None:
-            result = self._network.stream(input, hx)
+        if out is None and num_threads is None:
+            result = self._network.stream(input, hx, lengths)
             if result is not None:
                 return result
         if isinstance(input, PackedSequence):

@@ -30,7 +30,9 @@ def extension(name, sources=(), depends=()):
 
 setup(
     ext_modules=cythonize(
-        [
+        # What an older Cython or NumPy left behind may not compile any more.
+        force=True,
+        module_list=[
             extension("order"),
             extension("rows"),
             extension("segments", depends=WALKS),

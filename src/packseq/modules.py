@@ -278,8 +278,8 @@ class _Recurrent(Parameterised):
         the batch or on the threads, to the last bit.
         Source: torch.nn.RNN, GRU and LSTM, in eval mode.
         """
-        if lengths is None and out is None and num_threads is None:
-            result = self._network.stream(input, hx)
+        if out is None and num_threads is None:
+            result = self._network.stream(input, hx, lengths)
             if result is not None:
                 return result
         if isinstance(input, PackedSequence):
@@ -331,9 +331,10 @@ class _Recurrent(Parameterised):
         zeroed = out is None and plan is not None and 2 * plan.rows < x.shape[0] * x.shape[1]
         output = self._output(array, out, zeroed)
         y = output.swapaxes(0, 1) if self.batch_first else output
+        states = self._run(x, y, plan, x.shape[1], hx, num_threads, zero_tails=not zeroed)
         if plan is not None and not zeroed:
-            y[plan.max_length :] = 0
-        return output, self._run(x, y, plan, x.shape[1], hx, num_threads, zero_tails=not zeroed)
+            y[plan.max_length :] = 0  # only now: hx may lie there
+        return output, states
 
     def _check_width(self, array: Array, name: str) -> None:
         if array.shape[-1] != self.input_size:
@@ -763,7 +764,13 @@ def _is_addressable(array: Array) -> bool:
 
 
 def _overlaps_itself(array: Array) -> bool:
-    return any(
-        stride == 0 and extent > 1
-        for stride, extent in zip(array.strides, array.shape, strict=True)
+    """Each axis must step over all that the finer ones reach; slices of plain arrays do."""
+    steps = (
+        (abs(stride), extent) for stride, extent in zip(array.strides, array.shape, strict=True)
     )
+    reach = array.itemsize
+    for stride, extent in sorted(step for step in steps if step[1] > 1):
+        if stride < reach:
+            return array.size > 0
+        reach += stride * (extent - 1)
+    return False

@@ -219,6 +219,7 @@ PACKED = make_batch([3, 1], (4,)).packed
         (lambda: PACKED.broadcast(1), ValueError, r"per_sequence .* got shape \(\)"),
         (lambda: windows(PACKED, 0), ValueError, "size must be at least 1, got 0"),
         (lambda: windows(PACKED, 1, 0), ValueError, "step must be at least 1, got 0"),
+        (lambda: windows(PACKED, 2**63), ValueError, "size must be within int64"),
         (lambda: windows(PACKED, 1.5), TypeError, "size must be an integer, got 1.5"),
         (lambda: windows(PACKED.data, 1), TypeError, "must be a PackedSequence, got ndarray"),
         (lambda: concatenate([]), ValueError, "at least one PackedSequence, got none"),
@@ -246,6 +247,11 @@ PACKED = make_batch([3, 1], (4,)).packed
 def test_bad_arguments_are_named(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_steps_beyond_any_integer():
+    assert_sequences(windows(PACKED, 1, 2**70), [PACKED[b][:1, np.newaxis] for b in (0, 1)])
+    assert_sequences(PACKED.shift(-(2**70)), [np.zeros_like(PACKED[b]) for b in (0, 1)])
 
 
 def test_a_batch_of_no_sequences():

@@ -109,6 +109,8 @@ def windows(
     for name, value in zip(("size", "step"), steps, strict=True):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
+    if steps[0] > np.iinfo(np.int64).max:
+        raise ValueError(f"size must be within int64, got {steps[0]}")
     # A stride beyond the longest sequence reaches no second window, however long it is.
     stride = min(steps[1], max(sequence.max_length, 1))
     return PackedSequence._of(*moving.windows(sequence.data, sequence._plan, steps[0], stride))

@@ -7,6 +7,7 @@ from typing import Any, NoReturn, final
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from packseq.backends.choice import is_tensor, torch_backend
 from packseq.plan import IndexArray, Plan
 
 
@@ -20,8 +21,9 @@ class PackedSequence:
 
     Parameters
     ----------
-    data : array_like of shape (N, *)
-        The rows of every step in turn. Any dtype but object. Not copied.
+    data : array_like or torch.Tensor, of shape (N, *)
+        The rows of every step in turn. Any dtype but object. Not copied; a tensor stays one, on its
+        device, while all that follows from the lengths is in NumPy arrays.
     batch_sizes : array_like of int, shape (T,)
         Sequences alive at each step: positive, non-increasing, of sum N.
     sorted_indices, unsorted_indices : array_like of int, shape (B,), optional
@@ -120,11 +122,15 @@ class PackedSequence:
     def astype(self, dtype: DTypeLike) -> PackedSequence:
         """Return a copy with the rows cast as ``numpy.ndarray.astype`` does; the plan is shared.
 
+        For a tensor, `dtype` is torch's, or NumPy's of the same name.
+
         Raises
         ------
         TypeError
             `dtype` holds Python objects.
         """
+        if is_tensor(self._data):
+            return PackedSequence._of(torch_backend().astype(self._data, dtype), self._plan)
         target = np.dtype(dtype)
         if target.hasobject:
             raise TypeError(f"dtype must not hold Python objects, got {target}")
@@ -144,22 +150,27 @@ class PackedSequence:
         spread = f" of {lengths[-1]} to {lengths[0]} steps" if len(lengths) else ""
         return (
             f"PackedSequence({self.batch_size} sequences{spread}, "
-            f"data {self._data.shape} {self.dtype})"
+            f"data {tuple(self._data.shape)} {self.dtype})"
         )
 
 
 def as_data(values: ArrayLike, name: str) -> NDArray[Any]:
     """View `values` as an array whose rows are plain bytes, or raise an error that names `name`.
 
+    A torch tensor stays one: what is read here of an array, tensors have under the same names.
+
     Raises
     ------
     TypeError
-        Masked, or of a dtype that holds Python objects.
+        Masked, or of a dtype that holds Python objects; a tensor that is sparse or nested.
     ValueError
         Nested sequences that are ragged.
     """
     if type(values) is np.ndarray and not values.dtype.hasobject:
         return values
+    if is_tensor(values):
+        tensor: NDArray[Any] = torch_backend().as_tensor(values, name)
+        return tensor
     if isinstance(values, np.ma.MaskedArray):
         raise TypeError(f"{name} must not be a masked array: the mask would be lost")
     try:

@@ -1,7 +1,7 @@
 """Which language is a line of text written in?
 
     python examples/language_id.py                       # the held-out lines, and how fast
-    python examples/language_id.py "Guten Morgen" "Bom dia"
+    python examples/language_id.py "Die Datei wurde gespeichert" "O arquivo foi salvo"
 
 A small bidirectional LSTM (trained by train.py) reads a line byte by byte, once from each end;
 its two last states decide. Lines differ in length 200-fold, so that a padded batch is mostly

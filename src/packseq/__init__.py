@@ -2,6 +2,7 @@
 
 from packseq.backends.threads import get_num_threads, set_num_threads
 from packseq.cells import GRUCell, LSTMCell, RNNCell
+from packseq.config import show_config
 from packseq.layout import (
     pack_padded_sequence,
     pack_sequence,
@@ -13,8 +14,7 @@ from packseq.layout import (
 from packseq.modules import GRU, LSTM, RNN
 from packseq.packed import PackedSequence
 from packseq.plan import invert_permutation
-
-__version__ = "0.1.0"
+from packseq.version import __version__
 
 __all__ = [
     "GRU",
@@ -24,6 +24,7 @@ __all__ = [
     "LSTMCell",
     "PackedSequence",
     "RNNCell",
+    "__version__",
     "get_num_threads",
     "invert_permutation",
     "pack_padded_sequence",
@@ -31,6 +32,7 @@ __all__ = [
     "pad_packed_sequence",
     "pad_sequence",
     "set_num_threads",
+    "show_config",
     "unpack_sequence",
     "unpad_sequence",
 ]

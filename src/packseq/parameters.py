@@ -89,8 +89,12 @@ class Parameterised:
         return array
 
     def __setattr__(self, name: str, value: object) -> None:
-        if name in self.__dict__.get("_parameters", ()):
-            raise AttributeError(f"{name} is read-only: use load_state_dict")
+        # The packed weights, and the kernels' idea of every size, follow from what is public.
+        built = "_parameters" in self.__dict__ and not name.startswith("_")
+        if built and not isinstance(getattr(type(self), name, None), property):
+            raise AttributeError(
+                f"{name} cannot be set: make another module, or use load_state_dict for weights"
+            )
         super().__setattr__(name, value)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -167,6 +171,9 @@ def check_mapping(mapping: object) -> None:
             "mapping must be a mapping of names to arrays (a state dict), "
             f"got {type(mapping).__name__}"
         )
+    for key in mapping:
+        if not isinstance(key, str):
+            raise TypeError(f"mapping must have names for keys, got {key!r}")
 
 
 def _name_problems(

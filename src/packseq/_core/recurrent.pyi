@@ -3,6 +3,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+BUILD: dict[str, str]
 CELLS: tuple[str, ...]
 
 class Kernels:

@@ -58,6 +58,7 @@ cdef extern from "kernels.h" nogil:
         void *cn
         int64_t n_shards
         const int64_t *bounds
+        int32_t backwards
         int64_t block_rows
         int64_t shard_rows
         int64_t shard_steps
@@ -80,6 +81,16 @@ cdef extern from "kernels.h" nogil:
     const packseq_kernels *const *packseq_compiled() noexcept nogil
     int packseq_supported(const packseq_kernels *) noexcept nogil
     int32_t packseq_cut(packseq_job *, int64_t *, int32_t, int64_t, int64_t) noexcept nogil
+
+cdef extern from *:
+    const char *COMPILER "__VERSION__"
+    const long CYTHON_HEX_VERSION
+
+# What this module was built with.
+BUILD = {
+    "cython": f"{CYTHON_HEX_VERSION >> 24}.{CYTHON_HEX_VERSION >> 16 & 255}.{CYTHON_HEX_VERSION >> 8 & 255}",
+    "compiler": (<bytes> COMPILER).decode(),
+}
 
 # The order of kernels.h's packseq_cell.
 CELLS = ("lstm", "gru", "gru_reset_before", "rnn_tanh", "rnn_relu")
@@ -162,6 +173,7 @@ cdef class Network:
     cdef int64_t input_width
     cdef double step_flops
     cdef bint batch_first
+    cdef int32_t backwards  # flips at each small call; what a race leaves here is as good
 
     def __cinit__(self, Kernels kernels, str cell, int64_t hidden, int64_t state, int n_directions,
                   list directions, tuple per_block, bint batch_first):
@@ -300,6 +312,8 @@ cdef class Network:
         bounds[0], bounds[1] = 0, batch
         job.n_shards = 1
         job.bounds = bounds
+        job.backwards = self.backwards
+        self.backwards = not self.backwards
         job.shard_rows = batch
         job.block_rows = max(batch, min(steps * batch, STREAM_ROWS))
         job.shard_steps = steps * batch if self.net.n_layers > 1 else 0

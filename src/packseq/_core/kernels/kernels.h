@@ -77,6 +77,7 @@ typedef struct {
 
     int64_t n_shards;
     const int64_t *bounds; /* [n_shards + 1]: shard s is sequences bounds[s] .. bounds[s+1] */
+    int32_t backwards;     /* whether to begin with the last weights: where the call before ended */
     int64_t block_rows;    /* rows projected at a time; at least shard_rows */
     int64_t shard_rows;    /* sequences in the widest shard */
     int64_t shard_steps;   /* rows of all steps in the fullest shard, 0 if L == 1 */

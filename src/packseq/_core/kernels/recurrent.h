@@ -26,7 +26,7 @@ typedef struct {
     int64_t first, width, steps; /* sequences first .. first + width, the longest of `steps` */
     int64_t from, to;            /* this member's blocks of hidden units */
     int64_t state_index;         /* layer * D + direction */
-    int32_t reverse, member, members;
+    int32_t reverse, backwards, member, members;
     packseq_barrier *barrier;
 } NAME(walk);
 
@@ -239,18 +239,30 @@ static void NAME(reset_product)(NAME(walk) * w, int64_t t, REAL *gates, int64_t 
     NAME(gru_update)(w, t, gates, m, w->from, w->to);
 }
 
-/* Few rows: several panels at once need several blocks; many rows: one block's gates stay in L1. */
-static int64_t NAME(blocks_at_once)(int64_t m) { return m <= 8 ? 4 : 1; }
+/* Blocks that go together: several panels at once need some; with many rows, one block's gates stay in L1. */
+static int64_t NAME(blocks_at_once)(const packseq_matrix *matrix, int64_t m) {
+    return m <= 8 && matrix->panels_per_block < 4 ? 4 : 1;
+}
+
+/* The i-th group of blocks of this pass. Every other pass goes backwards: it begins with the weights that the
+ * last one ended with, so that a cache keeps its part even where they do not fit. */
+static int64_t NAME(group)(const NAME(walk) * w, int64_t i, int64_t at_once, int64_t *end) {
+    const int64_t groups = (w->to - w->from + at_once - 1) / at_once;
+    const int64_t begin = w->from + (w->backwards ? groups - 1 - i : i) * at_once;
+    *end = least(begin + at_once, w->to);
+    return begin;
+}
 
 static void NAME(step)(NAME(walk) * w, int64_t t, REAL *gates, int64_t m) {
     const int32_t cell = w->job->network->cell;
     const int64_t gate_row = NAME(blocks)(w->job->network->hidden) * NAME(block_columns)(cell);
-    const int64_t at_once = NAME(blocks_at_once)(m);
-    for (int64_t b = w->from; b < w->to; b += at_once) {
-        const int64_t end = least(b + at_once, w->to);
+    const int64_t at_once = NAME(blocks_at_once)(&w->weights->hh, m);
+    for (int64_t i = 0, end; i * at_once < w->to - w->from; i++) {
+        const int64_t b = NAME(group)(w, i, at_once, &end);
         NAME(multiply)(&w->weights->hh, b, end, w->arena.h, m, gates, gate_row, gates, gate_row);
         NAME(gates)(w, t, gates, m, b, end);
     }
+    w->backwards ^= 1;
     if (w->weights->second.n_panels) {
         barrier_wait(w->barrier, w->members);
         if (cell == PACKSEQ_LSTM)
@@ -269,9 +281,13 @@ static void NAME(project)(NAME(walk) * w, int64_t n) {
     const int64_t gate_row = NAME(blocks)(w->job->network->hidden) * NAME(block_columns)(cell);
     const int64_t slice = greatest(MAX_ROWS * 4, (int64_t)(262144 / sizeof(REAL)) / ih->k / MAX_ROWS * MAX_ROWS);
     const REAL *bias = (const REAL *)w->weights->bias;
-    for (int64_t i = 0; i < n; i += slice)
-        NAME(multiply)(ih, w->from, w->to, w->arena.x + i, least(slice, n - i), bias, 0,
-                       w->arena.gates + i * gate_row, gate_row);
+    for (int64_t row = 0; row < n; row += slice) {
+        const int64_t m = least(slice, n - row), at_once = NAME(blocks_at_once)(ih, m);
+        for (int64_t i = 0, end; i * at_once < w->to - w->from; i++) {
+            const int64_t b = NAME(group)(w, i, at_once, &end);
+            NAME(multiply)(ih, b, end, w->arena.x + row, m, bias, 0, w->arena.gates + row * gate_row, gate_row);
+        }
+    }
     if (cell != PACKSEQ_GRU) return;
     for (int64_t i = 0; i < n; i++) /* m has no input part */
         for (int64_t unit = w->from * 2 * LANES; unit < w->to * 2 * LANES; unit += LANES)
@@ -364,7 +380,7 @@ static void NAME(run_shard)(packseq_job *job, int64_t shard, char *memory, int32
     const int32_t directions = net->n_directions;
     const int32_t apart = job->team > 1 ? directions : 1; /* directions that run at the same time */
     const int64_t blocks = NAME(blocks)(net->hidden);
-    NAME(walk) w = {.job = job, .first = job->bounds[shard]};
+    NAME(walk) w = {.job = job, .first = job->bounds[shard], .backwards = job->backwards};
     packseq_rows spill;
     w.width = job->bounds[shard + 1] - w.first;
     w.members = job->team / apart;

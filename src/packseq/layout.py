@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from packseq.backends import numpy
-from packseq.backends.choice import dtype_name, is_tensor, torch_backend
+from packseq.backends.choice import dtype_name, is_tensor, torch_rows
 from packseq.packed import PackedSequence, as_data
 from packseq.plan import IndexArray, Plan, as_int64_vector
 
@@ -351,4 +351,4 @@ def _check_size(shape: tuple[int, ...], dtype: Any) -> None:
 
 def _rows_of(array: Any) -> ModuleType:
     """What moves the rows of such an array: one module for NumPy's, one for torch's."""
-    return torch_backend() if is_tensor(array) else numpy
+    return torch_rows() if is_tensor(array) else numpy

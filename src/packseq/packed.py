@@ -7,7 +7,7 @@ from typing import Any, NoReturn, final
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from packseq.backends.choice import is_tensor, torch_backend
+from packseq.backends.choice import is_tensor, torch_rows
 from packseq.plan import IndexArray, Plan
 
 
@@ -130,7 +130,7 @@ class PackedSequence:
             `dtype` holds Python objects.
         """
         if is_tensor(self._data):
-            return PackedSequence._of(torch_backend().astype(self._data, dtype), self._plan)
+            return PackedSequence._of(torch_rows().astype(self._data, dtype), self._plan)
         target = np.dtype(dtype)
         if target.hasobject:
             raise TypeError(f"dtype must not hold Python objects, got {target}")
@@ -169,7 +169,7 @@ def as_data(values: ArrayLike, name: str) -> NDArray[Any]:
     if type(values) is np.ndarray and not values.dtype.hasobject:
         return values
     if is_tensor(values):
-        tensor: NDArray[Any] = torch_backend().as_tensor(values, name)
+        tensor: NDArray[Any] = torch_rows().as_tensor(values, name)
         return tensor
     if isinstance(values, np.ma.MaskedArray):
         raise TypeError(f"{name} must not be a masked array: the mask would be lost")

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from packseq.backends.choice import is_tensor, torch_backend
+from packseq.backends.choice import is_tensor, torch_rows
 
 IndexArray: TypeAlias = NDArray[np.int64]
 
@@ -210,7 +210,7 @@ def as_int64_vector(values: ArrayLike, name: str) -> IndexArray:
         Not 1-D, ragged, or an unsigned entry is beyond int64.
     """
     if is_tensor(values):
-        values = torch_backend().as_host_integers(values, name)
+        values = torch_rows().as_host_integers(values, name)
     if isinstance(values, np.ma.MaskedArray):
         raise TypeError(f"{name} must not be a masked array: the mask would be lost")
     try:

@@ -123,26 +123,53 @@ def as_backend(value: object, name: str) -> str:
     if not isinstance(value, str) or value not in NAMES:
         raise ValueError(f"{name} must be 'auto', 'cpu' or 'torch', got {value!r}")
     if value == "torch":
-        torch_backend()
+        torch_layers()
     return value
 
 
-def torch_backend() -> ModuleType:
-    """Import packseq.backends.torch, and torch with it.
+def torch_rows() -> ModuleType:
+    """Import what moves the rows of tensors, and torch with it."""
+    return _with_torch("packseq.backends.torch")
 
-    Raises
-    ------
-    ImportError
-        torch is not installed; the message says what to install.
-    """
+
+def torch_layers() -> ModuleType:
+    """Import what runs recurrent layers in torch, and torch with it."""
+    return _with_torch("packseq.backends.cudnn")
+
+
+def torch_offload() -> ModuleType:
+    """Import what runs NumPy arrays in torch, and torch with it."""
+    return _with_torch("packseq.backends.offload")
+
+
+def _with_torch(name: str) -> ModuleType:
     try:
-        return importlib.import_module("packseq.backends.torch")
+        return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
         raise ImportError(
             "the torch backend needs torch: pip install 'packseq[torch]'", name="torch"
         ) from error
+
+
+def place(rows: object, backend: str) -> str:
+    """Where a module's call on `rows` runs, a tensor where it is: "cpu" or "torch".
+
+    NumPy arrays may be anywhere, so for them it is `backend` itself.
+
+    Raises
+    ------
+    ValueError
+        A tensor on a device that `backend` does not run on.
+    """
+    if not is_tensor(rows):
+        return backend
+    if rows.device.type == "cpu":
+        return "torch" if backend == "torch" else "cpu"
+    if backend == "cpu":
+        raise ValueError(f"input is on {rows.device}, where backend 'cpu' does not run")
+    return "torch"
 
 
 def is_tensor(value: object) -> TypeGuard[Any]:
@@ -158,23 +185,19 @@ def dtype_name(array: Any) -> str:
 
 def pays_to_move(flops: float, steps: int) -> bool:
     """Whether `auto` runs NumPy arrays on a GPU: work enough in a step, and a GPU there."""
-    return flops >= settings().offload_flops * steps and has_gpu()
+    return flops >= settings().offload_flops * steps and _has_gpu()
 
 
 @cache
-def has_gpu() -> bool:
-    """Whether torch has a CUDA device; asks torch only where there is a driver for one.
-
-    Notes
-    -----
-    Cost: microseconds without a driver; with one, the import of torch, a second or two. Once.
-    """
-    if not _has_driver() or importlib.util.find_spec("torch") is None:
+def _has_gpu() -> bool:
+    """Whether torch has a CUDA device; where there is a driver for one, this imports torch."""
+    if not has_driver() or importlib.util.find_spec("torch") is None:
         return False
-    return bool(torch_backend().has_gpu())
+    return bool(torch_layers().has_gpu())
 
 
-def _has_driver() -> bool:
+@cache
+def has_driver() -> bool:
     """Whether CUDA's driver library can be loaded, which initialises nothing."""
     try:
         ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")

@@ -21,11 +21,16 @@ def gather_padded(padded: Array, plan: Plan) -> Array:
     """(T, B, *) -> (N, *)."""
     packed = np.empty((plan.rows, *padded.shape[2:]), padded.dtype)
     if packed.nbytes:
-        padded = _with_whole_rows(padded, axes=2)
-        addresses, step_strides = _locate(padded, plan)
-        row_bytes = packed.nbytes // plan.rows
-        rows.gather(packed, row_bytes, addresses, step_strides, plan.sorted_lengths, plan.offsets)
+        order = _in_packed_order(np.arange(plan.batch_size), plan)
+        gather_into(packed, _with_whole_rows(padded, axes=2), plan, order)
     return packed
+
+
+def gather_into(packed: Array, padded: Array, plan: Plan, order: IndexArray) -> None:
+    """(T, B, *), of which the sequences `order` in this order, -> (N, *); not of zero bytes."""
+    addresses, step_strides = _locate(padded, order)
+    row_bytes = packed.nbytes // plan.rows
+    rows.gather(packed, row_bytes, addresses, step_strides, plan.sorted_lengths, plan.offsets)
 
 
 def scatter_padded(data: Array, plan: Plan, steps: int, batch_first: bool, padding: Any) -> Array:
@@ -35,18 +40,24 @@ def scatter_padded(data: Array, plan: Plan, steps: int, batch_first: bool, paddi
     if result.nbytes:
         padded = result.swapaxes(0, 1) if batch_first else result
         padding = np.full(data.shape[1:], padding, data.dtype)
-        addresses, step_strides = _locate(padded, plan)
-        rows.scatter(
-            np.ascontiguousarray(data),
-            padding.nbytes,
-            addresses,
-            step_strides,
-            plan.sorted_lengths,
-            plan.offsets,
-            padding,
-            steps,
-        )
+        order = _in_packed_order(np.arange(plan.batch_size), plan)
+        scatter_into(padded, np.ascontiguousarray(data), plan, order, padding)
     return result
+
+
+def scatter_into(padded: Array, data: Array, plan: Plan, order: IndexArray, padding: Array) -> None:
+    """(N, *) -> (T, B, *), to the sequences `order` and their tails; not of zero bytes."""
+    addresses, step_strides = _locate(padded, order)
+    rows.scatter(
+        data,
+        padding.nbytes,
+        addresses,
+        step_strides,
+        plan.sorted_lengths,
+        plan.offsets,
+        padding,
+        len(padded),
+    )
 
 
 def gather_sequences(sequences: list[Array], plan: Plan) -> Array:
@@ -144,11 +155,10 @@ def _same_value(scalar: Array, value: Any) -> bool:
     return bool(scalar[()] == value or scalar[()] != scalar[()])
 
 
-def _locate(padded: Array, plan: Plan) -> tuple[IndexArray, IndexArray]:
-    """Addresses and step strides of the sequences of a (T, B, *) batch, in packed order."""
+def _locate(padded: Array, order: IndexArray) -> tuple[IndexArray, IndexArray]:
+    """Addresses and step strides of the sequences `order` of a (T, B, *) batch."""
     step_stride, batch_stride = padded.strides[:2]
-    b = _in_packed_order(np.arange(plan.batch_size), plan)
-    return padded.ctypes.data + batch_stride * b, np.full(plan.batch_size, step_stride)
+    return padded.ctypes.data + batch_stride * order, np.full(len(order), step_stride)
 
 
 def _in_packed_order(values: IndexArray, plan: Plan) -> IndexArray:

@@ -1,7 +1,6 @@
-"""The torch backend: rows and recurrent layers of tensors, on whatever device they are.
+"""Move rows between the layouts of tensors, on whatever device they are, with gradients.
 
-The functions that move rows are those of ``packseq.backends.numpy``. None of them waits for the
-device: what the lengths decide goes up once for a plan, B + T numbers of it, and is expanded to
+The functions are those of ``packseq.backends.numpy``. None of them waits for the device: what the lengths decide goes up once for a plan, B + T numbers of it, and is expanded to
 rows there.
 """
 
@@ -23,11 +22,6 @@ from packseq.backends.numpy import cast_padding
 from packseq.plan import IndexArray, Plan
 
 Tensor = torch.Tensor
-
-
-def has_gpu() -> bool:
-    """Whether torch was built for CUDA and finds a device."""
-    return bool(torch.cuda.is_available())
 
 
 # ---- what is checked ----
@@ -104,13 +98,14 @@ def _in_numpy(dtype: torch.dtype) -> bool:
 
 
 @dataclass(frozen=True)
-class _OnDevice:
+class OnDevice:
     """What a plan decides, on one device, expanded to rows when first asked for."""
 
     rows: int
     batch_sizes: Tensor  # (T,)
     offsets: Tensor  # (T,): first packed row of each step
     order: Tensor  # (B,): the caller's index of each packed sequence
+    ranks: Tensor  # (B,): its inverse
     lengths: Tensor  # (B,), in the caller's order
     starts: Tensor  # (B,): first row of each sequence, laid end to end in the caller's order
 
@@ -153,10 +148,11 @@ def _spread(sizes: Tensor, starts: Tensor, rows: int) -> tuple[Tensor, Tensor]:
 
 
 # A plan's tensors belong to the stream that made them: on another one they might not be there yet.
-_on_devices: WeakKeyDictionary[Plan, dict[tuple[Any, int], _OnDevice]] = WeakKeyDictionary()
+_on_devices: WeakKeyDictionary[Plan, dict[tuple[Any, int], OnDevice]] = WeakKeyDictionary()
 
 
-def _on_device(plan: Plan, device: torch.device) -> _OnDevice:
+def on_device(plan: Plan, device: torch.device) -> OnDevice:
+    """What `plan` decides, on `device`: sent at the first call for each plan."""
     stream = torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
     known = _on_devices.setdefault(plan, {})
     found = known.get((device, stream))
@@ -165,52 +161,55 @@ def _on_device(plan: Plan, device: torch.device) -> _OnDevice:
     return found
 
 
-def _send(plan: Plan, device: torch.device) -> _OnDevice:
+def _send(plan: Plan, device: torch.device) -> OnDevice:
     """Take a plan to a device in one transfer."""
-    order = plan.sorted_indices
-    starts = np.cumsum(plan.lengths) - plan.lengths
+    in_order = np.arange(plan.batch_size)
     parts = [
         plan.batch_sizes,
         plan.offsets[:-1],
-        np.arange(plan.batch_size) if order is None else order,
+        in_order if plan.sorted_indices is None else plan.sorted_indices,
+        in_order if plan.unsorted_indices is None else plan.unsorted_indices,
         plan.lengths,
-        starts,
+        np.cumsum(plan.lengths) - plan.lengths,
     ]
     with _plain_tensors():
         sent = _upload(np.concatenate(parts), device).split([len(part) for part in parts])
-    return _OnDevice(plan.rows, *sent)
+    return OnDevice(plan.rows, *sent)
 
 
 def _upload(array: NDArray[Any], device: torch.device) -> Tensor:
-    """Copy to a device; to a GPU by way of pinned memory, so that nobody waits."""
-    if device.type != "cuda":
-        return torch.tensor(array, device=device)
-    pinned = torch.empty(array.shape, dtype=getattr(torch, array.dtype.name), pin_memory=True)
-    np.copyto(pinned.numpy(), array)
-    return pinned.to(device, non_blocking=True)
+    host = host_buffer(array.shape, array.dtype.name, device)
+    np.copyto(host.numpy(), array)
+    return host.to(device, non_blocking=True)
+
+
+def host_buffer(shape: tuple[int, ...], dtype: str, device: torch.device) -> Tensor:
+    """CPU memory to exchange with a device: with a GPU pinned, so that nobody waits for a copy."""
+    pinned = device.type == "cuda"
+    return torch.empty(shape, dtype=getattr(torch, dtype), pin_memory=pinned)
 
 
 def gather_padded(padded: Tensor, plan: Plan) -> Tensor:
     """(T, B, *) -> (N, *)."""
-    t, b = _on_device(plan, padded.device).packed
+    t, b = on_device(plan, padded.device).packed
     return _take(padded, t, b)
 
 
 def scatter_padded(data: Tensor, plan: Plan, steps: int, batch_first: bool, padding: Any) -> Tensor:
     """(N, *) -> (T, B, *) with T = `steps`, or (B, T, *) if `batch_first`; contiguous."""
-    t, b = _on_device(plan, data.device).packed
+    t, b = on_device(plan, data.device).packed
     return _put(data, t, b, (steps, plan.batch_size), batch_first, padding)
 
 
 def gather_sequences(sequences: list[Tensor], plan: Plan) -> Tensor:
     """A list of (L, *) -> (N, *)."""
-    index = _on_device(plan, sequences[0].device).packed_to_turn
+    index = on_device(plan, sequences[0].device).packed_to_turn
     return torch.cat(sequences).index_select(0, index)
 
 
 def scatter_sequences(data: Tensor, plan: Plan) -> list[Tensor]:
     """(N, *) -> a list of (L, *), views of one buffer."""
-    index = _on_device(plan, data.device).packed_to_turn
+    index = on_device(plan, data.device).packed_to_turn
     in_turn = _copied_to(torch.empty_like(data), index, data)
     return list(in_turn.split(plan.lengths.tolist()))
 
@@ -220,7 +219,7 @@ def stack(
 ) -> Tensor:
     """A list of (L, *) -> (T, B, *) with T = `steps`, or (B, T, *) if `batch_first`."""
     plan = Plan.from_lengths(np.array([len(sequence) for sequence in sequences], np.int64))
-    there = _on_device(plan, sequences[0].device)
+    there = on_device(plan, sequences[0].device)
     t, b = there.in_turn
     if left:
         t = t + (steps - there.lengths)[b]
@@ -230,7 +229,7 @@ def stack(
 def split(padded: Tensor, lengths: IndexArray) -> list[Tensor]:
     """(T, B, *) -> a list of (L, *), views of one new buffer."""
     plan = Plan.from_lengths(lengths)
-    t, b = _on_device(plan, padded.device).in_turn
+    t, b = on_device(plan, padded.device).in_turn
     return list(_take(padded, t, b).split(lengths.tolist()))
 
 

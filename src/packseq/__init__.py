@@ -1,5 +1,6 @@
 """RNN, LSTM and GRU inference on sequences of different lengths, without one padded step."""
 
+from packseq.backends.choice import get_backend, set_backend
 from packseq.backends.threads import get_num_threads, set_num_threads
 from packseq.cells import GRUCell, LSTMCell, RNNCell
 from packseq.config import show_config
@@ -25,12 +26,14 @@ __all__ = [
     "PackedSequence",
     "RNNCell",
     "__version__",
+    "get_backend",
     "get_num_threads",
     "invert_permutation",
     "pack_padded_sequence",
     "pack_sequence",
     "pad_packed_sequence",
     "pad_sequence",
+    "set_backend",
     "set_num_threads",
     "show_config",
     "unpack_sequence",

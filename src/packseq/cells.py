@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from packseq._core.recurrent import Network
 from packseq.backends import cpu
+from packseq.backends.choice import is_tensor, torch_layers
 from packseq.backends.prepack import Architecture, prepack
 from packseq.parameters import (
     Array,
@@ -104,7 +105,8 @@ class _Cell(Parameterised):
             hx = [state if state is None else state.reshape(last[0].shape) for state in first]
             output = empty(last[0].shape, self.dtype)
             cpu.forward(self._network, steps, output, None, hx, last, num_threads=None)
-        return [state.reshape(shape) for state in last]
+        states = [state.reshape(shape) for state in last]
+        return list(torch_layers().as_tensors(states)) if is_tensor(input) else states
 
 
 class RNNCell(_Cell):

@@ -301,12 +301,12 @@ class _Recurrent(Parameterised):
             result = self._network.stream(input, hx)
             if result is not None:
                 return result
-        packed = isinstance(input, PackedSequence)
-        rows = input.data if packed else input
+        rows = input.data if isinstance(input, PackedSequence) else input
         call = _Call(hx, lengths, out, num_threads, place(rows, backend))
-        result = self._run_packed(input, call) if packed else self._run_array(input, call)
-        output, states = torch_layers().as_tensors(result) if is_tensor(rows) else result
-        return PackedSequence._of(output, input._plan) if packed else output, states
+        if isinstance(input, PackedSequence):
+            data, states = _as_given(rows, self._run_packed(input, call))
+            return PackedSequence._of(data, input._plan), states
+        return _as_given(rows, self._run_array(input, call))
 
     def _run_packed(self, input: PackedSequence, call: _Call) -> tuple[Array, Any]:
         if call.lengths is not None:
@@ -777,6 +777,12 @@ class LSTM(_Recurrent):
             The entries under `prefix` are not those of an LSTM; the message says what is wrong.
         """
         return cls._from_state_dict(mapping, prefix, dtype, batch_first=batch_first)
+
+
+def _as_given(rows: object, result: tuple[Array, Any]) -> tuple[Any, Any]:
+    """A result's arrays as tensors, where the input is one."""
+    output, states = torch_layers().as_tensors(result) if is_tensor(rows) else result
+    return output, states
 
 
 def _layers(mapping: Mapping[str, Any], prefix: str) -> int:

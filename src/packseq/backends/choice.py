@@ -40,11 +40,11 @@ def set_backend(
     Parameters
     ----------
     backend : {"auto", "cpu", "torch"}
-        ``auto`` (the default, or what ``PACKSEQ_BACKEND`` says): tensors on a GPU run on it, through
-        cuDNN; tensors on the CPU and NumPy arrays run on packseq's kernels, but NumPy arrays move
-        to a usable GPU and back where a call has `offload_flops` a step. ``cpu``: packseq's kernels
-        alone. ``torch``: torch's kernels, on the tensor's device; NumPy arrays go to the GPU, and
-        without one to torch on the CPU.
+        ``auto``, the default: tensors on a GPU run on it, through cuDNN; tensors on the CPU and
+        NumPy arrays run on packseq's kernels, but NumPy arrays move to a usable GPU and back where
+        a call has `offload_flops` a step. ``cpu``: packseq's kernels alone. ``torch``: torch's
+        kernels, on the tensor's device; NumPy arrays go to the GPU, and without one to torch on the
+        CPU.
     offload_flops : float
         Floating-point operations in a time step, on average, from which ``auto`` moves NumPy arrays
         to a GPU; infinity for never. ``PACKSEQ_OFFLOAD_FLOPS`` at first.

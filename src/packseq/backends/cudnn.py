@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence as TorchPacked
 
 from packseq.backends.choice import dtype_name, is_tensor, settings
@@ -16,8 +17,6 @@ from packseq.backends.prepack import Architecture
 from packseq.backends.torch import gather_padded, on_device, scatter_padded
 from packseq.parameters import as_state as as_numpy_state
 from packseq.plan import Plan
-
-Tensor = torch.Tensor
 
 _MODULES: dict[str, tuple[Any, dict[str, Any]]] = {
     "lstm": (torch.nn.LSTM, {}),
@@ -128,9 +127,7 @@ class Layers:
         Neither torch nor cuDNN has the cell.
     """
 
-    def __init__(
-        self, architecture: Architecture, parameters: Mapping[str, NDArray[Any]]
-    ) -> None:
+    def __init__(self, architecture: Architecture, parameters: Mapping[str, NDArray[Any]]) -> None:
         if architecture.cell not in _MODULES:
             raise ValueError(
                 "GRU(reset_after=False) runs on backend 'cpu' alone: torch and cuDNN have no "
@@ -166,8 +163,8 @@ class Layers:
         ]
         with torch.no_grad(), _float32_products(x):
             if plan is None:
-                return self._run_dense(x, first)
-            rows = x if x.ndim == 2 else gather_padded(x, plan)
+                return self._run_dense(x.contiguous(), first)
+            rows = x.contiguous() if x.ndim == 2 else gather_padded(x, plan)
             output, states = self._run_packed(rows, plan, first)
             if x.ndim == 3:
                 batch_first = self._architecture.batch_first

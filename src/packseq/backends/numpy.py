@@ -127,11 +127,11 @@ def as_padding(value: Any, data: Array) -> Array:
     ValueError
         It would change, other than by the rounding of floats.
     """
-    return cast_padding(value, data.dtype)
+    return cast_padding(value, data.dtype, str(data.dtype))
 
 
-def cast_padding(value: Any, dtype: np.dtype[Any]) -> Array:
-    """Return `value` as a scalar of `dtype`; 0 is the zero of every dtype."""
+def cast_padding(value: Any, dtype: np.dtype[Any], name: str) -> Array:
+    """Return `value` as a scalar of `dtype`, whose name is for errors; 0 is zero in all of them."""
     numeric = dtype.kind in "biufc"
     if not numeric and isinstance(value, (int, float)) and value == 0:
         return np.zeros((), dtype)
@@ -140,9 +140,9 @@ def cast_padding(value: Any, dtype: np.dtype[Any]) -> Array:
             scalar = np.array(value, dtype)
         exact = scalar.ndim == 0 and _same_value(scalar, value)
     except (TypeError, ValueError, OverflowError, FloatingPointError) as error:
-        raise ValueError(f"padding_value {value!r} does not fit dtype {dtype}: {error}") from error
+        raise ValueError(f"padding_value {value!r} does not fit dtype {name}: {error}") from error
     if not exact:
-        raise ValueError(f"padding_value {value!r} does not fit dtype {dtype}")
+        raise ValueError(f"padding_value {value!r} does not fit dtype {name}")
     return scalar
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from packseq.backends.cudnn import Layers, default_device
 from packseq.backends.numpy import gather_into, scatter_into
@@ -71,7 +72,8 @@ def forward(
     """
     if plan is None:
         plan = Plan.from_lengths(np.full(x.shape[1], x.shape[0], np.int64))
-    first, last = ([_by_sequence(state, plan) for state in states] for states in (hx, hn))
+    first = [None if state is None else _by_sequence(state, plan) for state in hx]
+    last = [_by_sequence(state, plan) for state in hn]
     order = np.arange(plan.batch_size) if plan.sorted_indices is None else plan.sorted_indices
     _keep_empty(out, first, last, order[plan.batch_sizes[0] :])
     device = default_device()
@@ -101,10 +103,8 @@ def forward(
         deliver()
 
 
-def _by_sequence(state: Array | None, plan: Plan) -> Array | None:
+def _by_sequence(state: Array, plan: Plan) -> Array:
     """View a state as (L * D, B, width)."""
-    if state is None:
-        return None
     return state.reshape(state.shape[0], plan.batch_size, state.shape[-1])
 
 
@@ -133,18 +133,19 @@ def _chunks(plan: Plan, x: Array, out: Array) -> Iterator[_Chunk]:
 
 def _collected(
     x: Array, plan: Plan, chunk: _Chunk, order: IndexArray, device: torch.device
-) -> torch.Tensor:
+) -> Tensor:
     """A chunk's packed rows (n, I) in memory that can be sent."""
     buffer = host_buffer((chunk.plan.rows, x.shape[-1]), x.dtype.name, device)
+    packed: Array = buffer.numpy()
     if x.ndim == 3:
-        gather_into(buffer.numpy(), x, chunk.plan, chunk.of(order))
+        gather_into(packed, x, chunk.plan, chunk.of(order))
     else:
         # mode="raise" would go by way of another buffer.
-        np.take(x, chunk.rows(plan), axis=0, out=buffer.numpy(), mode="clip")
+        np.take(x, chunk.rows(plan), axis=0, out=packed, mode="clip")
     return buffer
 
 
-def _copied(array: Array, device: torch.device) -> torch.Tensor:
+def _copied(array: Array, device: torch.device) -> Tensor:
     buffer = host_buffer(array.shape, array.dtype.name, device)
     np.copyto(buffer.numpy(), array)
     return buffer
@@ -187,11 +188,11 @@ def _lanes(device: torch.device) -> tuple[_Lane, ...]:
     return tuple(_Lane(device) for _ in range(2 if device.type == "cuda" else 1))
 
 
-def _send(buffer: torch.Tensor, device: torch.device) -> torch.Tensor:
+def _send(buffer: Tensor, device: torch.device) -> Tensor:
     return buffer.to(device, non_blocking=True)
 
 
-def _receive(result: torch.Tensor) -> torch.Tensor:
+def _receive(result: Tensor) -> Tensor:
     """Begin a copy to the CPU; complete once the lane has been waited for."""
     if result.device.type == "cpu":
         return result

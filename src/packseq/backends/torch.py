@@ -1,7 +1,7 @@
 """Move rows between the layouts of tensors, on whatever device they are, with gradients.
 
-The functions are those of ``packseq.backends.numpy``. None of them waits for the device: what the lengths decide goes up once for a plan, B + T numbers of it, and is expanded to
-rows there.
+The functions are those of ``packseq.backends.numpy``. None of them waits for the device: what the
+lengths decide goes up once for a plan, B + T numbers of it, and is expanded to rows there.
 """
 
 from __future__ import annotations
@@ -16,13 +16,11 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from packseq.backends.choice import dtype_name
 from packseq.backends.numpy import cast_padding
 from packseq.plan import IndexArray, Plan
-
-Tensor = torch.Tensor
-
 
 # ---- what is checked ----
 
@@ -63,12 +61,14 @@ def as_padding(value: Any, data: Tensor) -> Any:
     ValueError
         It would change, other than by the rounding of floats.
     """
-    if not _in_numpy(data.dtype):  # bfloat16 and other short floats
-        number = cast_padding(value, np.dtype(np.float32)).item()
-        if np.isfinite(number) and not torch.tensor(number, dtype=data.dtype).isfinite():
-            raise ValueError(f"padding_value {value!r} does not fit dtype {dtype_name(data)}")
-        return number
-    return cast_padding(value, np.dtype(dtype_name(data))).item()
+    name = dtype_name(data)
+    if hasattr(np, name):
+        return cast_padding(value, np.dtype(name), name).item()
+    # bfloat16 and shorter floats, whose range NumPy does not know.
+    number = cast_padding(value, np.dtype(np.float32), name).item()
+    if np.isfinite(number) and not torch.tensor(number, dtype=data.dtype).float().isfinite():
+        raise ValueError(f"padding_value {value!r} does not fit dtype {name}")
+    return number
 
 
 def astype(data: Tensor, dtype: Any) -> Tensor:
@@ -88,10 +88,6 @@ def astype(data: Tensor, dtype: Any) -> Tensor:
     if not isinstance(target, torch.dtype):
         raise TypeError(f"dtype must be one of torch's, got {dtype!r}")
     return data.to(target, copy=True)
-
-
-def _in_numpy(dtype: torch.dtype) -> bool:
-    return dtype.is_complex or hasattr(np, str(dtype).removeprefix("torch."))
 
 
 # ---- what moves the rows: everything is checked by now ----
@@ -204,7 +200,7 @@ def scatter_padded(data: Tensor, plan: Plan, steps: int, batch_first: bool, padd
 def gather_sequences(sequences: list[Tensor], plan: Plan) -> Tensor:
     """A list of (L, *) -> (N, *)."""
     index = on_device(plan, sequences[0].device).packed_to_turn
-    return torch.cat(sequences).index_select(0, index)
+    return _selected(torch.cat(sequences), index)
 
 
 def scatter_sequences(data: Tensor, plan: Plan) -> list[Tensor]:
@@ -239,12 +235,12 @@ def copy_lengths(plan: Plan) -> Tensor:
 
 
 def _take(padded: Tensor, t: Tensor, b: Tensor) -> Tensor:
-    """Rows (t, b) of a (T, B, *) batch, which is not copied if it is contiguous either way round."""
+    """Rows (t, b) of a (T, B, *) batch; not copied first if contiguous either way round."""
     steps, batch_size = padded.shape[:2]
     by_sequence = padded.transpose(0, 1)
     if by_sequence.is_contiguous():
-        return by_sequence.flatten(0, 1).index_select(0, torch.add(t, b, alpha=steps))
-    return padded.flatten(0, 1).index_select(0, torch.add(b, t, alpha=batch_size))
+        return _selected(by_sequence.flatten(0, 1), torch.add(t, b, alpha=steps))
+    return _selected(padded.flatten(0, 1), torch.add(b, t, alpha=batch_size))
 
 
 def _put(
@@ -263,6 +259,13 @@ def _put(
     return _copied_to(flat, index, data).view(*leading, *data.shape[1:])
 
 
+def _selected(rows: Tensor, index: Tensor) -> Tensor:
+    twin = _MOVED_AS.get(rows.dtype)
+    if twin is None:
+        return rows.index_select(0, index)
+    return rows.view(twin).index_select(0, index).view(rows.dtype)
+
+
 def _copied_to(target: Tensor, index: Tensor, rows: Tensor) -> Tensor:
     """Write `rows` to the rows `index` of a new tensor."""
     twin = _MOVED_AS.get(rows.dtype)
@@ -272,7 +275,7 @@ def _copied_to(target: Tensor, index: Tensor, rows: Tensor) -> Tensor:
     return target
 
 
-# torch copies these by index only under the name of another dtype as wide.
+# torch moves these by index only under the name of another dtype as wide.
 _MOVED_AS = {
     getattr(torch, name): twin
     for twin, names in {

@@ -80,7 +80,7 @@ def get_backend() -> str:
     ValueError, ImportError
         ``PACKSEQ_BACKEND`` or ``PACKSEQ_OFFLOAD_FLOPS`` is not what set_backend takes.
     """
-    return settings().backend
+    return (_settings or settings()).backend
 
 
 _settings: _Settings | None = None

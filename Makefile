@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # What an editable install is made from: change one, and the next target builds again.
 BUILD := pyproject.toml setup.py $(wildcard src/packseq/_core/*.pyx src/packseq/_core/kernels/*)
 
-.PHONY: demo test test-peers bench lint neon clean
+.PHONY: demo test test-peers bench lint sanitize neon clean
 
 demo: $(VENV)/.demo ## Tell which language lines of text are written in, with a trained LSTM
 	$(BIN)/python examples/language_id.py
@@ -25,6 +25,9 @@ lint: $(VENV)/.lint ## Style, and types of the public API
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+sanitize: ## The kernels' C test under every instruction set of this machine, with sanitizers
+	CFLAGS="-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined" sh tests/c/run.sh
 
 neon: ## The kernels for 64-bit Arm, cross-compiled and run by qemu (Debian's packages)
 	sh tests/c/neon.sh

@@ -29,7 +29,7 @@ def extension(name, sources=(), depends=()):
 
 setup(
     ext_modules=cythonize(
-        [extension("rows"), extension("recurrent", KERNELS, HEADERS)],
+        [extension("order"), extension("rows"), extension("recurrent", KERNELS, HEADERS)],
         compiler_directives={
             "language_level": 3,
             "boundscheck": False,

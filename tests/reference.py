@@ -6,7 +6,10 @@ for an LSTM.
 """
 
 import numpy as np
-from scipy.special import expit as sigmoid
+
+
+def sigmoid(x):
+    return (1 + np.tanh(x / 2)) / 2
 
 
 def projections(p, x, h):

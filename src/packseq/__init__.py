@@ -16,6 +16,7 @@ from packseq.modules import GRU, LSTM, RNN
 from packseq.packed import PackedSequence
 from packseq.plan import invert_permutation
 from packseq.version import __version__
+from packseq.weights import load, save
 
 __all__ = [
     "GRU",
@@ -29,10 +30,12 @@ __all__ = [
     "get_backend",
     "get_num_threads",
     "invert_permutation",
+    "load",
     "pack_padded_sequence",
     "pack_sequence",
     "pad_packed_sequence",
     "pad_sequence",
+    "save",
     "set_backend",
     "set_num_threads",
     "show_config",

@@ -15,12 +15,12 @@ from packseq.parameters import (
     Array,
     Parameterised,
     Rng,
+    allocate,
     as_floats,
     as_module_dtype,
     as_nonlinearity,
     as_size,
     as_state,
-    empty,
 )
 
 __all__ = ["GRUCell", "LSTMCell", "RNNCell"]
@@ -98,15 +98,22 @@ class _Cell(Parameterised):
             None if state is None else as_state(state, name, shape, self.dtype)
             for state, name in zip(given, names, strict=True)
         ]
-        batch = 1 if x.ndim == 1 else x.shape[0]
-        last = [empty((1, batch, self.hidden_size), self.dtype) for _ in first]
-        if batch:
-            steps = np.ascontiguousarray(x).reshape(1, batch, self.input_size)
-            hx = [state if state is None else state.reshape(last[0].shape) for state in first]
-            output = empty(last[0].shape, self.dtype)
-            cpu.forward(self._network, steps, output, None, hx, last, num_threads=None)
+        last = self._run(x.reshape(1, -1, self.input_size), first)
         states = [state.reshape(shape) for state in last]
         return list(torch_layers().as_tensors(states)) if is_tensor(input) else states
+
+    def _run(self, x: Array, first: list[Array | None]) -> tuple[Array, ...]:
+        """Last states (1, B, H) of one step (1, B, I)."""
+        shape = (1, x.shape[1], self.hidden_size)
+        given = tuple(state if state is None else state.reshape(shape) for state in first)
+        result = self._network.stream(x, given[0] if len(given) == 1 or given[0] is None else given)
+        if result is not None:
+            return result[1] if len(given) == 2 else (result[1],)
+        last = tuple(allocate(shape, self.dtype) for _ in given)
+        if x.shape[1]:
+            x = np.ascontiguousarray(x)
+            cpu.forward(self._network, x, allocate(shape, self.dtype), None, given, last, None)
+        return last
 
 
 class RNNCell(_Cell):

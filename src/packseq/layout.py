@@ -16,6 +16,7 @@ from typing import Any, Literal, SupportsIndex
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from packseq._core.order import outside
 from packseq.backends import numpy
 from packseq.backends.choice import dtype_name, is_tensor, torch_rows
 from packseq.packed import PackedSequence, as_data
@@ -283,10 +284,11 @@ def as_lengths(lengths: ArrayLike, padded: NDArray[Any], name: str) -> IndexArra
         raise ValueError(
             f"lengths has {len(array)} entries, but {name} has a batch of {batch_size}"
         )
-    if len(bad := np.flatnonzero((array < 0) | (array > steps))):
+    bad = outside(array, steps)
+    if bad >= 0:
         raise ValueError(
             f"lengths must be between 0 and {steps}, the steps of {name}, got "
-            f"lengths[{bad[0]}] = {array[bad[0]]}"
+            f"lengths[{bad}] = {array[bad]}"
         )
     return array
 

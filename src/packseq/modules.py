@@ -10,6 +10,7 @@ from typing import Any, ClassVar, NamedTuple, Self, SupportsIndex
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from packseq._core.order import all_equal
 from packseq._core.recurrent import Network
 from packseq.backends import cpu
 from packseq.backends.choice import (
@@ -29,6 +30,7 @@ from packseq.parameters import (
     Array,
     Parameterised,
     Rng,
+    allocate,
     as_floats,
     as_integer,
     as_module_dtype,
@@ -37,9 +39,8 @@ from packseq.parameters import (
     as_state,
     as_weights,
     check_mapping,
-    empty,
 )
-from packseq.plan import Plan
+from packseq.plan import IndexArray, Plan
 
 __all__ = ["GRU", "LSTM", "RNN"]
 
@@ -211,6 +212,33 @@ class _Recurrent(Parameterised):
         module.load_state_dict(mapping, prefix)
         return module
 
+    @classmethod
+    def from_torch(cls, module: Any) -> Self:
+        """Make the same module from one of torch's: its weights are copied, its options kept.
+
+        Parameters
+        ----------
+        module : torch.nn.RNN, GRU or LSTM
+            Of this kind, on any device; half-precision weights are widened to float32.
+
+        Raises
+        ------
+        TypeError
+            Not a module of this kind.
+        """
+        kind, _, nonlinearity = str(getattr(module, "mode", "")).partition("_")
+        if {"RNN": 1, "GRU": 3, "LSTM": 4}.get(kind) != cls._gates:
+            raise TypeError(f"module must be torch's {cls.__name__}, got {type(module).__name__}")
+        names = ["input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout"]
+        names += ["bidirectional"] + ["proj_size"] * (kind == "LSTM")
+        options = {name: getattr(module, name) for name in names}
+        if nonlinearity:
+            options["nonlinearity"] = nonlinearity.lower()
+        double = str(module.weight_ih_l0.dtype) == "torch.float64"
+        made = cls(**options, dtype=np.float64 if double else np.float32, rng=0)
+        made.load_state_dict({name: getattr(module, name) for name in made._shapes()})
+        return made
+
     # ---- what it does ----
 
     _backend: str | None
@@ -338,15 +366,18 @@ class _Recurrent(Parameterised):
         batch = None if single else x.shape[1]
         plan = None
         if call.lengths is not None:
-            plan = Plan.from_lengths(as_lengths(call.lengths, x, "input"))
+            plan = _plan(as_lengths(call.lengths, x, "input"), x.shape[0])
         if is_tensor(x):
             y, states = self._run_tensors(x, plan, batch, call)
             return y[:, 0] if single else self._by_time(y), states
-        output = self._output(array, call.out)
+        # Where most is padding, the system's own zero pages are cheaper than writing zeros.
+        zeroed = call.out is None and plan is not None and 2 * plan.rows < x.shape[0] * x.shape[1]
+        output = self._output(array, call.out, zeroed)
         y = self._by_time(output)
-        if plan is not None:
-            y[plan.max_length :] = 0
-        return output, self._run(x, y, plan, batch, call)
+        states = self._run(x, y, plan, batch, call, zero_tails=not zeroed)
+        if plan is not None and not zeroed:
+            y[plan.max_length :] = 0  # only now: hx may lie there
+        return output, states
 
     def _as_rows(self, values: Any, name: str, call: _Call) -> Array:
         """Floats as a tensor where torch is to run on it, else as an array."""
@@ -368,11 +399,11 @@ class _Recurrent(Parameterised):
                 f"got shape {tuple(array.shape)}"
             )
 
-    def _output(self, x: Array, out: Array | None) -> Array:
+    def _output(self, x: Array, out: Array | None, zeroed: bool = False) -> Array:
         """The array to write to: a new one, or the caller's after a look at it."""
         shape = (*x.shape[:-1], self._directions * self._state_size)
         if out is None:
-            return empty(shape, self.dtype)
+            return allocate(shape, self.dtype, zeroed)
         if not isinstance(out, np.ndarray) or out.dtype != self.dtype or not out.dtype.isnative:
             got = getattr(out, "dtype", type(out).__name__)
             raise TypeError(f"out must be an ndarray of {self.dtype}, got {got}")
@@ -385,7 +416,13 @@ class _Recurrent(Parameterised):
         return out
 
     def _run(
-        self, x: Array, output: Array, plan: Plan | None, batch: int | None, call: _Call
+        self,
+        x: Array,
+        output: Array,
+        plan: Plan | None,
+        batch: int | None,
+        call: _Call,
+        zero_tails: bool = False,
     ) -> Any:
         """Run (N, I) or (T, B, I) into `output`; `batch` is None where states are (L * D, R)."""
         # The kernels read h while they write the output.
@@ -393,7 +430,7 @@ class _Recurrent(Parameterised):
             state.copy() if state is not None and np.may_share_memory(state, output) else state
             for state in self._as_states(call.hx, batch, x)
         )
-        states = tuple(empty(shape, self.dtype) for shape in self._state_shapes(batch))
+        states = tuple(allocate(shape, self.dtype) for shape in self._state_shapes(batch))
         rows = plan.rows if plan else x.shape[0] * x.shape[1]
         if not rows:
             for state, first in zip(states, given, strict=True):
@@ -403,7 +440,7 @@ class _Recurrent(Parameterised):
         if self._moves(rows, plan.max_length if plan else x.shape[0], call.backend):
             torch_offload().forward(self._layers, x, output, plan, given, states)
         else:
-            cpu.forward(self._network, x, output, plan, given, states, call.num_threads)
+            cpu.forward(self._network, x, output, plan, given, states, call.num_threads, zero_tails)
         return self._as_pair(states)
 
     def _run_tensors(
@@ -785,6 +822,11 @@ def _as_given(rows: object, result: tuple[Array, Any]) -> tuple[Any, Any]:
     return output, states
 
 
+def _plan(lengths: IndexArray, steps: int) -> Plan | None:
+    """None where nothing is padding, as if no lengths had been given."""
+    return None if all_equal(lengths, steps) else Plan.from_lengths(lengths)
+
+
 def _layers(mapping: Mapping[str, Any], prefix: str) -> int:
     """Layers whose weight_ih is there; a gap is found when they are loaded."""
     found = (re.fullmatch(r"weight_ih_l(\d+)", key.removeprefix(prefix)) for key in mapping)
@@ -820,6 +862,8 @@ def _as_proj_size(value: SupportsIndex, hidden_size: int) -> int:
 
 def _is_addressable(array: Array) -> bool:
     """Rows contiguous and aligned, whatever the order and the sign of the other strides."""
+    if array.flags.carray:
+        return True
     itemsize = array.itemsize
     return bool(
         array.flags.aligned
@@ -829,7 +873,13 @@ def _is_addressable(array: Array) -> bool:
 
 
 def _overlaps_itself(array: Array) -> bool:
-    return any(
-        stride == 0 and extent > 1
-        for stride, extent in zip(array.strides, array.shape, strict=True)
+    """Each axis must step over all that the finer ones reach; slices of plain arrays do."""
+    steps = (
+        (abs(stride), extent) for stride, extent in zip(array.strides, array.shape, strict=True)
     )
+    reach = array.itemsize
+    for stride, extent in sorted(step for step in steps if step[1] > 1):
+        if stride < reach:
+            return array.size > 0
+        reach += stride * (extent - 1)
+    return False

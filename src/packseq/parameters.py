@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import sys
 from collections.abc import Mapping
 from typing import Any, ClassVar, SupportsIndex
 
@@ -55,7 +56,7 @@ class Parameterised:
                 f"input_size = {self.input_size} is beyond BLAS's int, at most {_MOST_COLUMNS}"
             )
         size = columns * max(self.input_size, state_size) * self.dtype.itemsize
-        if size > np.iinfo(np.intp).max:
+        if size > sys.maxsize:
             raise ValueError(
                 f"input_size={self.input_size}, hidden_size={self.hidden_size}: a weight would "
                 f"take {size} bytes, more than memory can address"
@@ -279,6 +280,8 @@ def as_floats(values: Any, name: str, dtype: np.dtype[Any]) -> Array:
     ValueError
         A torch tensor that is not on the CPU, or that waits for a gradient.
     """
+    if type(values) is np.ndarray and values.dtype == dtype:
+        return values
     if is_tensor(values):
         values = torch_layers().host_view(values, name)
     if isinstance(values, np.ma.MaskedArray):
@@ -309,11 +312,11 @@ def as_state(values: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any
     return np.require(array, requirements=["C", "A"])
 
 
-def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+def allocate(shape: tuple[int, ...], dtype: np.dtype[Any], zeroed: bool = False) -> Array:
     """Allocate, after checking that the size can exist."""
     size = dtype.itemsize
     for extent in shape:
         size *= extent
-    if size > np.iinfo(np.intp).max:
+    if size > sys.maxsize:
         raise ValueError(f"a result of shape {shape} would take {size} bytes")
-    return np.empty(shape, dtype)
+    return (np.zeros if zeroed else np.empty)(shape, dtype)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from packseq._core.order import arrange, rise
 from packseq.backends.choice import is_tensor, torch_rows
 
 IndexArray: TypeAlias = NDArray[np.int64]
@@ -48,14 +49,21 @@ class Plan:
     def __post_init__(self) -> None:
         for array in self._arrays():
             if array is not None:
-                array.setflags(write=False)
+                array.flags.writeable = False
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Through the constructor, because NumPy's own pickles and deep copies come back writable.
         return Plan, self._arrays()
 
     def _arrays(self) -> tuple[IndexArray | None, ...]:
-        return tuple(getattr(self, field.name) for field in fields(self))
+        return (
+            self.batch_sizes,
+            self.offsets,
+            self.sorted_lengths,
+            self.lengths,
+            self.sorted_indices,
+            self.unsorted_indices,
+        )
 
     @property
     def batch_size(self) -> int:
@@ -90,33 +98,25 @@ class Plan:
 
         Notes
         -----
-        Cost: O(B log B + T).
+        Cost: O(B + T).
         """
         lengths = lengths.copy()
-        rises = np.flatnonzero(lengths[1:] > lengths[:-1])
-        if enforce_sorted and len(rises):
-            first = rises[0]
+        first = rise(lengths)
+        if enforce_sorted and first:
             raise ValueError(
                 "lengths must be in non-increasing order with enforce_sorted=True, but "
-                f"lengths[{first + 1}] = {lengths[first + 1]} follows "
-                f"lengths[{first}] = {lengths[first]}"
+                f"lengths[{first}] = {lengths[first]} follows "
+                f"lengths[{first - 1}] = {lengths[first - 1]}"
             )
-        if len(rises):
-            sorted_indices = np.argsort(-lengths, kind="stable").astype(np.int64, copy=False)
-        elif len(lengths) and lengths[-1] == 0:
-            sorted_indices = np.arange(len(lengths), dtype=np.int64)
-        else:
-            sorted_indices = None
-        sorted_lengths = lengths if sorted_indices is None else lengths[sorted_indices]
-        longest = int(sorted_lengths[0]) if len(lengths) else 0
-        batch_sizes = _conjugate(sorted_lengths, longest)
+        batch_sizes, offsets, sorted_lengths, order, inverse = arrange(lengths, first == 0)
+        in_order = first == 0 and (len(lengths) == 0 or lengths[-1] > 0)
         return cls(
             batch_sizes=batch_sizes,
-            offsets=_starts(batch_sizes),
+            offsets=offsets,
             sorted_lengths=sorted_lengths,
             lengths=lengths,
-            sorted_indices=sorted_indices,
-            unsorted_indices=None if sorted_indices is None else _inverse(sorted_indices),
+            sorted_indices=None if in_order else order,
+            unsorted_indices=None if in_order else inverse,
         )
 
     @classmethod

@@ -367,7 +367,8 @@ cdef class Call:
     cdef readonly int64_t workspace_bytes
 
     def __cinit__(self, Network network, cnp.ndarray x, cnp.ndarray out, int64_t batch, int64_t steps,
-                  object batch_sizes, object offsets, object order, object hx, object hn, int threads):
+                  object batch_sizes, object offsets, object order, object hx, object hn, int threads,
+                  bint zero_tails):
         cdef cnp.ndarray bounds = np.empty(batch + 1, np.int64)
         cdef packseq_job *job = &self.job
         self.network = network
@@ -381,7 +382,7 @@ cdef class Call:
         job.order = indices(order)
         self.view(&job.input, x, indices(offsets))
         self.view(&job.output, out, indices(offsets))
-        job.zero_tails = out.ndim == 3 and batch_sizes is not None
+        job.zero_tails = zero_tails
         job.h0, job.c0, job.hn, job.cn = data(h0), data(c0), data(h_n), data(c_n)
         job.barriers = self.barriers
         job.next = 0

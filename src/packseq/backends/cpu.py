@@ -51,6 +51,7 @@ def forward(
     hx: Sequence[Array | None],
     hn: Sequence[Array],
     num_threads: int | None,
+    zero_tails: bool = False,
 ) -> None:
     """Run a network, writing `out` and `hn`.
 
@@ -64,6 +65,8 @@ def forward(
         First and last states in the caller's order; None for zeros.
     num_threads : int or None
         At most so many threads; None for packseq.get_num_threads().
+    zero_tails : bool
+        Write zeros to the rows of a padded `out` past each end, up to the longest.
     """
     if plan is None:
         (steps, batch), batch_sizes, offsets, order = x.shape[:2], None, None, None
@@ -83,20 +86,25 @@ def forward(
             _pair(hx),
             _pair(hn),
             run.size,
+            zero_tails,
         )
-        call.use(_workspace(call.workspace_bytes + 64))
+        workspace = _take_workspace(call.workspace_bytes + 64)
+        call.use(workspace)
         run(call.run, call.workers)
+        _keep_workspace(workspace)
 
 
 def _pair(states: Sequence[Array | None]) -> tuple[Array | None, Array | None]:
     return states[0], states[1] if len(states) == 2 else None
 
 
-def _workspace(size: int) -> NDArray[np.uint8]:
+def _take_workspace(size: int) -> NDArray[np.uint8]:
+    """The kept one is taken away: a signal's handler may call in the middle of a call."""
     kept: NDArray[np.uint8] | None = getattr(_kept, "workspace", None)
-    if kept is not None and kept.size >= size:
-        return kept
-    fresh = np.empty(size, np.uint8)
-    if size <= _KEPT_BYTES:
-        _kept.workspace = fresh
-    return fresh
+    _kept.workspace = None
+    return kept if kept is not None and kept.size >= size else np.empty(size, np.uint8)
+
+
+def _keep_workspace(workspace: NDArray[np.uint8]) -> None:
+    if workspace.size <= _KEPT_BYTES:
+        _kept.workspace = workspace

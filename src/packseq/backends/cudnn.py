@@ -77,7 +77,8 @@ def as_state(values: Any, name: str, shape: tuple[int, ...], x: Tensor) -> Tenso
     if values.device != x.device:
         raise ValueError(f"{name} must be on {x.device}, where the input is, got {values.device}")
     _refuse_gradients(values, name)
-    return values.to(x.dtype).contiguous()
+    first: Tensor = values.to(x.dtype).contiguous()
+    return first
 
 
 def host_view(values: Tensor, name: str) -> NDArray[Any]:
@@ -228,7 +229,8 @@ class Layers:
         module.load_state_dict(
             {name: torch.tensor(array) for name, array in self._parameters.items()}
         )
-        return module.eval().requires_grad_(False)
+        made: torch.nn.Module = module.eval().requires_grad_(False)
+        return made
 
 
 def _given(states: list[Tensor]) -> Any:

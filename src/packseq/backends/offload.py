@@ -167,7 +167,9 @@ class _Lane:
     """A stream on which a chunk goes in, is computed and comes back; two of them overlap."""
 
     def __init__(self, device: torch.device) -> None:
-        self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self.stream: Any = None
+        if device.type == "cuda":
+            self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def turn(self) -> AbstractContextManager[Any]:
         """Queue what follows here, behind what the caller's stream was given before."""

@@ -1,7 +1,7 @@
 """Weights as the kernels read them: gates interleaved by blocks of units, in aligned panels.
 
-Done once, when a module is first called. ``_core/kernels/kernels.h`` has the same orders in words; this
-is the only code that makes them.
+Done once, when a module is first called. ``_core/kernels/kernels.h`` has the same orders in words;
+this is the only code that makes them.
 """
 
 from __future__ import annotations

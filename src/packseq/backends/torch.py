@@ -169,7 +169,7 @@ def _send(plan: Plan, device: torch.device) -> OnDevice:
         np.cumsum(plan.lengths) - plan.lengths,
     ]
     with _plain_tensors():
-        sent = _upload(np.concatenate(parts), device).split([len(part) for part in parts])
+        sent = _cut(_upload(np.concatenate(parts), device), [len(part) for part in parts])
     return OnDevice(plan.rows, *sent)
 
 
@@ -207,7 +207,7 @@ def scatter_sequences(data: Tensor, plan: Plan) -> list[Tensor]:
     """(N, *) -> a list of (L, *), views of one buffer."""
     index = on_device(plan, data.device).packed_to_turn
     in_turn = _copied_to(torch.empty_like(data), index, data)
-    return list(in_turn.split(plan.lengths.tolist()))
+    return _cut(in_turn, plan.lengths.tolist())
 
 
 def stack(
@@ -226,7 +226,7 @@ def split(padded: Tensor, lengths: IndexArray) -> list[Tensor]:
     """(T, B, *) -> a list of (L, *), views of one new buffer."""
     plan = Plan.from_lengths(lengths)
     t, b = on_device(plan, padded.device).in_turn
-    return list(_take(padded, t, b).split(lengths.tolist()))
+    return _cut(_take(padded, t, b), lengths.tolist())
 
 
 def copy_lengths(plan: Plan) -> Tensor:
@@ -257,6 +257,11 @@ def _put(
     flat = data.new_full((steps * batch_size, *data.shape[1:]), padding)
     leading = (batch_size, steps) if batch_first else sizes
     return _copied_to(flat, index, data).view(*leading, *data.shape[1:])
+
+
+def _cut(rows: Tensor, sizes: list[int]) -> list[Tensor]:
+    """Views of so many rows each."""
+    return list(rows.split(sizes))  # type: ignore[no-untyped-call]
 
 
 def _selected(rows: Tensor, index: Tensor) -> Tensor:

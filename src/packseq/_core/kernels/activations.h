@@ -20,7 +20,7 @@ static inline V NAME(select)(VI mask, V yes, V no) {
 }
 
 #define IS_DOUBLE (sizeof(REAL) == 8)
-#define SIGN_BIT ((INTEGER)1 << (8 * sizeof(REAL) - 1))
+#define SIGN_BIT ((INTEGER)((uint64_t)1 << (8 * sizeof(REAL) - 1)))
 /* 1.5 * 2^mantissa: adding it rounds to an integer, which then sits in the low bits */
 #define ROUNDER (IS_DOUBLE ? (REAL)6755399441055744.0 : (REAL)12582912.0f)
 #define MANTISSA (IS_DOUBLE ? 52 : 23)
@@ -64,7 +64,7 @@ static inline V NAME(sigmoid)(V x) {
     const V below = (V)((VI)x | SIGN_BIT); /* -|x| */
     V scale;
     const V p = NAME(split_exp)(below, &scale);
-    V e = scale + scale * p;
+    V e = scale * (1 + p); /* not scale + scale * p: without FMA the product underflows first */
     e = NAME(select)(below < LOG_TINY, NAME(splat)(0), e);
     return NAME(select)(x < 0, e, NAME(splat)(1)) / (1 + e);
 }
@@ -76,7 +76,7 @@ static inline V NAME(tanh)(V x) {
     V scale;
     const V p = NAME(split_exp)(below, &scale);
     const V m = scale * p + (scale - 1); /* expm1(-2|x|) */
-    return (V)((VI)(-m / (m + 2)) | sign);
+    return (V)(((VI)(m / (m + 2)) & ~SIGN_BIT) | sign); /* 0 keeps its sign too */
 }
 
 static inline V NAME(relu)(V x) { return NAME(select)(x < 0, NAME(splat)(0), x); }

@@ -13,13 +13,14 @@
 #define THREAD_FLOPS 8e6
 /* What a barrier costs, in the same unit: a microsecond of one core. */
 #define BARRIER_FLOPS 5e4
-/* Rows of one shard: their h, c and gates should stay in L2 between steps, but the weights want company. */
-#define SHARD_BYTES (1 << 18)
-#define LEAST_SHARD_ROWS 48
+/* Rows of one shard, whose h, c and gates should stay in L2 between steps, and gate rows projected at a time.
+ * Flat: half or twice of each is within 3 % (Zen 3; H 64 to 1024, 8 to 1024 sequences); shards of 256 rows and
+ * blocks of 4 MiB cost 4 %. */
+#define SHARD_BYTES (1 << 16)
+#define LEAST_SHARD_ROWS 30
 #define MOST_SHARD_ROWS 256
-/* Gate rows projected at a time. */
-#define BLOCK_BYTES (1 << 20)
-#define LEAST_BLOCK_ROWS 48
+#define BLOCK_BYTES (1 << 18)
+#define LEAST_BLOCK_ROWS 96
 #define MOST_BLOCK_ROWS 1024
 /* What all workers together may keep of every other layer's output; one sequence may need more. */
 #define SPILL_BYTES (32 << 20)
@@ -147,5 +148,8 @@ int32_t packseq_cut(packseq_job *job, int64_t *bounds, int32_t threads, int64_t 
     }
     const int64_t block = clamp(BLOCK_BYTES / (gates * net->hidden * real_bytes), LEAST_BLOCK_ROWS, MOST_BLOCK_ROWS);
     job->block_rows = greatest(job->shard_rows, least(block, total));
-    return job->team > 1 ? threads : (int32_t)least(threads, job->n_shards);
+    if (job->team > 1) return threads;
+    /* A shard of one long sequence may spill more than its worker's part: then fewer work at once. */
+    const int64_t spill = greatest(1, job->shard_steps * width * real_bytes);
+    return (int32_t)least(clamp(SPILL_BYTES / spill, 1, threads), job->n_shards);
 }

@@ -82,7 +82,7 @@ static inline __attribute__((always_inline)) void NAME(tile)(const int rows, con
 TILE(1, 1)
 TILE(1, 4)
 TILE(2, 1)
-TILE(2, 2)
+TILE(2, 3)
 TILE(3, 1)
 TILE(3, 2)
 TILE(4, 1)
@@ -110,17 +110,25 @@ static void (*const NAME(tiles)[MAX_ROWS + 1])(const NAME(tile_args) *) = {
 /* Few rows leave multiply-adds waiting for each other, so several panels go at once. */
 static int64_t NAME(panels_at_once)(int64_t rows, int64_t panels_left) {
     if (rows == 1 && panels_left >= 4) return 4;
-    if ((rows == 2 || rows == 3) && panels_left >= 2) return 2;
+    if (rows == 2 && panels_left >= 3) return 3;
+    if (rows == 3 && panels_left >= 2) return 2;
     return 1;
 }
 
 static void NAME(call_tile)(int64_t rows, int64_t panels, const NAME(tile_args) * t) {
-    if (panels == 4)
+    switch (panels) {
+    case 4:
         NAME(tile_1x4)(t);
-    else if (panels == 2)
-        (rows == 2 ? NAME(tile_2x2) : NAME(tile_3x2))(t);
-    else
+        break;
+    case 3:
+        NAME(tile_2x3)(t);
+        break;
+    case 2:
+        NAME(tile_3x2)(t);
+        break;
+    default:
         NAME(tiles)[rows](t);
+    }
 }
 
 /* Rows 0..m of C, in the columns of panels `from`..`to`: the start (distance 0: one row for all), plus A W^T. */

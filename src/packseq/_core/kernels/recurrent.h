@@ -241,7 +241,7 @@ static void NAME(reset_product)(NAME(walk) * w, int64_t t, REAL *gates, int64_t 
 
 /* Blocks that go together: several panels at once need some; with many rows, one block's gates stay in L1. */
 static int64_t NAME(blocks_at_once)(const packseq_matrix *matrix, int64_t m) {
-    return m <= 8 && matrix->panels_per_block < 4 ? 4 : 1;
+    return m > 8 ? 1 : matrix->panels_per_block < 4 || m == 2 ? 4 : 1;
 }
 
 /* The i-th group of blocks of this pass. Every other pass goes backwards: it begins with the weights that the

@@ -1,0 +1,91 @@
+"""The order of a batch from its lengths: a counting sort, since steps are counted anyway."""
+
+from libc.stdint cimport int64_t
+from libc.string cimport memcpy, memset
+
+cimport numpy as cnp
+
+cnp.import_array()
+
+
+cdef cnp.ndarray vector(int64_t size):
+    cdef cnp.npy_intp shape = size
+    return cnp.PyArray_EMPTY(1, &shape, cnp.NPY_INT64, 0)
+
+
+cdef int64_t *data(cnp.ndarray array) noexcept:
+    return <int64_t *> array.data
+
+
+def rise(cnp.ndarray lengths):
+    """The first b with lengths[b] > lengths[b - 1], or 0."""
+    cdef const int64_t *length = data(lengths)
+    cdef int64_t b
+    for b in range(1, lengths.shape[0]):
+        if length[b] > length[b - 1]:
+            return b
+    return 0
+
+
+def outside(cnp.ndarray lengths, int64_t most):
+    """The first b whose length is not in 0 .. most, or -1."""
+    cdef const int64_t *length = data(lengths)
+    cdef int64_t b
+    for b in range(lengths.shape[0]):
+        if length[b] < 0 or length[b] > most:
+            return b
+    return -1
+
+
+def all_equal(cnp.ndarray lengths, int64_t steps):
+    """Whether every length is `steps`."""
+    cdef const int64_t *length = data(lengths)
+    cdef int64_t b
+    for b in range(lengths.shape[0]):
+        if length[b] != steps:
+            return False
+    return True
+
+
+def arrange(cnp.ndarray lengths, bint keep_order):
+    """Longest first, equal lengths in their order.
+
+    lengths is (B,) int64, none negative; keep_order says that they are sorted as they stand.
+    Returns batch_sizes (T,), offsets (T + 1,), sorted_lengths, sorted_indices, unsorted_indices (B,);
+    with keep_order, sorted_lengths is lengths and the indices are the identity.
+    """
+    cdef int64_t batch = lengths.shape[0], longest = 0, b, r, t, alive
+    cdef const int64_t *length = data(lengths)
+    for b in range(batch):
+        longest = max(longest, length[b])
+    cdef cnp.ndarray batch_sizes = vector(longest), offsets = vector(longest + 1)
+    cdef cnp.ndarray order = vector(batch), inverse = vector(batch), sorted_lengths = lengths
+    cdef cnp.ndarray next_place = vector(longest + 1)
+    cdef int64_t *size = data(batch_sizes)
+    cdef int64_t *offset = data(offsets)
+    cdef int64_t *place = data(next_place)
+    cdef int64_t *sequence = data(order)
+    cdef int64_t *position = data(inverse)
+    if not keep_order:
+        sorted_lengths = vector(batch)
+    cdef int64_t *sorted_length = data(sorted_lengths)
+    with nogil:
+        memset(place, 0, (longest + 1) * sizeof(int64_t))
+        for b in range(batch):
+            place[length[b]] += 1
+        alive = 0
+        for t in range(longest, -1, -1):  # place[t]: how many are longer than t
+            alive += place[t]
+            place[t] = alive - place[t]
+        memcpy(size, place, longest * sizeof(int64_t))
+        offset[0] = 0
+        for t in range(longest):
+            offset[t + 1] = offset[t] + size[t]
+        for b in range(batch):  # those of length t follow all that are longer
+            r = place[length[b]]
+            place[length[b]] += 1
+            sequence[r] = b
+            position[b] = r
+            if not keep_order:
+                sorted_length[r] = length[b]
+    return batch_sizes, offsets, sorted_lengths, order, inverse

@@ -1,0 +1,233 @@
+"""The ``packseq`` command: look into a checkpoint, convert it, run it on a file of sequences."""
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import packseq
+from packseq import weights
+from packseq.weights.errors import library_errors
+
+Array = NDArray[Any]
+
+# Rows are run this many at a time: enough to keep the kernels busy, little beside the file itself.
+CHUNK_ROWS = 65536
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status: 0, or 2 with one line on stderr."""
+    options = parser().parse_args(arguments)
+    try:
+        options.command(options)
+    except (ValueError, TypeError, OSError, ImportError, MemoryError) as error:
+        print(f"packseq: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The three commands and their options; without any, the configuration is shown."""
+    top = argparse.ArgumentParser(prog="packseq", description=__doc__)
+    top.set_defaults(command=run_nothing)
+    commands = top.add_subparsers(metavar="COMMAND")
+
+    inspect = commands.add_parser("inspect", help="list the modules and arrays in a checkpoint")
+    inspect.add_argument("file", metavar="FILE")
+    inspect.set_defaults(command=run_inspect)
+
+    convert = commands.add_parser("convert", help="write a checkpoint as safetensors")
+    convert.add_argument("file", metavar="FILE")
+    convert.add_argument("output", metavar="OUT.safetensors")
+    convert.set_defaults(command=run_convert)
+
+    run = commands.add_parser("run", help="run a checkpoint's module on a file of sequences")
+    run.add_argument("file", metavar="FILE")
+    run.add_argument(
+        "--input",
+        required=True,
+        help=".npz with values (rows, features) and offsets (sequences + 1), "
+        "or .npy padded to (sequences, steps, features)",
+    )
+    run.add_argument("--output", required=True, help="written in the form of the input")
+    run.add_argument("--lengths", help=".npy of the steps of each padded sequence")
+    run.add_argument("--prefix", help="which module, as inspect lists it")
+    run.add_argument("--nonlinearity", choices=("tanh", "relu"), help="of an RNN")
+    run.set_defaults(command=run_run)
+    return top
+
+
+def run_nothing(options: argparse.Namespace) -> None:
+    """``packseq`` alone."""
+    packseq.show_config()
+
+
+def run_inspect(options: argparse.Namespace) -> None:
+    """``packseq inspect FILE``."""
+    for found in weights.find(options.file):
+        print(found)
+    for name, array in weights.read(options.file).items():
+        print(f"  {name} {array.shape} {array.dtype}")
+
+
+def run_convert(options: argparse.Namespace) -> None:
+    """``packseq convert FILE OUT``."""
+    weights.convert(options.file, options.output)
+
+
+def run_run(options: argparse.Namespace) -> None:
+    """``packseq run FILE --input X --output Y``."""
+    module, hx = weights.load_with_state(
+        options.file, options.prefix, nonlinearity=options.nonlinearity
+    )
+    batch = read_batch(Path(options.input), options.lengths)
+    output, states = run_batch(module, hx, batch)
+    write_batch(Path(options.output), batch, output, states)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Sequences end to end: sequence b is ``values[offsets[b] : offsets[b + 1]]``.
+
+    `padded_length` is the T that they came padded to, or None.
+    """
+
+    values: Array
+    offsets: NDArray[np.int64]
+    padded_length: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+
+def read_batch(path: Path, lengths: str | None) -> Batch:
+    """The sequences of an ``.npz`` or ``.npy`` file, told apart by content."""
+    arrays = read_arrays(path)
+    if isinstance(arrays, np.ndarray):
+        return read_padded(path, arrays, lengths)
+    if missing := {"values", "offsets"} - arrays.keys():
+        raise ValueError(f"{path}: holds no array {min(missing)!r}")
+    values, offsets = arrays["values"], arrays["offsets"]
+    if lengths is not None:
+        raise ValueError("--lengths belongs to a padded .npy; offsets tell the lengths of an .npz")
+    if values.ndim != 2:
+        raise ValueError(f"{path}: values has shape {values.shape}; expected (rows, features)")
+    if offsets.ndim != 1 or offsets.dtype.kind not in "iu" or not len(offsets):
+        raise ValueError(f"{path}: offsets is {offsets.dtype} of shape {offsets.shape}")
+    if offsets[0] != 0 or offsets[-1] != len(values) or (offsets[1:] < offsets[:-1]).any():
+        raise ValueError(f"{path}: offsets must rise from 0 to the {len(values)} rows of values")
+    return Batch(values, offsets.astype(np.int64))
+
+
+def read_arrays(path: Path) -> Array | dict[str, Array]:
+    """The array of an ``.npy`` file or the arrays of an ``.npz``; never a pickle."""
+    with path.open("rb") as file, library_errors(str(path)):
+        loaded = np.load(file, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        with loaded:
+            return dict(loaded.items())
+
+
+def read_padded(path: Path, padded: Array, lengths: str | None) -> Batch:
+    """The sequences of a padded array (B, T, I), their padding left out."""
+    if padded.ndim != 3:
+        raise ValueError(f"{path}: shape {padded.shape}; expected (sequences, steps, features)")
+    count, longest, features = padded.shape
+    steps: Array | dict[str, Array] = np.full(count, longest)
+    if lengths is not None:
+        steps = read_arrays(Path(lengths))
+    if not isinstance(steps, np.ndarray) or steps.shape != (count,) or steps.dtype.kind not in "iu":
+        raise ValueError(f"{lengths}: expected {count} whole numbers, one per sequence")
+    wrong = np.flatnonzero((steps < 0) | (steps > longest))
+    if len(wrong):
+        b = int(wrong[0])
+        raise ValueError(f"{lengths}: sequence {b} has length {steps[b]}; expected 0 to {longest}")
+    alive = np.arange(longest) < steps[:, None]
+    offsets = np.concatenate([[0], np.cumsum(steps, dtype=np.int64)])
+    return Batch(padded[alive].reshape(-1, features), offsets, longest)
+
+
+def write_batch(path: Path, batch: Batch, output: Array, states: dict[str, Array]) -> None:
+    """Write what came out in the form of what went in; an ``.npz`` also gets the last states."""
+    with path.open("wb") as file:
+        if batch.padded_length is None:
+            np.savez(file, values=output, offsets=batch.offsets, **states)  # type: ignore[arg-type]
+            return
+        alive = np.arange(batch.padded_length) < np.diff(batch.offsets)[:, None]
+        padded = np.zeros((*alive.shape, output.shape[1]), output.dtype)
+        padded[alive] = output
+        np.save(file, padded)
+
+
+def run_batch(module: Any, hx: Any, batch: Batch) -> tuple[Array, dict[str, Array]]:
+    """The module's output rows and last states, computed some sequences at a time."""
+    outputs: list[Array] = []
+    states: dict[str, list[Array]] = {}
+    with progress(len(batch.values)) as report:
+        for first, last in chunks(batch.offsets):
+            spans = zip(batch.offsets[first:last], batch.offsets[first + 1 : last + 1], strict=True)
+            packed = packseq.pack_sequence([batch.values[start:stop] for start, stop in spans])
+            output, state = module(packed, state_of(hx, first, last, len(batch)))
+            outputs += packseq.unpack_sequence(output)
+            last_states = state if isinstance(state, tuple) else (state,)
+            for name, value in zip(("h_n", "c_n"), last_states, strict=False):
+                states.setdefault(name, []).append(value)
+            report(int(batch.offsets[last]))
+    if not outputs:
+        raise ValueError("the input holds no sequence")
+    return np.concatenate(outputs), {
+        name: np.concatenate(parts, axis=1) for name, parts in states.items()
+    }
+
+
+def chunks(offsets: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """Ranges of sequences of about CHUNK_ROWS rows, each of one sequence at least."""
+    first, count = 0, len(offsets) - 1
+    while first < count:
+        fits = int(np.searchsorted(offsets, offsets[first] + CHUNK_ROWS, side="right")) - 1
+        last = min(max(fits, first + 1), first + CHUNK_ROWS, count)
+        yield first, last
+        first = last
+
+
+def state_of(hx: Any, first: int, last: int, count: int) -> Any:
+    """The initial states of some of `count` sequences; a stored batch of 1 is for all."""
+    if hx is None:
+        return None
+    if isinstance(hx, tuple):
+        return tuple(state_of(part, first, last, count) for part in hx)
+    layers, stored, width = hx.shape
+    if stored == 1:
+        return np.broadcast_to(hx, (layers, last - first, width))
+    if stored != count:
+        raise ValueError(f"the file stores states of {stored} sequences; the input has {count}")
+    return hx[:, first:last]
+
+
+@contextmanager
+def progress(total: int) -> Iterator[Any]:
+    """A bar on stderr, if that is a terminal and the work takes more than a second."""
+    start = time.monotonic()
+    shown = False
+
+    def report(done: int) -> None:
+        nonlocal shown
+        if sys.stderr.isatty() and time.monotonic() - start > 1:
+            part = done / max(total, 1)
+            bar = "#" * round(40 * part)
+            print(f"\r[{bar:<40}] {part:4.0%}", end="", file=sys.stderr, flush=True)
+            shown = True
+
+    try:
+        yield report
+    finally:
+        if shown:
+            print(file=sys.stderr)

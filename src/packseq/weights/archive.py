@@ -1,0 +1,86 @@
+"""A zip file whose directory has been checked before any entry is read."""
+
+import zipfile
+from pathlib import PurePosixPath
+from typing import BinaryIO
+
+from .errors import CheckpointError, library_errors
+from .limits import check_budget
+
+ENCRYPTED = 0x1
+# The others that zipfile knows, bzip2 and LZMA, take memory by their header's word.
+METHODS = {zipfile.ZIP_STORED: "stored", zipfile.ZIP_DEFLATED: "deflated"}
+
+
+class Archive:
+    """The entries of a zip file, by name. Nothing is ever extracted to disk.
+
+    Raises
+    ------
+    CheckpointError
+        The directory is malformed, names an entry twice or outside the archive, lets entries
+        overlap, is encrypted, or declares more than a small multiple of the file's size.
+    """
+
+    def __init__(self, file: BinaryIO, file_bytes: int) -> None:
+        with library_errors("not a readable zip file"):
+            self._zip = zipfile.ZipFile(file)
+        self._entries: dict[str, zipfile.ZipInfo] = {}
+        for entry in self._zip.infolist():
+            check_entry(entry)
+            if entry.filename in self._entries:
+                raise CheckpointError(f"entry {entry.filename!r} appears twice")
+            self._entries[entry.filename] = entry
+        stored = sum(entry.compress_size for entry in self._entries.values())
+        if stored > file_bytes:
+            raise CheckpointError(
+                f"entries of {stored} bytes in all overlap in a file of {file_bytes}"
+            )
+        declared = sum(entry.file_size for entry in self._entries.values())
+        check_budget(declared, file_bytes, "unpacking")
+
+    @property
+    def names(self) -> list[str]:
+        """The entries' names, in the order of the directory."""
+        return list(self._entries)
+
+    def size(self, name: str) -> int:
+        """The unpacked size of an entry in bytes."""
+        return self._entry(name).file_size
+
+    def read(self, name: str) -> bytes:
+        """The unpacked bytes of an entry, its checksum verified."""
+        entry = self._entry(name)
+        # Reading by count, since read() unpacks up to 2 GiB whatever the directory declares.
+        with library_errors(f"entry {name!r}"), self._zip.open(entry) as stream:
+            content = stream.read(entry.file_size)
+        if len(content) != entry.file_size:
+            raise CheckpointError(
+                f"entry {name!r}: {entry.file_size} bytes declared, {len(content)} found"
+            )
+        return content
+
+    def _entry(self, name: str) -> zipfile.ZipInfo:
+        if name not in self._entries:
+            raise CheckpointError(f"entry {name!r} is missing")
+        return self._entries[name]
+
+
+def check_entry(entry: zipfile.ZipInfo) -> None:
+    """Refuse an entry by its directory record alone."""
+    name = entry.filename
+    # orig_filename still has what zipfile cuts off at a NUL.
+    path = PurePosixPath(entry.orig_filename)
+    if path.is_absolute() or ".." in path.parts or set(entry.orig_filename) & set("\\\0"):
+        raise CheckpointError(f"entry {entry.orig_filename!r} points outside the archive")
+    if entry.flag_bits & ENCRYPTED:
+        raise CheckpointError(f"entry {name!r} is encrypted")
+    if entry.compress_type not in METHODS:
+        raise CheckpointError(
+            f"entry {name!r} is packed by method {entry.compress_type}; expected stored or deflated"
+        )
+    if entry.compress_type == zipfile.ZIP_STORED and entry.compress_size != entry.file_size:
+        raise CheckpointError(
+            f"entry {name!r} is stored in {entry.compress_size} bytes but declares "
+            f"{entry.file_size}"
+        )

@@ -1,0 +1,66 @@
+"""Which reader a file is for, told by its content and never by its name."""
+
+from pathlib import Path
+from typing import BinaryIO
+
+from . import keras_model, npz, onnx_model, safetensors_file, torch_zip
+from .archive import Archive
+from .canonical import Checkpoint
+from .errors import CheckpointError
+from .hdf5 import MAGIC as HDF5_MAGIC
+
+ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
+PICKLE_MAGIC = b"\x80"
+FORMATS = "safetensors (or its index), .npz, torch's zip files, ONNX, Keras's .keras and .h5"
+
+
+def read(path: Path) -> tuple[Checkpoint, int]:
+    """A checkpoint in its canonical form, and the bytes of the files it came from.
+
+    Raises
+    ------
+    CheckpointError
+        With the file's name before what is wrong.
+    OSError
+        The file cannot be opened.
+    """
+    with path.open("rb") as file:
+        try:
+            return dispatch(file, path)
+        except CheckpointError as error:
+            raise CheckpointError(f"{path}: {error}") from error.__cause__
+
+
+def dispatch(file: BinaryIO, path: Path) -> tuple[Checkpoint, int]:
+    """Look at the first bytes and hand the file to its reader."""
+    head = file.read(16)
+    file_bytes = file.seek(0, 2)
+    file.seek(0)
+    if head.startswith(ZIP_MAGIC):
+        return read_zip(Archive(file, file_bytes)), file_bytes
+    if head.startswith(HDF5_MAGIC):
+        return keras_model.read_h5(file.read()), file_bytes
+    if safetensors_file.looks_like(head):
+        return safetensors_file.read(file.read()), file_bytes
+    if head.lstrip().startswith(b"{"):
+        return safetensors_file.read_sharded(file.read(), path.parent)
+    if head.startswith(PICKLE_MAGIC):
+        raise CheckpointError(
+            "is a bare pickle, such as torch wrote before 1.6; those are not read: load it where "
+            "you trust it and save it again"
+        )
+    if head.startswith(onnx_model.MAGIC):
+        return onnx_model.read(file.read(), path.parent)
+    raise CheckpointError(f"begins with {head!r}, which is none of {FORMATS}")
+
+
+def read_zip(archive: Archive) -> Checkpoint:
+    """Tell the three formats that are zip files apart by their entries."""
+    names = archive.names
+    if any(name.endswith(f"/{torch_zip.PICKLE}") for name in names):
+        return torch_zip.read(archive)
+    if keras_model.CONFIG in names:
+        return keras_model.read_keras(archive)
+    if all(name.endswith(npz.SUFFIX) for name in names):
+        return npz.read(archive)
+    raise CheckpointError(f"is a zip file of {names[:3]}..., which is none of {FORMATS}")

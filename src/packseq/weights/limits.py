@@ -1,0 +1,42 @@
+"""How much memory a checkpoint may ask for, and the checks made before it gets any."""
+
+import math
+from collections.abc import Iterable
+
+from .errors import CheckpointError
+
+# Real weights hardly compress: trained float32 loses about a tenth to DEFLATE, and a checkpoint
+# of zeros is no use. Sixteen leaves room for sparse tables; the constant, for tiny test files.
+EXPANSION = 16
+SLACK = 1 << 20
+
+# NumPy refuses a shape whose sizes, the zeros left out, multiply to more bytes than an index holds.
+MAX_ELEMENTS = 1 << 58
+
+
+def budget(file_bytes: int) -> int:
+    """The most bytes of arrays that a file of `file_bytes` may become."""
+    return EXPANSION * file_bytes + SLACK
+
+
+def check_budget(wanted: int, file_bytes: int, what: str) -> None:
+    """Refuse `wanted` bytes where the file is too small to be worth them."""
+    if wanted > budget(file_bytes):
+        raise CheckpointError(
+            f"{what} would take {wanted} bytes out of a file of {file_bytes}; "
+            f"at most {EXPANSION} times its size is read"
+        )
+
+
+def element_count(shape: Iterable[object], what: str) -> int:
+    """The product of `shape`, whose entries are checked to be sizes (and may be huge)."""
+    sizes = list(shape)
+    for axis, size in enumerate(sizes):
+        if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+            raise CheckpointError(f"{what}: axis {axis} has size {size!r}; expected an int >= 0")
+    if len(sizes) > 64:  # NumPy's own bound
+        raise CheckpointError(f"{what}: {len(sizes)} axes; at most 64 are possible")
+    known = [size for size in sizes if isinstance(size, int)]
+    if math.prod(size or 1 for size in known) > MAX_ELEMENTS:
+        raise CheckpointError(f"{what}: shape {tuple(known)} is beyond any memory")
+    return math.prod(known)

@@ -1,0 +1,368 @@
+"""ONNX models: the LSTM, GRU and RNN nodes of the graph, and its other initialisers.
+
+A chain of nodes in which each is fed by the one before it, as torch exports the layers of one
+module, becomes one module with ``num_layers``. A module's prefix is its first node's name and a
+dot. Nodes inside the bodies of If, Loop and Scan are not looked for.
+
+Source: the ONNX operators LSTM, GRU and RNN (opset 22, and back to 7).
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import protobuf
+from .arrays import Array
+from .canonical import Attributes, Checkpoint
+from .errors import CheckpointError, library_errors, missing_library
+from .gates import ONNX, TORCH, to_torch
+from .onnx_nodes import (
+    DEFAULTS,
+    INITIAL_C,
+    INITIAL_H,
+    PEEPHOLES,
+    TYPES,
+    B,
+    Node,
+    R,
+    W,
+    X,
+    activations_of,
+    alike,
+    attribute_values,
+    stack_attributes,
+    stack_parameters,
+    stack_states,
+    unsupported,
+)
+from .onnx_tensors import Tensors
+
+# ModelProto's first field, ir_version, as protobuf writes it.
+MAGIC = b"\x08"
+
+# Twice what the largest exported models have; as objects of Python they take 40 MB.
+MAX_NODES = 100_000
+
+DOMAINS = ("", "ai.onnx")
+# What may stand between two layers and change nothing but the axes.
+BETWEEN = {"Squeeze", "Transpose", "Reshape", "Identity"}
+BETWEEN_TYPES = {"axes": "INTS", "perm": "INTS", "shape": "INTS", "allowzero": "INT"}
+# How many such steps are followed: more than any exporter writes, and few enough for a ring.
+MAX_CHAIN = 64
+# What makes zeros of zeros, whatever else it is given.
+KEEPS_ZERO = {"Slice", "Expand", "Squeeze", "Unsqueeze", "Transpose", "Reshape", "Identity"}
+
+
+def read(content: bytes, folder: Path) -> tuple[Checkpoint, int]:
+    """Every module and initialiser of the model, and the bytes of its files.
+
+    Parameters
+    ----------
+    content : bytes
+        The model.
+    folder : Path
+        Where it lies; external data is read from there and nowhere else.
+    """
+    try:
+        import onnx
+    except ImportError as error:
+        raise missing_library("onnx") from error
+    protobuf.check(content, onnx.ModelProto.DESCRIPTOR)
+    with library_errors("not a readable ONNX model"):
+        model = onnx.load_model_from_string(content)
+    tensors = Tensors(folder, len(content), onnx.TensorProto)
+    return Graph(model.graph, tensors).checkpoint(), tensors.file_bytes
+
+
+class Graph:
+    """A graph with what produces and what consumes each value."""
+
+    def __init__(self, graph: Any, tensors: Tensors) -> None:
+        if len(graph.node) > MAX_NODES:
+            raise CheckpointError(f"holds {len(graph.node)} nodes; at most {MAX_NODES} are read")
+        check_text(graph)
+        self._tensors = tensors
+        self._nodes = list(graph.node)
+        self._constants: dict[str, Any] = {}
+        for tensor in graph.initializer:
+            if tensor.name in self._constants:
+                raise CheckpointError(f"initialiser {tensor.name!r} appears twice")
+            self._constants[tensor.name] = tensor
+        self._initialisers = list(self._constants)
+        self._producers: dict[str, Any] = {}
+        for node in self._nodes:
+            self._add_producer(node)
+        self._uses = Counter(name for node in self._nodes for name in node.input)
+        self._uses.update(output.name for output in graph.output)
+        # Before IR version 4 every initialiser was listed as an input too.
+        self._inputs = {value.name for value in graph.input} - self._constants.keys()
+        self._arrays: dict[str, Array] = {}
+
+    def _add_producer(self, node: Any) -> None:
+        for output in filter(None, node.output):
+            if output in self._producers or output in self._constants:
+                raise CheckpointError(f"value {output!r} is produced twice")
+            self._producers[output] = node
+        if node.op_type == "Constant" and node.domain in DOMAINS and node.output:
+            for attribute in node.attribute:
+                if attribute.name == "value":
+                    self._constants[node.output[0]] = attribute.t
+
+    def checkpoint(self) -> Checkpoint:
+        """Every recurrent module under torch's names, every other initialiser under its own."""
+        arrays: dict[str, Array] = {}
+        attributes: dict[str, Attributes] = {}
+        used: set[str] = set()
+        for stack in self._stacks():
+            prefix = f"{stack[0].name}."
+            if prefix in attributes:
+                raise CheckpointError(f"node name {stack[0].name!r} appears twice")
+            attributes[prefix] = stack_attributes(stack)
+            arrays |= {f"{prefix}{name}": array for name, array in stack_parameters(stack)}
+            arrays |= {f"{prefix}{name}": array for name, array in stack_states(stack)}
+            used.update(name for node in stack for name in node.used)
+        for name in self._initialisers:
+            if name not in used:
+                if name in arrays:
+                    raise CheckpointError(f"array {name!r} appears twice")
+                arrays[name] = self._array(name)
+        return Checkpoint(arrays, attributes)
+
+    def _array(self, name: str) -> Array:
+        if name not in self._arrays:
+            what = f"initialiser {name!r}"
+            self._arrays[name] = self._tensors.array(self._constants[name], what)
+        return self._arrays[name]
+
+    def _stacks(self) -> Iterator[list[Node]]:
+        """The modules: chains of nodes, each feeding the next one and nothing else."""
+        nodes = {
+            id(proto): self._node(proto)
+            for proto in self._nodes
+            if proto.op_type in TORCH and proto.domain in DOMAINS
+        }
+        below = {
+            key: feeder
+            for key, node in nodes.items()
+            if (feeder := self._feeder(node, nodes)) is not None
+        }
+        above = {feeder: key for key, feeder in below.items()}
+        for key in nodes:
+            if key in below:
+                continue
+            stack = [nodes[key]]
+            while key in above:
+                key = above[key]
+                stack.append(nodes[key])
+            yield stack
+
+    def _feeder(self, node: Node, nodes: dict[int, Node]) -> int | None:
+        """The node whose output, its directions joined, is this one's whole input."""
+        steps: list[Any] = []
+        value = node.input(X)
+        while self._uses[value] == 1 and value in self._producers:
+            producer = self._producers[value]
+            if id(producer) in nodes:
+                lower = nodes[id(producer)]
+                fits = value == lower.outputs[0] and alike(lower, node)
+                return id(producer) if fits and self._joins(steps[::-1], lower) else None
+            if producer.op_type not in BETWEEN or len(steps) > len(BETWEEN):
+                return None
+            steps.append(producer)
+            value = producer.input[0] if producer.input else ""
+        return None
+
+    def _joins(self, steps: list[Any], lower: Node) -> bool:
+        """Whether the steps turn Y (T, D, B, H) into (T, B, D*H), or the same batch-first.
+
+        Followed on the axes' names, so that exporters may spell it as they like.
+        """
+        axes = ["B", "T", "D", "H"] if lower.attributes.batch_first else ["T", "D", "B", "H"]
+        for step in steps:
+            axes = self._axes_after(step, axes, lower)
+        return axes == (["B", "T", "DH"] if lower.attributes.batch_first else ["T", "B", "DH"])
+
+    def _axes_after(self, step: Any, axes: list[str], lower: Node) -> list[str]:
+        """The axes that a step makes of `axes`; none if it does anything else."""
+        values = attribute_values(step, BETWEEN_TYPES)
+        if step.op_type == "Identity":
+            return axes
+        if step.op_type == "Transpose":
+            order = values.get("perm", list(range(len(axes)))[::-1])
+            return [axes[i] for i in order] if sorted(order) == list(range(len(axes))) else []
+        if len(axes) != 4:
+            return []
+        if step.op_type == "Squeeze":
+            removed = self._integers(step, "axes", values)
+            place = axes.index("D")
+            fits = removed in ([place], [place - 4]) and lower.directions == 1
+            return ["DH" if axis == "H" else axis for axis in axes if axis != "D"] if fits else []
+        shape = self._integers(step, "shape", values)
+        widths = (-1, lower.directions * lower.hidden_size)
+        fits = shape in [[0, 0, width] for width in widths] and not values.get("allowzero")
+        return [*axes[:2], "DH"] if fits and axes[2:] == ["D", "H"] else []
+
+    def _integers(self, step: Any, name: str, values: dict[str, Any]) -> list[int] | None:
+        """A step's axes or shape: an attribute in old opsets, a constant input in new ones."""
+        if name in values:
+            return list(values[name])
+        if len(step.input) > 1 and step.input[1] in self._constants:
+            return [int(value) for value in self._array(step.input[1]).ravel().tolist()]
+        return None
+
+    def _node(self, proto: Any) -> Node:
+        name = proto.name or f"{proto.op_type}:{next(filter(None, proto.output), '')}"
+        where = f"node {name!r}"
+        kind: str = proto.op_type
+        values = DEFAULTS | attribute_values(proto, TYPES)
+        if values["direction"] not in ("forward", "reverse", "bidirectional"):
+            raise CheckpointError(f"{where}: direction {values['direction']!r}")
+        node = Node(
+            name,
+            kind,
+            inputs=list(proto.input),
+            outputs=list(proto.output) or [""],
+            directions=2 if values["direction"] == "bidirectional" else 1,
+            weights={},
+            attributes=Attributes(),
+        )
+        node.weights.update(self._weights(node, where))
+        if values["hidden_size"] not in (None, node.hidden_size):
+            raise CheckpointError(
+                f"{where}: hidden_size is {values['hidden_size']}, but R has {node.hidden_size}"
+            )
+        attributes = Attributes(
+            nonlinearity=activations_of(values, kind)[0][0] if kind == "RNN" else None,
+            reset_after=kind != "GRU" or values["linear_before_reset"] != 0,
+            batch_first=values["layout"] == 1,
+            backward=values["direction"] == "reverse",
+        )
+        states, given, trouble = self._states(node, attributes, where)
+        reason = unsupported(values, kind, node.directions) or self._peepholes(node) or trouble
+        used = [node.input(position) for position in (W, R, B)]
+        used += [node.input(INITIAL_H + "hc".index(name[0])) for name in states]
+        return replace(
+            node,
+            attributes=replace(attributes, unsupported=reason),
+            states=states,
+            state_given=given,
+            used=tuple(used),
+        )
+
+    def _weights(self, node: Node, where: str) -> dict[str, Array]:
+        """W (D, G*H, I), R (D, G*H, H) and B (D, 2*G*H) in torch's order; B split in two."""
+        found: dict[str, Array] = {}
+        for position, name, rank in ((W, "weight_ih", 3), (R, "weight_hh", 3), (B, "bias", 2)):
+            if name == "bias" and not node.input(B):
+                continue
+            array = self._constant(node.input(position), f"{where}: {name}")
+            if array.ndim != rank or 0 in array.shape or array.shape[0] != node.directions:
+                raise CheckpointError(
+                    f"{where}: {name} has shape {array.shape}; expected {rank} axes, the first of "
+                    f"size {node.directions}, and none of size 0"
+                )
+            found[name] = array
+        height = len(TORCH[node.kind]) * found["weight_hh"].shape[2]
+        rows = {"weight_ih": height, "weight_hh": height, "bias": 2 * height}
+        for name, array in found.items():
+            if array.shape[1] != rows[name]:
+                raise CheckpointError(
+                    f"{where}: {name} has shape {array.shape}; expected {rows[name]} rows"
+                )
+        if "bias" in found:
+            found["bias_ih"], found["bias_hh"] = np.split(found.pop("bias"), 2, axis=1)
+        self._tensors.charge(2 * sum(array.nbytes for array in found.values()), where)
+        return {
+            name: np.stack([to_torch(part, node.kind, ONNX) for part in array])
+            for name, array in found.items()
+        }
+
+    def _constant(self, name: str, what: str) -> Array:
+        """An initialiser or a Constant, also through Identity."""
+        for _ in range(MAX_CHAIN):
+            if name in self._constants:
+                return self._array(name)
+            producer = self._producers.get(name)
+            if producer is None or producer.op_type != "Identity" or not producer.input:
+                break
+            name = producer.input[0]
+        made = f"computed by {producer.op_type}" if producer else "an input of the graph"
+        raise CheckpointError(
+            f"{what} is {made if name else 'left out'}; expected an initialiser "
+            "(export with constant folding)"
+        )
+
+    def _states(
+        self, node: Node, attributes: Attributes, where: str
+    ) -> tuple[dict[str, Array], bool, str]:
+        """Stored initial states (D, B, H) that are not zero; whether the caller gives one; why not.
+
+        A state made of zeros, as torch exports one, is none.
+        """
+        states: dict[str, Array] = {}
+        given = False
+        for position, name in ((INITIAL_H, "h_0"), (INITIAL_C, "c_0")):
+            value = node.input(position)
+            source = self._source(value)
+            if source in self._inputs:
+                given = True
+            elif value in self._constants:
+                states[name] = self._array(value)
+            elif value and not self._is_zero(source):
+                return {}, given, f"{name} computed by {self._producer(value, where).op_type}"
+        for name, state in states.items():
+            swapped = attributes.batch_first and state.ndim == 3
+            by_direction = state.swapaxes(0, 1) if swapped else state
+            if state.ndim != 3 or by_direction.shape[::2] != (node.directions, node.hidden_size):
+                raise CheckpointError(
+                    f"{where}: {name} has shape {state.shape}; expected "
+                    f"({node.directions}, B, {node.hidden_size}), or B first if layout is 1"
+                )
+            states[name] = by_direction
+        return {name: state for name, state in states.items() if state.any()}, given, ""
+
+    def _producer(self, value: str, where: str) -> Any:
+        if value not in self._producers:
+            raise CheckpointError(f"{where}: nothing produces its input {value!r}")
+        return self._producers[value]
+
+    def _source(self, value: str) -> str:
+        """Where a value comes from, through what only moves, cuts or repeats its elements."""
+        for _ in range(MAX_CHAIN):
+            producer = self._producers.get(value)
+            if producer is None or producer.op_type not in KEEPS_ZERO or not producer.input:
+                break
+            value = producer.input[0]
+        return value
+
+    def _is_zero(self, value: str) -> bool:
+        """Whether a value is stored as zeros or filled with them."""
+        if value in self._constants:
+            return not self._array(value).any()
+        producer = self._producers.get(value)
+        if producer is None or producer.op_type != "ConstantOfShape":
+            return False
+        fill = [attribute.t for attribute in producer.attribute if attribute.name == "value"]
+        what = f"node {producer.name!r}"
+        return not any(self._tensors.array(tensor, what).any() for tensor in fill)
+
+    def _peepholes(self, node: Node) -> str:
+        name = node.input(PEEPHOLES)
+        if node.kind != "LSTM" or not name or self._is_zero(self._source(name)):
+            return ""
+        return "peepholes (input P)"
+
+
+def check_text(graph: Any) -> None:
+    """Refuse names that are no text: protobuf passes malformed UTF-8 on as bytes."""
+    names = [value.name for value in (*graph.initializer, *graph.input, *graph.output)]
+    for node in graph.node:
+        names += [node.name, node.op_type, node.domain, *node.input, *node.output]
+        names += [attribute.name for attribute in node.attribute]
+    for name in names:
+        if not isinstance(name, str):
+            raise CheckpointError(f"name {name!r} is not UTF-8")

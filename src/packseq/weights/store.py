@@ -1,0 +1,271 @@
+"""From a file to a module and back."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from packseq import cells, modules
+
+from . import formats, safetensors_file
+from .arrays import Array
+from .backward import Backward
+from .canonical import Attributes, Checkpoint, Found, describe, parameters, prefixes
+from .errors import CheckpointError
+
+FilePath = str | os.PathLike[str]
+
+NONLINEARITIES = ("tanh", "relu")
+
+
+def read(path: FilePath) -> dict[str, Array]:
+    """Every array in a checkpoint, by name: also those of the layers around the recurrent ones.
+
+    Parameters
+    ----------
+    path : path
+        A safetensors file or the index of a sharded one, an ``.npz``, a torch zip file, an ONNX
+        model, or Keras's ``.keras`` or ``.h5``; recognised by content.
+
+    Returns
+    -------
+    dict of str to ndarray
+        Native-endian numbers. float16 and bfloat16 are widened to float32. A recurrent module's
+        parameters have torch's names, shapes and gate order whatever the format. Arrays may be
+        read-only.
+
+    Raises
+    ------
+    CheckpointError
+        The file is broken, hostile, or of no known format.
+    ImportError
+        The format's library is not installed; the message says how to install it.
+    OSError
+        The file cannot be opened.
+
+    Notes
+    -----
+    No code in the file is run. Cost: the file is read once and copied at most twice; the arrays
+    take at most 16 times its size (plus 1 MiB), which is checked before they are made.
+    """
+    return formats.read(Path(path))[0].arrays
+
+
+def find(path: FilePath) -> list[Found]:
+    """The recurrent modules in a checkpoint, in the file's order.
+
+    Parameters
+    ----------
+    path : path
+        As for `read`.
+
+    Returns
+    -------
+    list of Found
+        Prefix, kind and sizes of each. Cells (torch's ``LSTMCell`` and so on) are listed too.
+
+    Raises
+    ------
+    CheckpointError
+        As for `read`; or a module's parameters do not fit each other.
+    """
+    checkpoint, _ = formats.read(Path(path))
+    return [described(checkpoint, prefix, path) for prefix in prefixes(checkpoint.arrays)]
+
+
+def load(path: FilePath, prefix: str | None = None, *, nonlinearity: str | None = None) -> Any:
+    """The LSTM, GRU or RNN in a checkpoint, ready to run; the framework need not be installed.
+
+    Parameters
+    ----------
+    path : path
+        As for `read`.
+    prefix : str, optional
+        Which module, by the prefix that `find` lists; its last dot may be left out. Needed where
+        the file holds several.
+    nonlinearity : {"tanh", "relu"}, optional
+        Of an RNN whose file does not say, as no state dict does; "tanh" by default, as in torch.
+
+    Returns
+    -------
+    LSTM, GRU, RNN, one of their cells, or Backward
+        In the file's precision. ``batch_first`` where the format is (Keras; ONNX with layout 1).
+        Backward where an ONNX node has direction "reverse".
+
+    Raises
+    ------
+    CheckpointError
+        As for `read`; several modules and no prefix, or none at that prefix (the message lists
+        those there are); a setting that packseq cannot run, by name; stored initial states, which
+        would be lost (see `load_with_state`).
+    ValueError
+        `nonlinearity` is unknown or not what the file says.
+    """
+    module, state = load_with_state(path, prefix, nonlinearity=nonlinearity)
+    if state is not None:
+        raise CheckpointError(
+            f"{os.fspath(path)}: holds initial states, which a module does not; take both with "
+            "packseq.weights.load_with_state and pass the state as hx"
+        )
+    return module
+
+
+def load_with_state(
+    path: FilePath, prefix: str | None = None, *, nonlinearity: str | None = None
+) -> tuple[Any, Any]:
+    """The module in a checkpoint, and the initial states that are stored with it.
+
+    Parameters
+    ----------
+    path, prefix, nonlinearity
+        As for `load`.
+
+    Returns
+    -------
+    module
+        As for `load`.
+    hx : ndarray of shape (L*D, B, H), a pair of them for an LSTM, or None
+        To be passed as ``hx``; None where the file stores no state. B is as stored: 1 is meant for
+        any batch.
+    """
+    checkpoint, file_bytes = formats.read(Path(path))
+    found = choose(checkpoint, prefix, path)
+    if found.attributes.unsupported:
+        raise CheckpointError(
+            f"{os.fspath(path)}: {found.prefix!r} uses {found.attributes.unsupported}, "
+            "which packseq cannot run"
+        )
+    options = options_of(found, nonlinearity)
+    try:
+        module = build(found, parameters(checkpoint, found, file_bytes), options)
+        return module, initial_state(checkpoint, found)
+    except CheckpointError as error:
+        raise CheckpointError(f"{os.fspath(path)}: {error}") from error.__cause__
+
+
+def save(module: Any, path: FilePath) -> None:
+    """Write a module as safetensors, under torch's names.
+
+    torch loads it with ``load_state_dict(safetensors.torch.load_file(path))``. What a state dict
+    does not tell (``nonlinearity``, ``batch_first``, ``reset_after``) is kept in the file's
+    metadata, where `load` finds it.
+
+    Parameters
+    ----------
+    module : LSTM, GRU, RNN, one of their cells, or Backward
+    path : path
+        Overwritten if it exists.
+
+    Raises
+    ------
+    TypeError
+        `module` has no state dict.
+    """
+    inner = module.module if isinstance(module, Backward) else module
+    if not callable(getattr(inner, "state_dict", None)):
+        raise TypeError(f"module is a {type(module).__name__}; expected an LSTM, GRU or RNN")
+    attributes = Attributes(
+        nonlinearity=getattr(inner, "nonlinearity", None),
+        reset_after=getattr(inner, "reset_after", True),
+        batch_first=getattr(inner, "batch_first", False),
+        backward=isinstance(module, Backward),
+    )
+    arrays = {name: np.asarray(array) for name, array in inner.state_dict().items()}
+    safetensors_file.write(Checkpoint(arrays, {"": attributes}), Path(path))
+
+
+def convert(source: FilePath, target: FilePath) -> None:
+    """Write every array of a checkpoint, in its canonical form, as safetensors.
+
+    Parameters
+    ----------
+    source : path
+        As for `read`.
+    target : path
+        Overwritten if it exists.
+    """
+    safetensors_file.write(formats.read(Path(source))[0], Path(target))
+
+
+def described(checkpoint: Checkpoint, prefix: str, path: FilePath) -> Found:
+    """describe(), with the file's name in its error."""
+    try:
+        return describe(checkpoint, prefix)
+    except CheckpointError as error:
+        raise CheckpointError(f"{os.fspath(path)}: {error}") from error.__cause__
+
+
+def choose(checkpoint: Checkpoint, prefix: str | None, path: FilePath) -> Found:
+    """The one module that is meant, or an error that lists what there is."""
+    there = prefixes(checkpoint.arrays)
+    for wanted in [prefix, f"{prefix}."] if prefix is not None else []:
+        if wanted in there:
+            return described(checkpoint, str(wanted), path)
+    if prefix is None and len(there) == 1:
+        return described(checkpoint, there[0], path)
+    if not there:
+        raise CheckpointError(f"{os.fspath(path)}: holds no LSTM, GRU or RNN")
+    listing = "\n".join(f"  {described(checkpoint, one, path)}" for one in there)
+    problem = "holds several modules; choose one by prefix"
+    if prefix is not None:
+        problem = f"holds no module at prefix {prefix!r}"
+    raise CheckpointError(f"{os.fspath(path)}: {problem}:\n{listing}")
+
+
+def options_of(found: Found, nonlinearity: str | None) -> dict[str, Any]:
+    """The arguments of from_state_dict that the parameters do not tell."""
+    if nonlinearity is not None and nonlinearity not in NONLINEARITIES:
+        raise ValueError(f"nonlinearity is {nonlinearity!r}; expected one of {NONLINEARITIES}")
+    said = found.attributes
+    if nonlinearity and not found.kind.startswith("RNN"):
+        raise ValueError(f"nonlinearity is {nonlinearity!r}, but {found.prefix!r} is {found.kind}")
+    if nonlinearity and said.nonlinearity not in (None, nonlinearity):
+        raise ValueError(f"nonlinearity is {nonlinearity!r}; the file says {said.nonlinearity!r}")
+    options: dict[str, Any] = {} if found.is_cell else {"batch_first": said.batch_first}
+    if found.kind.startswith("RNN"):
+        options["nonlinearity"] = nonlinearity or said.nonlinearity or "tanh"
+        if options["nonlinearity"] not in NONLINEARITIES:
+            raise CheckpointError(f"nonlinearity {said.nonlinearity!r} is not {NONLINEARITIES}")
+    if found.kind == "GRU":
+        options["reset_after"] = said.reset_after
+    return options
+
+
+def build(found: Found, arrays: dict[str, Array], options: dict[str, Any]) -> Any:
+    """The module itself."""
+    if found.is_cell:
+        sizes = (found.input_size, found.hidden_size, found.bias)
+        cell = getattr(cells, found.kind)(*sizes, dtype=found.dtype, **options)
+        cell.load_state_dict(arrays)
+        return cell
+    kind = getattr(modules, found.kind)
+    module = kind.from_state_dict(arrays, dtype=found.dtype, **options)
+    return Backward(module) if found.attributes.backward else module
+
+
+def initial_state(checkpoint: Checkpoint, found: Found) -> Any:
+    """The stored hx of a module: zeros stand for the half that an LSTM's file leaves out."""
+    if not found.has_state:
+        return None
+    names = ("h_0", "c_0") if found.kind.startswith("LSTM") else ("h_0",)
+    stored = {name: checkpoint.arrays.get(found.prefix + name) for name in names}
+    layers = found.num_layers * (2 if found.bidirectional else 1)
+    widths = {"h_0": found.proj_size or found.hidden_size, "c_0": found.hidden_size}
+    batch = 1
+    for name, state in stored.items():
+        if state is None:
+            continue
+        if state.ndim != 3 or state.shape[::2] != (layers, widths[name]):
+            raise CheckpointError(
+                f"{found.prefix}{name} has shape {state.shape}; "
+                f"expected ({layers}, B, {widths[name]})"
+            )
+        batch = max(batch, state.shape[1])
+    states = [
+        np.zeros((layers, batch, widths[name]), found.dtype)
+        if state is None
+        else state.astype(found.dtype)
+        for name, state in stored.items()
+    ]
+    return tuple(states) if len(states) == 2 else states[0]

@@ -1,0 +1,122 @@
+"""Small valid files of every format, their bytes changed: read, or a CheckpointError.
+
+Bounded and repeatable: the same few hundred files at every run.
+"""
+
+import io
+import json
+
+import numpy as np
+import pytest
+from checkpoints import gru_arrays, npy_bytes, safetensors_bytes, torch_file_of, zip_bytes
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from packseq import weights
+
+
+def npz_file():
+    return zip_bytes([(f"{name}.npy", npy_bytes(array)) for name, array in gru_arrays().items()])
+
+
+def safetensors_file():
+    pytest.importorskip("safetensors", reason="reads these files")
+    header, data = {}, b""
+    for name, array in gru_arrays().items():
+        offsets = [len(data), len(data) + array.nbytes]
+        header[name] = {"dtype": "F32", "shape": list(array.shape), "data_offsets": offsets}
+        data += array.tobytes()
+    return safetensors_bytes(header, data)
+
+
+def onnx_file():
+    onnx = pytest.importorskip("onnx", reason="writes and reads ONNX models")
+    shapes = {"W": (1, 12, 3), "R": (1, 12, 4), "B": (1, 24), "h": (1, 1, 4)}
+    tensors = [
+        onnx.numpy_helper.from_array(np.ones(shape, np.float32), name)
+        for name, shape in shapes.items()
+    ]
+    node = onnx.helper.make_node(
+        "GRU", ["X", "W", "R", "B", "", "h"], ["Y"], name="n", hidden_size=4, linear_before_reset=1
+    )
+    graph = onnx.helper.make_graph([node], "graph", [], [], tensors)
+    return onnx.helper.make_model(graph).SerializeToString()
+
+
+def hdf5_file():
+    h5py = pytest.importorskip("h5py", reason="writes and reads HDF5")
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        for i, shape in enumerate([(3, 12), (4, 12), (2, 12)]):
+            file[f"layers/gru/cell/vars/{i}"] = np.ones(shape, np.float32)
+    return buffer.getvalue()
+
+
+def legacy_hdf5_file():
+    h5py = pytest.importorskip("h5py", reason="writes and reads HDF5")
+    names = ["kernel", "recurrent_kernel", "bias"]
+    settings_of_gru = {"name": "gru", "activation": "tanh", "recurrent_activation": "sigmoid"}
+    layer = {"class_name": "GRU", "config": settings_of_gru}
+    config = {"class_name": "Sequential", "config": {"name": "model", "layers": [layer]}}
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        file.attrs["model_config"] = json.dumps(config)
+        group = file.create_group("model_weights")
+        group.attrs["layer_names"] = ["gru"]
+        group.create_group("gru").attrs["weight_names"] = [f"gru/{name}" for name in names]
+        for name, shape in zip(names, [(3, 12), (4, 12), (2, 12)], strict=True):
+            group[f"gru/gru/{name}"] = np.ones(shape, np.float32)
+    return buffer.getvalue()
+
+
+FORMATS = [npz_file, safetensors_file, onnx_file, hdf5_file, legacy_hdf5_file,
+           lambda: torch_file_of(gru_arrays())]  # fmt: skip
+NAMES = ["npz", "safetensors", "onnx", "hdf5", "legacy hdf5", "torch"]
+
+
+@st.composite
+def changes(draw):
+    """Where, as a share of the file, and what is written there; and how much is kept."""
+    place = st.floats(0, 1, exclude_max=True)
+    pieces = st.one_of(
+        st.binary(min_size=1, max_size=8),
+        st.sampled_from([b"\xff" * 8, b"\xff" * 4, b"\0" * 8, b"\x7f", b"..", b"/", b"\x80"]),
+    )
+    edits = draw(st.lists(st.tuples(place, pieces), min_size=1, max_size=4))
+    kept = draw(st.one_of(st.just(1.0), place))
+    return edits, kept
+
+
+def apply(content, edits, kept):
+    raw = bytearray(content)
+    for place, piece in edits:
+        start = int(place * len(raw))
+        raw[start : start + len(piece)] = piece
+    return bytes(raw[: int(kept * len(raw))])
+
+
+@pytest.mark.parametrize("build", FORMATS, ids=NAMES)
+def test_changed_bytes_are_read_or_refused(build, tmp_path):
+    content = build()
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    assert len(weights.find(path)) == 1, "the file that is changed must be a good one"
+
+    @settings(
+        max_examples=200,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(changes())
+    def run(change):
+        path.write_bytes(apply(content, *change))
+        try:
+            for found in weights.find(path):
+                str(found)
+                weights.load_with_state(path, found.prefix)
+        except weights.CheckpointError as error:
+            assert str(path) in str(error)
+
+    run()

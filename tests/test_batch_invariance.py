@@ -1,0 +1,166 @@
+"""What a sequence gives depends on no batch, place, form or number of threads: to the bit."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from strategies import DTYPES, Case, as_state, assert_same_bits, cases, pad, state_parts
+
+from packseq import pack_sequence, unpack_sequence
+
+VARIANTS = {
+    "LSTM": ("LSTM", {}),
+    "LSTM-projected": ("LSTM", {"proj_size": 11}),
+    "GRU": ("GRU", {}),
+    "GRU-reset-before": ("GRU", {"reset_after": False}),
+    "RNN-tanh": ("RNN_TANH", {}),
+    "RNN-relu": ("RNN_RELU", {}),
+}
+BATCH = 60
+
+by_variant = pytest.mark.parametrize("variant", VARIANTS)
+by_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: dtype.__name__)
+
+
+class Batch:
+    """Sixty sequences of 0 to 24 steps through two layers and directions: enough to use threads."""
+
+    def __init__(self, variant, dtype):
+        self.kind, options = VARIANTS[variant]
+        lengths = np.random.default_rng(7).integers(0, 25, BATCH)
+        options = {"num_layers": 2, "bidirectional": True} | options
+        self.case = Case(self.kind, 19, 33, tuple(lengths), options, seed=2)
+        self.module = self.case.module(dtype)
+        self.sequences = self.case.sequences(dtype)
+        self.state = self.case.state(dtype)
+
+    def hx(self, which):
+        """States of the sequences `which`, or without the batch axis of one."""
+        return as_state(self.kind, [np.ascontiguousarray(part[:, which]) for part in self.state])
+
+    def packed(self, which, **how):
+        """Run the sequences `which` as a batch: one (output, h_n, ...) for each."""
+        batch = pack_sequence([self.sequences[b] for b in which])
+        output, state = self.module(batch, self.hx(which), **how)
+        return by_sequence(unpack_sequence(output), state)
+
+    def padded(self, which, **how):
+        """The same, padded by some steps of NaN."""
+        sequences = [self.sequences[b] for b in which]
+        batch = pad(sequences, self.case.input_size, value=np.nan, extra_steps=2)
+        lengths = [len(x) for x in sequences]
+        output, state = self.module(batch, self.hx(which), lengths=lengths, **how)
+        return by_sequence([output[:n, i] for i, n in enumerate(lengths)], state)
+
+    def alone(self, b, **how):
+        """As a 2-D input; without keywords this is the short cut of small calls."""
+        output, state = self.module(self.sequences[b], self.hx(b), **how)
+        return (output, *state_parts(state))
+
+
+def by_sequence(outputs, state):
+    states = zip(*(part.swapaxes(0, 1) for part in state_parts(state)), strict=True)
+    return [(output, *parts) for output, parts in zip(outputs, states, strict=True)]
+
+
+def assert_all_same_bits(actual, expected):
+    for one, other in zip(actual, expected, strict=True):
+        for a, e in zip(one, other, strict=True):
+            assert_same_bits(a, e)
+
+
+@pytest.fixture(scope="module")
+def batch_of():
+    """Batches and what they give, made once: a comparison needs only the other side."""
+    made = {}
+
+    def get(variant, dtype):
+        if (variant, dtype) not in made:
+            batch = Batch(variant, dtype)
+            made[variant, dtype] = batch, batch.packed(range(BATCH), num_threads=1)
+        return made[variant, dtype]
+
+    return get
+
+
+@by_dtype
+@by_variant
+def test_order_does_not_matter(batch_of, variant, dtype):
+    batch, expected = batch_of(variant, dtype)
+    rng = np.random.default_rng(0)
+    for order in [rng.permutation(BATCH), range(BATCH)[::-1]]:
+        assert_all_same_bits(batch.packed(order, num_threads=1), [expected[b] for b in order])
+
+
+@by_dtype
+@by_variant
+def test_neighbours_do_not_matter(batch_of, variant, dtype):
+    """Around the rows of one tile (6 or 12), of two, and of a shard (48)."""
+    batch, expected = batch_of(variant, dtype)
+    rng = np.random.default_rng(1)
+    for size in [1, 2, 3, 4, 5, 6, 7, 11, 12, 13, 25, 47, 49]:
+        which = rng.choice(BATCH, size, replace=False)
+        assert_all_same_bits(batch.packed(which, num_threads=1), [expected[b] for b in which])
+
+
+@by_dtype
+@by_variant
+def test_form_does_not_matter(batch_of, variant, dtype):
+    batch, expected = batch_of(variant, dtype)
+    assert_all_same_bits(batch.padded(range(BATCH), num_threads=1), expected)
+    assert_all_same_bits([batch.alone(b, num_threads=1) for b in range(BATCH)], expected)
+    assert_all_same_bits([batch.alone(b) for b in range(BATCH)], expected)
+
+
+@pytest.mark.parametrize("num_threads", [2, 3, 4])
+@by_dtype
+@by_variant
+def test_threads_do_not_matter(batch_of, variant, dtype, num_threads):
+    batch, expected = batch_of(variant, dtype)
+    assert_all_same_bits(batch.packed(range(BATCH), num_threads=num_threads), expected)
+    assert_all_same_bits(batch.padded(range(BATCH), num_threads=num_threads), expected)
+
+
+@pytest.mark.parametrize("poison", [np.nan, np.inf])
+@by_dtype
+@by_variant
+def test_nan_and_inf_reach_no_other_sequence(batch_of, variant, dtype, poison):
+    _, expected = batch_of(variant, dtype)
+    batch = Batch(variant, dtype)
+    poisoned = [b for b in range(1, BATCH, 5) if len(batch.sequences[b])]
+    for b in poisoned:
+        batch.sequences[b][:, 3] = poison
+        for part in batch.state:
+            part[:, b] = poison
+    healthy = [b for b in range(BATCH) if b not in poisoned]
+    for num_threads in (1, 2):
+        results = batch.packed(range(BATCH), num_threads=num_threads)
+        assert_all_same_bits([results[b] for b in healthy], [expected[b] for b in healthy])
+        assert not any(np.isfinite(results[b][0]).all() for b in poisoned)
+
+
+@by_dtype
+@by_variant
+def test_step_by_step_is_the_whole(variant, dtype):
+    """Streaming: each step is a call that goes on from the last one's state."""
+    kind, options = VARIANTS[variant]
+    case = Case(kind, 19, 33, (14,), {"num_layers": 2} | options, seed=3)
+    module, (x,) = case.module(dtype), case.sequences(dtype)
+    expected, state_expected = module(x, num_threads=1)
+    state, steps = None, []
+    for row in x:
+        output, state = module(row[None], state)
+        steps.append(output)
+    assert_same_bits(np.concatenate(steps), expected)
+    for part, part_expected in zip(state_parts(state), state_parts(state_expected), strict=True):
+        assert_same_bits(part, part_expected)
+
+
+@given(case=cases(min_batch=1))
+def test_any_batch_is_its_sequences(case):
+    for dtype in DTYPES:
+        module, hx = case.module(dtype), case.state(dtype)
+        output, state = module(pack_sequence(case.sequences(dtype)), as_state(case.kind, hx))
+        for b, result in enumerate(by_sequence(unpack_sequence(output), state)):
+            hx_alone = [np.ascontiguousarray(part[:, b]) for part in hx]
+            alone, state_alone = module(case.sequences(dtype)[b], as_state(case.kind, hx_alone))
+            assert_all_same_bits([(alone, *state_parts(state_alone))], [result])

@@ -1,0 +1,211 @@
+"""The packseq command: what it prints and writes, and one line where it cannot."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from checkpoints import gru_arrays, inputs, torch_file_of, write
+
+import packseq
+from packseq import cli, weights
+
+LENGTHS = [5, 0, 2, 7]
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    return write(tmp_path / "model.pt", torch_file_of(gru_arrays()))
+
+
+@pytest.fixture
+def sequences():
+    return [inputs(1, length, 3, seed)[0] for seed, length in enumerate(LENGTHS)]
+
+
+@pytest.fixture
+def ragged(tmp_path, sequences):
+    offsets = np.concatenate([[0], np.cumsum(LENGTHS)])
+    np.savez(tmp_path / "x.npz", values=np.concatenate(sequences), offsets=offsets)
+    return tmp_path / "x.npz"
+
+
+def expected_outputs(sequences):
+    module = packseq.GRU.from_state_dict(gru_arrays(), "rnn.")
+    output, state = module(packseq.pack_sequence(sequences))
+    return packseq.unpack_sequence(output), state
+
+
+def run(*arguments):
+    return cli.main([str(argument) for argument in arguments])
+
+
+def test_no_command_shows_the_configuration(capsys):
+    assert run() == 0
+    assert packseq.__version__ in capsys.readouterr().out
+
+
+def test_inspect_lists_modules_and_arrays(checkpoint, capsys):
+    assert run("inspect", checkpoint) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "'rnn.': GRU(3, 4), float32"
+    assert "  rnn.weight_ih_l0 (12, 3) float32" in lines
+
+
+def test_convert_writes_safetensors(checkpoint, tmp_path):
+    pytest.importorskip("safetensors", reason="written by convert")
+    assert run("convert", checkpoint, tmp_path / "out.safetensors") == 0
+    assert weights.find(tmp_path / "out.safetensors") == weights.find(checkpoint)
+
+
+def test_run_on_values_and_offsets(checkpoint, ragged, sequences, tmp_path):
+    assert run("run", checkpoint, "--input", ragged, "--output", tmp_path / "y.npz") == 0
+
+    outputs, state = expected_outputs(sequences)
+    with np.load(tmp_path / "y.npz") as got:
+        np.testing.assert_array_equal(got["values"], np.concatenate(outputs))
+        np.testing.assert_array_equal(got["offsets"], np.load(ragged)["offsets"])
+        np.testing.assert_array_equal(got["h_n"], state)
+
+
+def test_run_on_a_padded_array_and_lengths(checkpoint, sequences, tmp_path):
+    padded = packseq.pad_sequence(sequences, batch_first=True, padding_value=np.nan)
+    np.save(tmp_path / "x.npy", padded)
+    np.save(tmp_path / "lengths.npy", np.array(LENGTHS))
+
+    arguments = ["--input", tmp_path / "x.npy", "--output", tmp_path / "y.npy"]
+    assert run("run", checkpoint, *arguments, "--lengths", tmp_path / "lengths.npy") == 0
+
+    expected = packseq.pad_sequence(expected_outputs(sequences)[0], batch_first=True)
+    np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), expected)
+
+
+def test_run_on_a_padded_array_without_lengths_runs_every_step(checkpoint, tmp_path):
+    x = inputs(3, 4, 3)
+    np.save(tmp_path / "x.npy", x)
+    arguments = ["--input", tmp_path / "x.npy", "--output", tmp_path / "y.npy"]
+    assert run("run", checkpoint, *arguments, "--prefix", "rnn") == 0
+
+    expected = np.stack(expected_outputs(list(x))[0])
+    np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), expected)
+
+
+def test_run_in_chunks_gives_the_same(checkpoint, ragged, sequences, tmp_path, monkeypatch):
+    monkeypatch.setattr(cli, "CHUNK_ROWS", 6)
+    assert run("run", checkpoint, "--input", ragged, "--output", tmp_path / "y.npz") == 0
+
+    outputs, state = expected_outputs(sequences)
+    with np.load(tmp_path / "y.npz") as got:
+        # Rows of another batch may come from another matrix product: equal to rounding.
+        np.testing.assert_allclose(got["values"], np.concatenate(outputs), rtol=0, atol=2e-6)
+        np.testing.assert_allclose(got["h_n"], state, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("stored", [1, len(LENGTHS)])
+def test_run_starts_from_stored_states(ragged, sequences, tmp_path, stored, monkeypatch):
+    monkeypatch.setattr(cli, "CHUNK_ROWS", 6)
+    state = inputs(1, stored, 4, seed=9)
+    path = write(tmp_path / "m.pt", torch_file_of(gru_arrays("") | {"h_0": state}))
+    assert run("run", path, "--input", ragged, "--output", tmp_path / "y.npz") == 0
+
+    module = packseq.GRU.from_state_dict(gru_arrays(""))
+    hx = np.broadcast_to(state, (1, len(LENGTHS), 4))
+    _, expected = module(packseq.pack_sequence(sequences), hx)
+    with np.load(tmp_path / "y.npz") as got:
+        np.testing.assert_allclose(got["h_n"], expected, rtol=0, atol=2e-6)
+
+
+X = np.zeros((5, 3), np.float32)
+BAD_INPUTS = {
+    "holds no array 'offsets'": {"values": X},
+    "expected (rows, features)": {"values": X[0], "offsets": np.array([0, 3])},
+    "offsets is float64": {"values": X, "offsets": np.array([0.0, 5.0])},
+    "offsets must rise from 0 to the 5 rows": {"values": X, "offsets": np.array([0, 4])},
+    "must rise": {"values": X, "offsets": np.array([0, 4, 2, 5])},
+    "no sequence": {"values": X[:0], "offsets": np.array([0])},
+    "input_size = 3, got shape (5, 2)": {"values": X[:, :2], "offsets": np.array([0, 5])},
+}
+
+
+@pytest.mark.parametrize("message", BAD_INPUTS)
+def test_a_bad_input_is_one_line_on_stderr(checkpoint, tmp_path, capsys, message):
+    np.savez(tmp_path / "x.npz", **BAD_INPUTS[message])
+    arguments = ["--input", tmp_path / "x.npz", "--output", tmp_path / "y.npz"]
+
+    assert run("run", checkpoint, *arguments) == 2
+
+    error = capsys.readouterr().err
+    assert error.startswith("packseq: ")
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "y.npz").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04", b"\x93NUMPY\x01\x00"], ids=repr)
+def test_an_input_that_is_no_numpy_file(checkpoint, tmp_path, capsys, content):
+    path = write(tmp_path / "x", content)
+    assert run("run", checkpoint, "--input", path, "--output", tmp_path / "y") == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"packseq: {path}: ")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(("lengths", "message"), [
+    (np.array([4, 5]), "sequence 1 has length 5; expected 0 to 4"),
+    (np.array([-1, 2]), "sequence 0 has length -1"),
+    (np.array([2]), "expected 2 whole numbers"),
+    (np.array([2.0, 2.0]), "expected 2 whole numbers"),
+], ids=repr)  # fmt: skip
+def test_bad_lengths(checkpoint, tmp_path, capsys, lengths, message):
+    np.save(tmp_path / "x.npy", inputs(2, 4, 3))
+    np.save(tmp_path / "lengths.npy", lengths)
+    arguments = ["--input", tmp_path / "x.npy", "--output", tmp_path / "y.npy"]
+    assert run("run", checkpoint, *arguments, "--lengths", tmp_path / "lengths.npy") == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("array", [np.zeros((2, 3), np.float32), np.array([{}], dtype=object)])
+def test_a_npy_that_is_no_padded_batch(checkpoint, tmp_path, capsys, array):
+    np.save(tmp_path / "x.npy", array, allow_pickle=True)
+    arguments = ["--input", tmp_path / "x.npy", "--output", tmp_path / "y.npy"]
+    assert run("run", checkpoint, *arguments) == 2
+    assert capsys.readouterr().err.startswith("packseq: ")
+
+
+def test_a_broken_checkpoint_is_no_traceback(tmp_path):
+    path = write(tmp_path / "broken", b"nothing")
+    done = subprocess.run(
+        [sys.executable, "-m", "packseq", "inspect", str(path)], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"packseq: {path}: begins with b'nothing'")
+    assert done.stderr.count("\n") == 1
+
+
+class Terminal:
+    """A stderr that says it is a terminal."""
+
+    def __init__(self):
+        self.text = ""
+
+    def write(self, text):
+        self.text += text
+
+    def flush(self):
+        pass
+
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(("seconds", "bar"), [(0.5, ""), (2.0, f"\r[{'#' * 20:<40}]  50%\n")])
+def test_a_bar_only_where_work_is_long(monkeypatch, seconds, bar):
+    clock = iter([0.0, seconds])
+    terminal = Terminal()
+    monkeypatch.setattr(cli.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(sys, "stderr", terminal)
+
+    with cli.progress(10) as report:
+        report(5)
+
+    assert terminal.text == bar

@@ -1,0 +1,358 @@
+"""Threads: how many, the same bits with any number, and what else runs in the process."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from strategies import Case, as_state, assert_same_bits, state_parts
+
+import packseq
+from packseq import LSTM, pack_sequence
+from packseq.backends import cpu, threads
+
+
+def same_bits(result, expected):
+    (output, state), (output_e, state_e) = result, expected
+    assert_same_bits(output.data, output_e.data)
+    for part, part_e in zip(state_parts(state), state_parts(state_e), strict=True):
+        assert_same_bits(part, part_e)
+
+
+# ---- how many ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def num_threads():
+    """The number of threads, put back afterwards."""
+    before = packseq.get_num_threads()
+    yield before
+    packseq.set_num_threads(before)
+
+
+def in_a_new_process(code, **environment):
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+PRINT_NUM_THREADS = "import packseq; print(packseq.get_num_threads())"
+
+
+def test_set_is_what_get_returns(num_threads):
+    for n in [1, 3, np.int64(2)]:
+        packseq.set_num_threads(n)
+        assert packseq.get_num_threads() == n
+
+
+@pytest.mark.parametrize("n", [0, -1])
+def test_fewer_than_one(num_threads, n):
+    message = f"num_threads must be at least 1, got {n}"
+    with pytest.raises(ValueError, match=message):
+        packseq.set_num_threads(n)
+    with pytest.raises(ValueError, match=message):
+        LSTM(2, 3)(np.zeros((4, 2), np.float32), num_threads=n)
+    assert packseq.get_num_threads() == num_threads
+
+
+@pytest.mark.parametrize("n", [2.0, "2", None, True])
+def test_no_integer(num_threads, n):
+    with pytest.raises(TypeError, match="num_threads must be an integer, got"):
+        packseq.set_num_threads(n)
+    assert packseq.get_num_threads() == num_threads
+
+
+@pytest.mark.parametrize("n", [2.0, "2", True])
+def test_no_integer_in_a_call(n):
+    with pytest.raises(TypeError, match="num_threads must be an integer, got"):
+        LSTM(2, 3)(np.zeros((4, 2), np.float32), num_threads=n)
+
+
+def test_the_environment_decides():
+    result = in_a_new_process(PRINT_NUM_THREADS, PACKSEQ_NUM_THREADS="3")
+    assert result.stdout == "3\n"
+
+
+@pytest.mark.parametrize("value", ["0", "two"])
+def test_the_environment_has_no_number(value):
+    result = in_a_new_process(PRINT_NUM_THREADS, PACKSEQ_NUM_THREADS=value)
+    message = f"ValueError: PACKSEQ_NUM_THREADS must be a positive integer, got {value!r}"
+    assert message in result.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system has no affinity masks")
+def test_the_affinity_mask_decides():
+    pin = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); "
+    result = in_a_new_process(pin + PRINT_NUM_THREADS, PACKSEQ_NUM_THREADS="")
+    assert result.stdout == "1\n"
+
+
+UNLIMITED = 1 << 30
+
+
+@pytest.mark.parametrize(
+    ("membership", "files", "cores"),
+    [
+        ("0::/app\n", {"app/cpu.max": "200000 100000\n"}, 2),
+        ("0::/app\n", {"app/cpu.max": "150000 100000\n"}, 2),
+        ("0::/app\n", {"app/cpu.max": "5000 100000\n"}, 1),
+        ("0::/app\n", {"app/cpu.max": "max 100000\n"}, UNLIMITED),
+        # a group is bound by those around it, and sees itself as the root in a container
+        ("0::/a/b\n", {"a/cpu.max": "300000 100000", "a/b/cpu.max": "max 100000"}, 3),
+        ("0::/\n", {"cpu.max": "400000 100000\n"}, 4),
+        ("0::/elsewhere\n", {"cpu.max": "400000 100000\n"}, 4),
+        # version 1
+        (
+            "5:memory:/app\n4:cpu,cpuacct:/app\n",
+            {"cpu/app/cpu.cfs_quota_us": "300000\n", "cpu/app/cpu.cfs_period_us": "100000\n"},
+            3,
+        ),
+        (
+            "4:cpu,cpuacct:/app\n",
+            {"cpu/app/cpu.cfs_quota_us": "-1\n", "cpu/app/cpu.cfs_period_us": "100000\n"},
+            UNLIMITED,
+        ),
+        # nothing to read, or nothing that can be read
+        ("0::/app\n", {}, UNLIMITED),
+        ("0::/app\n", {"app/cpu.max": "words\n"}, UNLIMITED),
+        ("", {}, UNLIMITED),
+    ],
+)
+def test_the_cgroup_decides(tmp_path, membership, files, cores):
+    root = tmp_path / "cgroup"
+    root.mkdir()
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    (tmp_path / "self").write_text(membership)
+    assert threads._cgroup_cores(root, tmp_path / "self") == cores
+
+
+def test_no_cgroups_at_all(tmp_path):
+    assert threads._cgroup_cores(tmp_path, tmp_path / "absent") == UNLIMITED
+
+
+# ---- the same bits with any number -------------------------------------------------------------
+
+
+@pytest.fixture
+def cuts(monkeypatch):
+    """(shards, members of a team) of each call, as the kernels cut it."""
+    seen = []
+    make = cpu.Call
+
+    def call(*args):
+        made = make(*args)
+        seen.append(made.cut)
+        return made
+
+    monkeypatch.setattr(cpu, "Call", call)
+    return seen
+
+
+MANY = tuple(1 + (7 * b) % 40 for b in range(90))
+LARGE = {
+    "lstm": ("LSTM", 16, 256, {}),
+    "lstm, projected": ("LSTM", 16, 256, {"proj_size": 100}),
+    "lstm, two layers": ("LSTM", 16, 200, {"num_layers": 2, "dtype": np.float64}),
+    "gru": ("GRU", 16, 256, {}),
+    "gru, reset before": ("GRU", 16, 256, {"reset_after": False}),
+    "rnn": ("RNN_TANH", 16, 512, {}),
+}
+
+
+def run(case, **how):
+    dtype = case.options.get("dtype", np.float32)
+    batch, hx = pack_sequence(case.sequences(dtype)), as_state(case.kind, case.state(dtype))
+    return case.module(dtype)(batch, hx, **how)
+
+
+@pytest.mark.parametrize("lengths", [(40,), (40, 33), (40, 35, 37)], ids=len)
+@pytest.mark.parametrize("name", LARGE)
+def test_few_sequences_share_their_hidden_units(cuts, name, lengths):
+    kind, input_size, hidden_size, options = LARGE[name]
+    case = Case(kind, input_size, hidden_size, lengths, options, seed=5)
+    expected = run(case, num_threads=1)
+    for n in [2, 3, 4, 7]:
+        same_bits(run(case, num_threads=n), expected)
+    assert cuts[0] == (1, 1)
+    assert [team for _, team in cuts[1:]] == [2, 3, 4, 7]
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_few_sequences_split_their_directions(cuts, name):
+    """An odd number of threads cannot; it still gives the same bits."""
+    kind, input_size, hidden_size, options = LARGE[name]
+    case = Case(kind, input_size, hidden_size, (24,), options | {"bidirectional": True}, seed=5)
+    expected = run(case, num_threads=1)
+    for n in [2, 3, 4, 7]:
+        same_bits(run(case, num_threads=n), expected)
+    assert [team for _, team in cuts] == [1, 2, 1, 4, 1]
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN_TANH"])
+def test_many_sequences_are_shared_out(cuts, kind, bidirectional):
+    options = {"num_layers": 2, "bidirectional": bidirectional}
+    case = Case(kind, 16, 64, MANY, options, seed=6)
+    expected = run(case, num_threads=1)
+    for n in [2, 3, 4, 7]:
+        same_bits(run(case, num_threads=n), expected)
+    for n, (shards, team) in zip([1, 2, 3, 4, 7], cuts, strict=True):
+        assert team == 1
+        assert shards >= n
+
+
+def test_small_work_stays_on_the_calling_thread(cuts):
+    run(Case("LSTM", 4, 8, (3, 2, 1)), num_threads=4)
+    assert cuts == [(1, 1)]
+
+
+def test_more_threads_than_there_is_work_for():
+    case = Case("LSTM", 16, 256, (24, 3), seed=5)
+    same_bits(run(case, num_threads=50), run(case, num_threads=1))
+
+
+# ---- what else runs in the process -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lengths", [MANY, (24,)], ids=["shards", "team"])
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_many_callers_at_once(kind, lengths):
+    """One of them has the pool, the others work alone: the same bits for all."""
+    case = Case(kind, 16, 256, lengths, seed=8)
+    module, batch = case.module(np.float32), pack_sequence(case.sequences(np.float32))
+    expected = module(batch, num_threads=1)
+    callers = 6
+    start = threading.Barrier(callers)
+
+    def call(_):
+        start.wait()
+        return [module(batch, num_threads=2) for _ in range(3)]
+
+    with ThreadPoolExecutor(callers) as executor:
+        for results in executor.map(call, range(callers)):
+            for result in results:
+                same_bits(result, expected)
+
+
+def test_many_callers_at_once_of_small_calls():
+    module = LSTM(8, 16, rng=0)
+    x = np.random.default_rng(0).standard_normal((5, 8), np.float32)
+    expected = module(x)
+    start = threading.Barrier(6)
+
+    def call(_):
+        start.wait()
+        return [module(x) for _ in range(50)]
+
+    with ThreadPoolExecutor(6) as executor:
+        for results in executor.map(call, range(6)):
+            for output, state in results:
+                assert_same_bits(output, expected[0])
+                for part, part_e in zip(state, expected[1], strict=True):
+                    assert_same_bits(part, part_e)
+
+
+def test_a_pool_that_is_lent_is_not_lent_again():
+    with threads.crew(2) as first, threads.crew(2) as second:
+        assert (first.size, second.size) == (2, 1)
+    with threads.crew(2) as again:
+        assert again.size == 2
+
+
+def test_a_call_in_the_middle_of_a_call(monkeypatch):
+    """As a signal's handler makes one while the pool still works: it has memory of its own."""
+    module, x = LSTM(8, 16, rng=0), np.zeros((5, 8), np.float32)
+    taken, take = [], cpu._take_workspace
+
+    def take_and_tell(size):
+        taken.append(take(size))
+        return taken[-1]
+
+    def run_interrupted(crew, work, workers):
+        if len(taken) == 1:
+            module(x, num_threads=1)
+        work(0)
+
+    monkeypatch.setattr(cpu, "_take_workspace", take_and_tell)
+    monkeypatch.setattr(threads.Crew, "__call__", run_interrupted)
+    module(x, num_threads=1)
+    outer, inner = taken
+    assert not np.shares_memory(outer, inner)
+
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+# Python 3.12 and later warn of what these tests are about.
+fork_is_meant = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+
+
+def in_a_fork(work):
+    """What work(), bytes, gives in a child of this process, which ends after 60 s in any case."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            signal.alarm(60)
+            os.close(read)
+            with os.fdopen(write, "wb") as pipe:
+                pipe.write(work())
+            status = 0
+        finally:
+            os._exit(status)  # no part of pytest's ending is the child's
+    os.close(write)
+    with os.fdopen(read, "rb") as pipe:
+        result = pipe.read()
+    _, status = os.waitpid(child, 0)
+    assert status == 0
+    return result
+
+
+def threaded_work(cuts):
+    """The output of a call that two threads share, as bytes."""
+    output, _ = run(Case("LSTM", 16, 256, (24,), seed=5), num_threads=2)
+    assert cuts[-1] == (1, 2)
+    return output.data.tobytes()
+
+
+@needs_fork
+@fork_is_meant
+def test_fork_after_use(cuts):
+    before = threaded_work(cuts)
+    assert in_a_fork(lambda: threaded_work(cuts)) == before
+    assert threaded_work(cuts) == before
+
+
+@needs_fork
+@fork_is_meant
+def test_fork_before_use(cuts, monkeypatch):
+    monkeypatch.setattr(threads, "_pool", threads._Pool())  # no thread has been started
+    in_child = in_a_fork(lambda: threaded_work(cuts))
+    assert threaded_work(cuts) == in_child
+
+
+@needs_fork
+@fork_is_meant
+def test_fork_during_another_call(cuts):
+    """The pool that the parent has lent is no concern of the child's."""
+    expected = threaded_work(cuts)
+    with threads.crew(2):
+        assert in_a_fork(lambda: threaded_work(cuts)) == expected
+
+
+@pytest.mark.skipif(
+    getattr(sys, "_is_gil_enabled", lambda: True)(),
+    reason="this interpreter has a GIL; a free-threaded one is asked whether packseq leaves it off",
+)
+def test_the_gil_stays_off():
+    code = "import sys, packseq; packseq.LSTM(2, 3); print(sys._is_gil_enabled())"
+    assert in_a_new_process(code, PYTHON_GIL="").stdout == "False\n"

@@ -1,0 +1,728 @@
+"""Broken and hostile files: each gets a CheckpointError that says what is wrong, and nothing more.
+
+Every file is made here, from bytes. A few of them would run code, fill the memory or read other
+files if they were believed.
+"""
+
+import io
+import json
+import struct
+import tracemalloc
+import zipfile
+
+import numpy as np
+import pytest
+from checkpoints import (
+    gru_arrays,
+    npy_bytes,
+    op_dict,
+    op_global,
+    op_int,
+    op_str,
+    op_tensor,
+    pickled,
+    safetensors_bytes,
+    torch_bytes,
+    torch_file_of,
+    write,
+    zip_bytes,
+)
+
+import packseq
+from packseq import weights
+from packseq.weights import hdf5, keras_model, pickles, protobuf
+
+BIG = 2**40
+
+
+def refused(path, message):
+    """The file is refused with this message, which names it, in memory near the file's size."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(weights.CheckpointError, match=message) as caught:
+            packseq.load(path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert str(path) in str(caught.value)
+    # The floor is what the readers' own libraries take when first imported.
+    assert peak < 32 * path.stat().st_size + (32 << 20)
+
+
+# --- what no reader takes -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("content", "message"), [
+    (b"", "begins with b''"),
+    (b"hello, world", "is none of safetensors"),
+    (b"\x80\x02cos\nsystem\n(X\x04\x00\x00\x00exittR.", "bare pickle"),
+    (b"\x93NUMPY", "is none of"),
+    (zip_bytes([("readme.txt", b"hello")]), "none of"),
+    (b"PK\x03\x04 and no more", "not a readable zip file"),
+    (b"\x89HDF\r\n\x1a\n and no more", "offsets and lengths"),
+    (b"\x89HDF\r\n\x1a\n\x02\x08\x08 and no more", "not a readable HDF5 file"),
+    (b"\x08\x07\x3a\x20 and no more", "a field reaches beyond its message"),
+    (b"\x08\x07\x0b", "wire type 3"),
+    (b"\x08\x07\x3a\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", "an integer without an end"),
+    (b"{}", "index has no weight_map"),
+    (b"{ and no more", "not JSON"),
+    (b'{"a":' * 100_000, "not JSON"),
+    (zip_bytes([]), "holds no LSTM, GRU or RNN"),
+], ids=lambda value: repr(value)[:24])  # fmt: skip
+def test_content_that_is_no_checkpoint(tmp_path, content, message):
+    for start, library in ((b"\x89HDF", "h5py"), (b"\x08\x07", "onnx")):
+        if content.startswith(start):
+            pytest.importorskip(library, reason="reads such files")
+    refused(write(tmp_path / "file", content), message)
+
+
+# --- zip ------------------------------------------------------------------------------------
+
+ARRAY = npy_bytes(np.zeros(4, np.float32))
+
+
+def patched(content, signature, offset, value):
+    """The zip file with a field overwritten in every record of a signature."""
+    raw, start = bytearray(content), 0
+    while (start := raw.find(signature, start)) >= 0:
+        raw[start + offset : start + offset + len(value)] = value
+        start += 4
+    return bytes(raw)
+
+
+CENTRAL, LOCAL = b"PK\x01\x02", b"PK\x03\x04"
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_an_entry_twice(tmp_path):
+    content = zip_bytes([("a.npy", ARRAY), ("a.npy", ARRAY)])
+    refused(write(tmp_path / "file", content), "entry 'a.npy' appears twice")
+
+
+@pytest.mark.parametrize("name", ["../a.npy", "/a.npy", "a/../../b.npy", "..\\a.npy"])
+def test_an_entry_outside_the_archive(tmp_path, name):
+    refused(write(tmp_path / "file", zip_bytes([(name, ARRAY)])), "points outside the archive")
+
+
+def test_a_zip_bomb(tmp_path):
+    content = zip_bytes([("a.npy", npy_bytes(np.zeros(1 << 24)))], zipfile.ZIP_DEFLATED)
+    refused(write(tmp_path / "file", content), "unpacking would take 134217856 bytes")
+
+
+def test_a_zip_bomb_that_declares_little(tmp_path):
+    content = zip_bytes([("a.npy", npy_bytes(np.zeros(1 << 24)))], zipfile.ZIP_DEFLATED)
+    for signature, offset in ((CENTRAL, 24), (LOCAL, 22)):
+        content = patched(content, signature, offset, struct.pack("<I", 1000))
+    refused(write(tmp_path / "file", content), "entry 'a.npy'")
+
+
+def test_overlapping_entries(tmp_path):
+    content = zip_bytes([(f"{i}.npy", ARRAY) for i in range(9)])
+    content = patched(content, CENTRAL, 42, struct.pack("<I", 0))
+    content = patched(content, CENTRAL, 20, struct.pack("<II", 800, 800))
+    refused(write(tmp_path / "file", content), "overlap")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_method_that_takes_memory_by_its_header(tmp_path, method):
+    refused(write(tmp_path / "file", zip_bytes([("a.npy", ARRAY)], method)), "packed by method")
+
+
+def test_an_encrypted_entry(tmp_path):
+    content = patched(zip_bytes([("a.npy", ARRAY)]), CENTRAL, 8, b"\x01")
+    refused(write(tmp_path / "file", content), "is encrypted")
+
+
+def test_a_checksum_that_is_wrong(tmp_path):
+    content = zip_bytes([("a.npy", ARRAY)]).replace(b"NUMPY", b"MUMPY", 1)
+    refused(write(tmp_path / "file", content), "entry 'a.npy'.*CRC")
+
+
+@pytest.mark.parametrize("keep", [0.2, 0.5, 0.9, 0.99])
+def test_a_truncated_zip(tmp_path, keep):
+    content = torch_file_of(gru_arrays())
+    refused(write(tmp_path / "file", content[: int(keep * len(content))]), "not a readable zip")
+
+
+# --- npz ------------------------------------------------------------------------------------
+
+
+def npy_with_header(header, data=b""):
+    text = header.encode().ljust(118) + b"\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + data
+
+
+@pytest.mark.parametrize(("content", "message"), [
+    (npy_bytes(np.array([{"a": 1}], dtype=object)), "Python objects"),
+    (npy_bytes(np.array(["text"])), "is not a number's"),
+    (npy_bytes(np.zeros(2, [("a", "f4")])), "is not a number's"),
+    (ARRAY[:-1], "needs 16 bytes, found 15"),
+    (ARRAY + b"x", "needs 16 bytes, found 17"),
+    (ARRAY[:20], "not a .npy header"),
+    (b"", "not a .npy header"),
+    (b"\x93NUMPY\x03\x00" + ARRAY[8:], "version"),
+    (npy_with_header(f"{{'descr':'<f4','fortran_order':False,'shape':({BIG},{BIG})}}"), "beyond"),
+    (npy_with_header(f"{{'descr':'<f4','fortran_order':False,'shape':({BIG},)}}"), "needs"),
+    (npy_with_header("{'descr':'<f4','fortran_order':False,'shape':(-1,)}"), "size -1"),
+    (npy_with_header("{'descr':'<f4','fortran_order':False,'shape':(0,4611686018427387904)}"),
+     "beyond"),
+    (npy_with_header("__import__('os').abort()"), "not a .npy header"),
+    (npy_with_header("(" * 110), "not a .npy header"),
+], ids=lambda value: repr(value)[-24:])  # fmt: skip
+def test_npy(tmp_path, content, message):
+    refused(write(tmp_path / "file", zip_bytes([("a.npy", content)])), message)
+
+
+# --- torch ----------------------------------------------------------------------------------
+
+FOUR = {"0": np.arange(4, dtype=np.float32).tobytes()}
+
+
+def test_a_pickle_that_would_run_code(tmp_path):
+    mark = tmp_path / "ran"
+    body = op_global("posix.system") + b"(" + op_str(f"touch {mark}") + b"tR"
+    path = write(tmp_path / "file", torch_bytes(pickled(op_dict([("a", body)]))))
+
+    refused(path, "global 'posix.system' is not admitted")
+
+    assert not mark.exists()
+
+
+def nested(depth):
+    """A dict in a dict in a dict."""
+    return b"}" + b"".join(op_str("a") + b"}" for _ in range(depth)) + b"s" * depth
+
+
+def doubling(depth, pair):
+    """Objects that each hold the one before twice, all in one dict: 2**depth, if ever walked."""
+    items = [("k0", b"}q\x00")]
+    items += [(f"k{i}", pair(b"h" + bytes([i - 1])) + b"q" + bytes([i])) for i in range(1, depth)]
+    return op_dict(items)
+
+
+def list_of_two(item):
+    return b"](" + item + item + b"e"
+
+
+def dict_of_two(item):
+    return op_dict([("x", item), ("y", item)])
+
+
+SELF = b"}q\x00" + op_str("me") + b"h\x00s"
+
+PICKLES = [
+    (op_dict([("a", op_global("builtins.eval"))]), "global 'builtins.eval'"),
+    (op_dict([("a", op_global("torch.load"))]), "global 'torch.load'"),
+    (op_str("os") + op_str("system") + b"\x93", "global 'os.system'"),
+    (op_global("torch.FloatStorage") + b")R", "calls a StorageType"),
+    (op_int(3) + b")R", "calls a int"),
+    (b"}" + op_int(1) + b"b", "a int where a dict is needed"),
+    (b"(cos\nsystem\no", "not admitted"),
+    (b"I1\n", "INT: this opcode"),
+    (b"\x82\x01", "EXT1: this opcode"),
+    (b"}" + b"0", "POP: this opcode"),
+    (op_int(2**64), "an integer of 65 bits"),
+    (b"h\x05", "memo 5 was never stored"),
+    (b"", "the pickle is cut off|stack|objects"),
+    (b"t", "no mark"),
+    (b"a", "the stack is empty"),
+    (b"(a", "the stack is empty"),
+    (b"]s", "stack is empty|where a dict"),
+    (b"}(" + op_int(1) + b"u", "a key without a value"),
+    (b"}(]" + op_int(1) + b"u", "a dict key is a list"),
+    (b"}((tq\x00" + op_int(1) + b"u", "a dict key is a tuple"),
+    (op_int(1), "holds a int; expected a dict"),
+    (b"]", "holds a list; expected a dict"),
+    (op_tensor([4], [1]), "one tensor without a name"),
+    (op_int(1) * 3, "leaves 3 objects"),
+    (b"X\xff\xff\xff\x7fabc", "cut off or malformed"),
+    (b"\x8b\xff\xff\xff\x7f", "cut off or malformed"),
+    (nested(40), "dicts deep"),
+    (SELF, "held twice"),
+    (op_dict([("a", op_tensor([4], [1])), ("a", op_tensor([4], [1]))]), "key 'a' appears twice"),
+    (op_dict([("a.b", op_tensor([4], [1])), ("a", op_dict([("b", op_tensor([4], [1]))]))]),
+     "tensor 'a.b' appears twice"),
+    (op_dict([("n" * 600, op_tensor([4], [1]))]), "over 512 characters"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("body", "message"), PICKLES, ids=[message for _, message in PICKLES])
+def test_pickles(tmp_path, body, message):
+    refused(write(tmp_path / "file", torch_bytes(pickled(body), FOUR)), message)
+
+
+def test_a_pickle_of_too_many_objects(tmp_path, monkeypatch):
+    monkeypatch.setattr(pickles, "MAX_OPCODES", 1000)
+    path = write(tmp_path / "file", torch_bytes(pickled(b"]" * 1001)))
+    refused(path, "more than 1000 opcodes")
+
+
+@pytest.mark.parametrize(("pair", "message"), [
+    (list_of_two, "holds no LSTM"),  # shared, and not looked into
+    (dict_of_two, "held twice"),
+])  # fmt: skip
+def test_containers_that_double_at_every_level(tmp_path, pair, message):
+    path = write(tmp_path / "file", torch_bytes(pickled(doubling(100, pair))))
+    refused(path, message)
+
+
+@pytest.mark.parametrize(("tensor", "message"), [
+    (op_tensor([5], [1], count=4), "reaches outside its storage of 4"),
+    (op_tensor([4], [1], offset=1, count=4), "reaches outside"),
+    (op_tensor([2, 2], [3, 1], count=4), "reaches outside"),
+    (op_tensor([2], [BIG], count=4), "reaches outside"),
+    (op_tensor([BIG, BIG], [0, 0], count=4), "beyond any memory"),
+    (op_tensor([1000], [0], count=4), "reaches outside"),
+    (op_tensor([-1], [1], count=4), "size -1"),
+    (op_tensor([4], [-1], count=4), "size -1"),
+    (op_tensor([4], [1], offset=-1, count=4), "offset -1"),
+    (op_tensor([2, 2], [2], count=4), "1 strides"),
+    (op_tensor([1] * 65, [1] * 65, count=4), "65 axes"),
+    (op_tensor([BIG], [1], count=BIG), f"{BIG} of float32 declared, 16 bytes found"),
+    (op_tensor([4], [1], count=-4), "-4 elements"),
+    (op_tensor([4], [1], key="7"), "entry 'archive/data/7' is missing"),
+    (op_tensor([4], [1], key="../data.pkl"), "is missing"),
+    (op_tensor([4], [1], storage="torch.QInt8Storage"), "'torch.QInt8Storage' is not admitted"),
+    (op_tensor([4], [1], storage="collections.OrderedDict"), "not a tensor storage's"),
+    (op_global("torch._utils._rebuild_tensor_v2") + b")R", "not described by storage"),
+    (op_global("torch._utils._rebuild_parameter") + b")R", "holds no tensor"),
+    (op_global("collections.OrderedDict") + b"(" + op_int(1) + b"tR", "expected none"),
+    (op_int(1) + b"Q", "not a tensor storage's"),
+], ids=lambda value: value if isinstance(value, str) else "")  # fmt: skip
+def test_tensors_of_a_torch_file(tmp_path, tensor, message):
+    path = write(tmp_path / "file", torch_bytes(pickled(op_dict([("a", tensor)])), FOUR))
+    refused(path, message)
+
+
+def test_one_storage_under_two_types(tmp_path):
+    tensors = [
+        ("a", op_tensor([4], [1])),
+        ("b", op_tensor([2], [1], count=2, storage="torch.DoubleStorage")),
+    ]
+    path = write(tmp_path / "file", torch_bytes(pickled(op_dict(tensors)), FOUR))
+    refused(path, "declared with different sizes")
+
+
+def test_many_layers_of_one_storage(tmp_path):
+    # 400 layers that are all views of 1 MiB: as a module of copies they would be 1.6 GiB.
+    hidden, raw = 256, {"0": bytes(4 * 512 * 512)}
+    square = op_tensor([4 * hidden, hidden], [hidden, 1], count=512 * 512)
+    names = [f"weight_{role}_l{layer}" for layer in range(400) for role in ("ih", "hh")]
+    content = torch_bytes(pickled(op_dict([(name, square) for name in names])), raw)
+    refused(write(tmp_path / "file", content), "module '' would take 838860800 bytes")
+
+
+def test_a_torchscript_program(tmp_path):
+    content = zip_bytes([("m/data.pkl", pickled(b"}")), ("m/code/__torch__.py", b"")])
+    refused(write(tmp_path / "file", content), "TorchScript")
+
+
+def test_two_pickles(tmp_path):
+    content = zip_bytes([("a/data.pkl", pickled(b"}")), ("b/data.pkl", pickled(b"}"))])
+    refused(write(tmp_path / "file", content), "2 files data.pkl")
+
+
+def test_a_wrong_byteorder(tmp_path):
+    content = zip_bytes([("a/data.pkl", pickled(b"}")), ("a/byteorder", b"middle")])
+    refused(write(tmp_path / "file", content), "byteorder is b'middle'")
+
+
+# --- weights that are read well and do not fit ----------------------------------------------
+
+
+def changed(**arrays):
+    merged = gru_arrays("") | arrays
+    return {name: array for name, array in merged.items() if array is not None}
+
+
+F = np.float32
+
+
+@pytest.mark.parametrize(("arrays", "message"), [
+    (changed(weight_hh_l0=None), "weight_hh_l0 is missing"),
+    (changed(bias_hh_l0=None), "bias_hh_l0 is missing"),
+    (changed(weight_ih_l0=np.ones((13, 3), F)), "13 rows for a hidden size of 4"),
+    (changed(weight_hh_l0=np.ones((9, 4), F)), r"weight_hh_l0 has shape \(9, 4\)"),
+    (changed(bias_ih_l0=np.ones(11, F)), r"bias_ih_l0 has shape \(11,\); expected \(12,\)"),
+    (changed(bias_ih_l0=np.ones((12, 1), F)), "bias_ih_l0 has shape"),
+    (changed(weight_ih_l0=np.ones(12, F)), "expected a matrix"),
+    (changed(weight_ih_l0=np.ones((0, 3), F)), "expected a matrix, no side 0"),
+    (changed(weight_ih_l1=np.ones((12, 4), F)), "weight_hh_l1 is missing"),
+    (changed(weight_ih_l2=np.ones((12, 4), F)), "weight_ih_l2 has no place"),
+    (changed(weight_hh_l0_reverse=np.ones((12, 4), F)), "has no place"),
+    (changed(weight_hr_l0=np.ones((2, 4), F)), "projects a GRU"),
+], ids=lambda value: value if isinstance(value, str) else "")  # fmt: skip
+def test_misshapen_weights(tmp_path, arrays, message):
+    refused(write(tmp_path / "file", torch_file_of(arrays)), message)
+
+
+def test_weights_that_are_no_floats(tmp_path):
+    arrays = {n: np.ones(a.shape, np.int32) for n, a in gru_arrays("").items()}
+    content = zip_bytes([(f"{name}.npy", npy_bytes(array)) for name, array in arrays.items()])
+    refused(write(tmp_path / "file", content), "has dtype int32; expected a float")
+
+
+# --- safetensors ----------------------------------------------------------------------------
+
+
+def entry(begin=0, end=16, shape=(4,), dtype="F32"):
+    return {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, end]}
+
+
+SIXTEEN = bytes(16)
+
+
+@pytest.mark.parametrize(("content", "message"), [
+    (safetensors_bytes({"a": entry()}, SIXTEEN[:-1]), "not readable safetensors"),
+    (safetensors_bytes({"a": entry(0, 32, (8,))}, SIXTEEN), "not readable"),
+    (safetensors_bytes({"a": entry(), "b": entry()}, SIXTEEN), "not readable"),
+    (safetensors_bytes({"a": entry(0, 8, (2,)), "b": entry(4, 16, (3,))}, SIXTEEN), "not readable"),
+    (safetensors_bytes({"a": entry(0, 8, (2,)), "b": entry(12, 16, (1,))}, SIXTEEN), "not read"),
+    (safetensors_bytes({"a": entry(shape=(BIG, BIG, 4))}, SIXTEEN), "not readable"),
+    (safetensors_bytes({"a": entry(16, 0)}, SIXTEEN), "not readable"),
+    (safetensors_bytes({"a": entry(-16, 0)}, SIXTEEN), "not readable"),
+    (safetensors_bytes({"a": entry(dtype="F8_E4M3", shape=(16,))}, SIXTEEN), "dtype F8_E4M3"),
+    (safetensors_bytes(b'{"a":1,"a":2}'), "key 'a' appears twice"),
+    (safetensors_bytes(b'{"a":'), "not JSON"),
+    (safetensors_bytes(b'{"a":' * 100_000), "not JSON"),
+    (safetensors_bytes({"a": entry()}, SIXTEEN)[:20], "cut off"),
+    (struct.pack("<Q", 90_000_000) + b"{}", "header of 90000000 bytes in a file of 10"),
+    (safetensors_bytes({"__metadata__": {"packseq": "[]"}}), "expected an object"),
+    (safetensors_bytes({"__metadata__": {"packseq": '{"":{"backward":1}}'}}), "backward is 1"),
+    (safetensors_bytes({"__metadata__": {"packseq": '{"":{"code":"x"}}'}}), "keys among"),
+], ids=lambda value: value if isinstance(value, str) else "")  # fmt: skip
+def test_safetensors(tmp_path, content, message):
+    pytest.importorskip("safetensors", reason="reads these files")
+    refused(write(tmp_path / "file", content), message)
+
+
+@pytest.mark.parametrize(("shard", "message"), [
+    ("../shard", "expected a name in its own folder"),
+    ("/etc/passwd", "expected a name in its own folder"),
+    ("folder/shard", "expected a name in its own folder"),
+    ("..", "expected a name in its own folder"),
+    ("", "expected a name in its own folder"),
+    ("nothing", "not a file beside the index"),
+    ("index", "shard 'index'"),
+])  # fmt: skip
+def test_shards(tmp_path, shard, message):
+    pytest.importorskip("safetensors", reason="reads these files")
+    content = json.dumps({"weight_map": {"a": shard}}).encode()
+    refused(write(tmp_path / "index", content), message)
+
+
+@pytest.mark.parametrize(("placed", "message"), [
+    ({"a": "one", "b": "one"}, "does not hold 'b'"),
+    ({"a": "one", "b": "two"}, "shard 'two' holds 'a', which the index places in 'one'"),
+])  # fmt: skip
+def test_an_index_that_lies(tmp_path, placed, message):
+    pytest.importorskip("safetensors", reason="reads these files")
+    for name in ("one", "two"):
+        write(tmp_path / name, safetensors_bytes({"a": entry()}, SIXTEEN))
+    refused(write(tmp_path / "index", json.dumps({"weight_map": placed}).encode()), message)
+
+
+def test_an_index_with_a_tensor_twice(tmp_path):
+    path = write(tmp_path / "index", b'{"weight_map": {"a": "one", "a": "two"}}')
+    refused(path, "key 'a' appears twice")
+
+
+# --- ONNX -----------------------------------------------------------------------------------
+
+
+def onnx_with(initialisers=(), nodes=()):
+    onnx = pytest.importorskip("onnx", reason="writes and reads ONNX models")
+    graph = onnx.helper.make_graph(list(nodes), "graph", [], [], list(initialisers))
+    return onnx.helper.make_model(graph).SerializeToString()
+
+
+def onnx_tensor(**fields):
+    onnx = pytest.importorskip("onnx", reason="writes and reads ONNX models")
+    external = fields.pop("external", {})
+    tensor = onnx.TensorProto(**({"name": "a", "data_type": 1, "dims": [4]} | fields))
+    for key, value in external.items():
+        tensor.external_data.add(key=key, value=value)
+    if external:
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+    return tensor
+
+
+@pytest.mark.parametrize(("fields", "message"), [
+    ({"raw_data": SIXTEEN[:-1]}, "needs 16 bytes, found 15"),
+    ({"raw_data": SIXTEEN, "dims": [BIG]}, "needs"),
+    ({"raw_data": SIXTEEN, "dims": [BIG, BIG]}, "beyond any memory"),
+    ({"raw_data": SIXTEEN, "dims": [-4]}, "size -4"),
+    ({"float_data": [1.0, 2.0]}, "needs 16 bytes, found 8"),
+    ({"data_type": 7, "int64_data": [1]}, "needs 32 bytes, found 8"),
+    ({"data_type": 3, "int32_data": [300] * 4}, "values of int8"),
+    ({"data_type": 8, "string_data": [b"x"]}, "element type STRING"),
+    ({"data_type": 99}, "99"),
+    ({"external": {"location": "../data"}}, "outside the folder"),
+    ({"external": {"location": "/etc/passwd"}}, "outside the folder"),
+    ({"external": {"location": "sub/../../data"}}, "outside the folder"),
+    ({"external": {"location": "link"}}, "outside the folder"),
+    ({"external": {"location": "nothing"}}, "not a file"),
+    ({"external": {"offset": "0"}}, "external data at ''"),
+    ({"external": {"location": "data", "length": "17"}}, "bytes 0 to 17 of external data of 16"),
+    ({"external": {"location": "data", "offset": "4", "length": "16"}}, "bytes 4 to 20"),
+    ({"external": {"location": "data", "offset": "17"}}, "length is '-1'"),
+    ({"external": {"location": "data", "offset": "-1"}}, "offset is '-1'"),
+    ({"external": {"location": "data", "length": "9" * 40}}, "length is '999"),
+], ids=str)  # fmt: skip
+def test_onnx_tensors(tmp_path, fields, message):
+    write(tmp_path / "data", SIXTEEN)
+    folder = tmp_path / "model"
+    folder.mkdir()
+    write(folder / "data", SIXTEEN)
+    (folder / "link").symlink_to(tmp_path / "data")
+    refused(write(folder / "file", onnx_with([onnx_tensor(**fields)])), message)
+
+
+def test_many_onnx_tensors_of_one_external_file(tmp_path):
+    # 300 names for 1 MiB of float16: read and widened, they would be 900 MiB.
+    write(tmp_path / "data", bytes(1 << 20))
+    tensors = [
+        onnx_tensor(name=f"{i}", data_type=10, dims=[1 << 19], external={"location": "data"})
+        for i in range(300)
+    ]
+    refused(write(tmp_path / "file", onnx_with(tensors)), "at most 16 times")
+
+
+def test_an_onnx_model_of_nothing_but_nodes(tmp_path):
+    # Two bytes each, and hundreds of times that once they are objects.
+    nodes = b"\x0a\x00" * 120_000
+    content = b"\x08\x07\x3a" + bytes([0x80, 0xD3, 0x0E]) + nodes
+    pytest.importorskip("onnx", reason="reads ONNX models")
+    refused(write(tmp_path / "file", content), "holds 120000 nodes; at most 100000")
+
+
+def test_an_onnx_model_of_too_many_fields(tmp_path, monkeypatch):
+    monkeypatch.setattr(protobuf, "MAX_FIELDS", 1000)
+    pytest.importorskip("onnx", reason="reads ONNX models")
+    refused(write(tmp_path / "file", b"\x08\x07" * 1001), "holds more than 1000 fields")
+
+
+def test_an_onnx_name_twice(tmp_path):
+    content = onnx_with([onnx_tensor(raw_data=SIXTEEN)] * 2)
+    refused(write(tmp_path / "file", content), "initialiser 'a' appears twice")
+
+
+def onnx_node(*inputs, kind="GRU", **attributes):
+    onnx = pytest.importorskip("onnx", reason="writes and reads ONNX models")
+    return onnx.helper.make_node(kind, list(inputs), ["Y"], name="n", **attributes)
+
+
+@pytest.mark.parametrize(("node", "message"), [
+    (lambda: onnx_node("X", "w", "r", hidden_size=3), "hidden_size is 3, but R has 4"),
+    (lambda: onnx_node("X", "w", "r", direction="sideways"), "direction 'sideways'"),
+    (lambda: onnx_node("X", "w", "r", direction="bidirectional"), "the first of size 2"),
+    (lambda: onnx_node("X", "w", "r", direction=1), "is not of type STRING"),
+    (lambda: onnx_node("X", "w", "r", activations=[1]), "is not of type STRINGS"),
+    (lambda: onnx_node("X", "r", "w"), "expected 9 rows"),
+    (lambda: onnx_node("X", "w", "b"), "expected 3 axes"),
+    (lambda: onnx_node("X", "w", "r", "w"), "expected 2 axes"),
+    (lambda: onnx_node("X", "w"), "weight_hh is left out"),
+    (lambda: onnx_node("X", "w", "r", "", "", "b"), "h_0 has shape"),
+    (lambda: onnx_node("X", "w", "r", "", "", "ghost"), "nothing produces its input 'ghost'"),
+    (lambda: onnx_node("X", "Y", "r"), "computed by GRU"),
+], ids=lambda _: "")  # fmt: skip
+def test_onnx_nodes(tmp_path, node, message):
+    shapes = {"w": [1, 12, 3], "r": [1, 12, 4], "b": [1, 24]}
+    tensors = [
+        onnx_tensor(name=name, dims=dims, raw_data=np.ones(dims, F).tobytes())
+        for name, dims in shapes.items()
+    ]
+    refused(write(tmp_path / "file", onnx_with(tensors, [node()])), message)
+
+
+def test_onnx_nodes_that_feed_each_other_in_a_ring(tmp_path):
+    onnx = pytest.importorskip("onnx", reason="writes and reads ONNX models")
+    ring = [onnx.helper.make_node("Identity", [f"v{i}"], [f"v{(i + 1) % 3}"]) for i in range(3)]
+    refused(write(tmp_path / "file", onnx_with([], [*ring, onnx_node("v0", "v1", "v2")])), "Ident")
+
+
+# --- HDF5 and Keras -------------------------------------------------------------------------
+
+
+def hdf5_with(build, tmp_path):
+    h5py = pytest.importorskip("h5py", reason="writes and reads HDF5")
+    with h5py.File(tmp_path / "file", "w") as file:
+        build(h5py, file)
+    return tmp_path / "file"
+
+
+def external_link(h5py, file):
+    file["a"] = h5py.ExternalLink("/etc/passwd", "/a")
+
+
+def soft_link(h5py, file):
+    file["a"] = h5py.SoftLink("/b")
+
+
+def ring(h5py, file):
+    file.create_group("a")["b"] = file["/"]
+
+
+def two_names(h5py, file):
+    file["a"] = np.zeros(3)
+    file["b"] = file["a"]
+
+
+def external_storage(h5py, file):
+    file.create_dataset("a", (4,), "f4", external=[("/etc/passwd", 0, 16)])
+
+
+def virtual(h5py, file):
+    layout = h5py.VirtualLayout((4,), "f4")
+    layout[:] = h5py.VirtualSource("/etc/passwd", "a", (4,))
+    file.create_virtual_dataset("a", layout)
+
+
+def compressed(h5py, file):
+    file.create_dataset("a", data=np.zeros(1 << 20), compression="gzip")
+
+
+def chunked_and_empty(h5py, file):
+    file.create_dataset("a", (BIG,), "f4", chunks=(1 << 20,))
+
+
+def never_written(h5py, file):
+    file.create_dataset("a", (BIG,), "f4")
+
+
+def text(h5py, file):
+    file["a"] = "text"
+
+
+def deep(h5py, file):
+    file.create_group("/".join("a" * 40))
+
+
+@pytest.mark.parametrize(("build", "message"), [
+    (external_link, "link 'a' in group '' is a ExternalLink"),
+    (soft_link, "link 'a' in group '' is a SoftLink"),
+    (ring, "leads to an object again|Recursion|deeper"),
+    (two_names, "leads to an object again"),
+    (external_storage, "keeps its data in another file"),
+    (virtual, "chunked, compressed or virtual"),
+    (compressed, "chunked, compressed or virtual"),
+    (chunked_and_empty, "chunked, compressed or virtual"),
+    (never_written, "0 are stored"),
+    (text, "is not a number's"),
+    (deep, "nest deeper than 32"),
+], ids=lambda value: "" if isinstance(value, str) else value.__name__)  # fmt: skip
+def test_hdf5(tmp_path, build, message):
+    refused(hdf5_with(build, tmp_path), message)
+
+
+def test_an_hdf5_file_of_too_many_groups(tmp_path, monkeypatch):
+    monkeypatch.setattr(hdf5, "MAX_OBJECTS", 10)
+
+    def many(h5py, file):
+        for i in range(11):
+            file.create_group(str(i))
+
+    refused(hdf5_with(many, tmp_path), "holds more than 10 groups and datasets")
+
+
+def long_names(h5py, file):
+    file.attrs["layer_names"] = ["gru", "a longer name"]  # both kept in a global heap
+
+
+LONG = b"a longer name"
+# (what is looked for, where from there, what is written): a heap's own size, an object's size, the
+# free space's size (at which libhdf5 hangs) and a string's length (which libhdf5 allocates).
+HEAPS = {
+    "cut off": lambda raw: (raw.index(b"GCOL") + 8, "<Q", 2**40),
+    "reaches beyond its heap": lambda raw: (raw.index(b"GCOL") + 24, "<Q", 2**40),
+    "not a global heap": lambda raw: (raw.index(b"GCOL"), "<4s", b"GCOM"),
+    "of 3892314125 bytes where its heap has 13": lambda raw: (
+        raw.index(struct.pack("<IQ", len(LONG), raw.index(b"GCOL"))), "<I", 0xE800000D
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("message", HEAPS)
+def test_strings_that_libhdf5_would_believe(tmp_path, message):
+    raw = bytearray(hdf5_with(long_names, tmp_path).read_bytes())
+    place, layout, value = HEAPS[message](raw)
+    struct.pack_into(layout, raw, place, value)
+    refused(write(tmp_path / "file", bytes(raw)), message)
+
+
+def test_free_space_without_a_size_ends_a_heap(tmp_path):
+    raw = bytearray(hdf5_with(long_names, tmp_path).read_bytes())
+    last = max(raw.index(LONG) + 16, raw.index(b"gru", raw.index(b"GCOL")) + 8)
+    struct.pack_into("<HHIQ", raw, last, 0, 0, 0, 0)
+    refused(write(tmp_path / "file", bytes(raw)), "holds no LSTM")
+
+
+def keras_file(tmp_path, config, build=lambda h5py, file: None):
+    raw = hdf5_with(build, tmp_path).read_bytes()
+    entries = [("config.json", config), ("model.weights.h5", raw), ("metadata.json", b"{}")]
+    return write(tmp_path / "model", zip_bytes(entries))
+
+
+def cell(kernel, recurrent, bias=None):
+    def build(h5py, file):
+        for i, shape in enumerate([kernel, recurrent, bias]):
+            if shape:
+                file[f"layers/gru/cell/vars/{i}"] = np.ones(shape, F)
+
+    return build
+
+
+def model_config(*layers):
+    members = [{"class_name": k, "config": {"name": f"layer{i}"}} for i, k in enumerate(layers)]
+    return json.dumps({"class_name": "Sequential", "config": {"layers": members}}).encode()
+
+
+@pytest.mark.parametrize(("config", "build", "message"), [
+    (b"{", cell((3, 12), (4, 12)), "config.json: not JSON"),
+    (b"[]", cell((3, 12), (4, 12)), "config is a list"),
+    (b'{"a":' * 5000, cell((3, 12), (4, 12)), "not JSON"),
+    (model_config("GRU", "GRU"), cell((3, 12), (4, 12)), "layer 'layer1.' is in the config but"),
+    (model_config("LSTM"), cell((3, 12), (4, 12)), "layer 'layer0.' is in the config but"),
+    (model_config("GRU"), cell((3, 16), (4, 16)), r"those of \['GRU', 'LSTM'\]"),
+    (model_config("GRU"), cell((3, 12), (4, 13)), "expected .H, G.H."),
+    (model_config("GRU"), cell((3, 11), (4, 12)), "expected .I, 12."),
+    (model_config("GRU"), cell((3, 12), (4, 12), (13,)), "bias of shape"),
+    (model_config("GRU"), cell((3, 12), (12,)), "recurrent kernel of shape"),
+], ids=lambda value: value if isinstance(value, str) else "")  # fmt: skip
+def test_keras(tmp_path, config, build, message):
+    refused(keras_file(tmp_path, config, build), message)
+
+
+def test_a_config_that_is_a_bomb(tmp_path, monkeypatch):
+    monkeypatch.setattr(keras_model, "MAX_CONFIG", 100)
+    refused(keras_file(tmp_path, b" " * 101), "config.json has 101 bytes; at most 100")
+
+
+def test_models_nested_without_end(tmp_path):
+    config = {"class_name": "Sequential", "config": {"name": "a", "layers": []}}
+    for _ in range(50):
+        config = {"class_name": "Sequential", "config": {"name": "a", "layers": [config]}}
+    path = keras_file(tmp_path, json.dumps(config).encode())
+    refused(path, "models nest deeper than 32")
+
+
+# --- a library that is not installed --------------------------------------------------------
+
+
+@pytest.mark.parametrize(("library", "content"), [
+    ("safetensors", safetensors_bytes({"a": entry()}, SIXTEEN)),
+    ("onnx", b"\x08\x07"),
+    ("h5py", b"\x89HDF\r\n\x1a\n"),
+])  # fmt: skip
+def test_a_missing_library_says_what_to_install(tmp_path, monkeypatch, library, content):
+    monkeypatch.setitem(__import__("sys").modules, library, None)
+    with pytest.raises(ImportError, match=rf"needs {library}.*pip install 'packseq\[weights\]'"):
+        weights.read(write(tmp_path / "file", content))
+
+
+def test_the_corpus_starts_from_files_that_load(tmp_path):
+    """What is refused above is refused for what was done to it, not for how it is made here."""
+    packseq.load(write(tmp_path / "pt", torch_file_of(gru_arrays())))
+    npz = zip_bytes([(f"{n}.npy", npy_bytes(a)) for n, a in gru_arrays().items()])
+    packseq.load(write(tmp_path / "npz", npz))
+    assert zipfile.is_zipfile(io.BytesIO(npz))

@@ -1,0 +1,177 @@
+"""Keras's files: what a loaded module gives is what Keras gives."""
+
+import os
+
+import numpy as np
+import pytest
+from checkpoints import distinctive, inputs, tolerance
+
+import packseq
+from packseq import weights
+
+pytest.importorskip("torch", reason="the backend that Keras runs on here")
+pytest.importorskip("h5py", reason="reads Keras's files")
+os.environ.setdefault("KERAS_BACKEND", "torch")
+keras = pytest.importorskip("keras", reason="writes the files and is the judge")
+
+# Keras and its backend warn of themselves, from their own code.
+pytestmark = pytest.mark.filterwarnings(r"ignore:::(keras|torch)\.")
+
+L = keras.layers
+INPUT, HIDDEN, STEPS = 3, 4, 6
+SUFFIXES = [".keras", ".weights.h5", ".h5"]
+
+
+def sequence_of(*layers):
+    """A model, each gate of each layer with weights of its own."""
+    model = keras.Sequential([keras.Input((None, INPUT)), *layers])
+    for number, variable in enumerate(model.weights):
+        gates = max(variable.shape[-1] // HIDDEN, 1) if "dense" not in variable.path else 1
+        turned = distinctive(tuple(variable.shape)[::-1], gates, number)
+        variable.assign(turned.T)
+    return model
+
+
+def save(model, path):
+    if path.name.endswith(".weights.h5"):
+        model.save_weights(path)
+    else:
+        model.save(path)
+    # Formats are told by content.
+    return path.rename(path.with_name("checkpoint"))
+
+
+def bidirectional(layer, **options):
+    return L.Bidirectional(layer, **options)
+
+
+CASES = {
+    "LSTM": lambda: [L.LSTM(HIDDEN, return_sequences=True)],
+    "LSTM no bias": lambda: [L.LSTM(HIDDEN, use_bias=False, return_sequences=True)],
+    "GRU": lambda: [L.GRU(HIDDEN, return_sequences=True)],
+    "GRU reset before": lambda: [L.GRU(HIDDEN, reset_after=False, return_sequences=True)],
+    "SimpleRNN": lambda: [L.SimpleRNN(HIDDEN, return_sequences=True)],
+    "bidirectional LSTM": lambda: [bidirectional(L.LSTM(HIDDEN, return_sequences=True))],
+    "bidirectional GRU reset before": lambda: [
+        bidirectional(L.GRU(HIDDEN, reset_after=False, return_sequences=True))
+    ],
+    "bidirectional SimpleRNN": lambda: [bidirectional(L.SimpleRNN(HIDDEN, return_sequences=True))],
+}
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("case", CASES)
+def test_one_layer(tmp_path, case, suffix):
+    model = sequence_of(*CASES[case]())
+    x = inputs(2, STEPS, INPUT)
+
+    module = packseq.load(save(model, tmp_path / f"model{suffix}"))
+
+    assert module.batch_first
+    expected = np.asarray(model(x).detach())
+    atol = tolerance(STEPS, INPUT + 2 * HIDDEN)
+    np.testing.assert_allclose(module(x)[0], expected, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_the_activation_of_a_simple_rnn_is_read(tmp_path, suffix):
+    model = sequence_of(L.SimpleRNN(HIDDEN, activation="relu", return_sequences=True))
+    x = inputs(2, STEPS, INPUT)
+    expected = np.asarray(model(x).detach())
+    module = packseq.load(save(model, tmp_path / f"model{suffix}"))
+    atol = tolerance(STEPS, INPUT + 2 * HIDDEN, max(1.0, float(expected.max())))
+    np.testing.assert_allclose(module(x)[0], expected, rtol=0, atol=atol)
+
+
+def functional(*layers):
+    """The same chain of layers as a functional model."""
+    x = y = keras.Input((None, INPUT))
+    for layer in layers:
+        y = layer(y)
+    return keras.Model(x, y)
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.parametrize("style", [sequence_of, functional], ids=lambda style: style.__name__)
+@pytest.mark.parametrize("wrap", [lambda layer: layer, bidirectional], ids=["one way", "both ways"])
+def test_stacked_layers_are_one_module(tmp_path, style, wrap, suffix):
+    model = style(
+        wrap(L.GRU(HIDDEN, return_sequences=True)),
+        L.Dropout(0.5),
+        L.SpatialDropout1D(0.2),
+        wrap(L.GRU(HIDDEN, return_sequences=True)),
+        wrap(L.GRU(HIDDEN, return_sequences=True)),
+    )
+    x = inputs(2, STEPS, INPUT)
+
+    module = packseq.load(save(model, tmp_path / f"model{suffix}"))
+
+    assert module.num_layers == 3
+    expected = np.asarray(model(x, training=False).detach())
+    atol = 3 * tolerance(STEPS, INPUT + 4 * HIDDEN)
+    np.testing.assert_allclose(module(x)[0], expected, rtol=0, atol=atol)
+
+
+def forked():
+    x = keras.Input((None, INPUT))
+    first = L.GRU(HIDDEN, return_sequences=True)(x)
+    return keras.Model(x, [first, L.GRU(HIDDEN, return_sequences=True)(first)])
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.parametrize("build", [
+    forked,
+    lambda: sequence_of(L.GRU(HIDDEN, return_sequences=True), L.LSTM(HIDDEN)),
+    lambda: sequence_of(L.GRU(HIDDEN, return_sequences=True), L.GRU(HIDDEN + 1)),
+    lambda: sequence_of(L.GRU(HIDDEN, return_sequences=True), L.Dense(HIDDEN), L.GRU(HIDDEN)),
+], ids=["output used twice", "other kind", "other size", "something between"])  # fmt: skip
+def test_layers_that_are_no_stack_stay_apart(tmp_path, build, suffix):
+    found = weights.find(save(build(), tmp_path / f"model{suffix}"))
+    assert [one.num_layers for one in found] == [1, 1]
+
+
+def test_the_layers_of_a_model_in_a_model_are_found(tmp_path):
+    inner = keras.Sequential(
+        [keras.Input((None, INPUT)), L.GRU(HIDDEN, return_sequences=True, name="deep")],
+        name="inner",
+    )
+    model = sequence_of(inner, L.LSTM(HIDDEN, return_sequences=True, name="top"))
+    x = inputs(2, STEPS, INPUT)
+    path = save(model, tmp_path / "model.keras")
+
+    between = packseq.load(path, "inner.deep.")(x)[0]
+    output = packseq.load(path, "top.")(between)[0]
+
+    atol = 2 * tolerance(STEPS, INPUT + 2 * HIDDEN)
+    np.testing.assert_allclose(output, np.asarray(model(x).detach()), rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_the_layers_around_come_along(tmp_path, suffix):
+    model = sequence_of(L.GRU(HIDDEN, return_sequences=True), L.Dense(2))
+    arrays = weights.read(save(model, tmp_path / f"model{suffix}")).values()
+    kernel = model.layers[-1].kernel.numpy()
+    assert any(a.shape == kernel.shape and (a == kernel).all() for a in arrays)
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.parametrize(("layer", "named"), [
+    (lambda: L.LSTM(HIDDEN, activation="relu"), "activation='relu'"),
+    (lambda: L.GRU(HIDDEN, recurrent_activation="hard_sigmoid"), "recurrent_activation="),
+    (lambda: L.SimpleRNN(HIDDEN, activation=None), "activation='linear'"),
+    (lambda: L.LSTM(HIDDEN, go_backwards=True), "go_backwards=True"),
+    (lambda: bidirectional(L.GRU(HIDDEN), merge_mode="sum"), "merge_mode='sum'"),
+    (lambda: bidirectional(L.GRU(HIDDEN), merge_mode=None), "merge_mode=None"),
+], ids=["activation", "recurrent", "linear", "backwards", "sum", "none"])  # fmt: skip
+def test_what_cannot_run_is_refused_by_name_and_still_listed(tmp_path, layer, named, suffix):
+    path = save(sequence_of(layer()), tmp_path / f"model{suffix}")
+    with pytest.raises(weights.CheckpointError, match=named):
+        packseq.load(path)
+    (found,) = weights.find(path)
+    assert named in str(found)
+
+
+def test_a_gru_without_bias_or_config_does_not_say_how_it_resets(tmp_path):
+    path = save(sequence_of(L.GRU(HIDDEN, use_bias=False)), tmp_path / "model.weights.h5")
+    with pytest.raises(weights.CheckpointError, match="reset_after"):
+        packseq.load(path)

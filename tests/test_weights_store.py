@@ -1,0 +1,126 @@
+"""save and load without any framework: a module comes back as it was."""
+
+import numpy as np
+import pytest
+from checkpoints import gru_arrays, inputs, npy_bytes, torch_file_of, write, zip_bytes
+
+import packseq
+from packseq import weights
+
+pytest.importorskip("safetensors", reason="packseq.save writes safetensors")
+
+MODULES = [
+    packseq.LSTM(3, 4, num_layers=2, bidirectional=True, proj_size=2, rng=1),
+    packseq.LSTM(3, 4, bias=False, batch_first=True, dtype=np.float64, rng=2),
+    packseq.GRU(3, 4, reset_after=False, rng=3),
+    packseq.RNN(3, 4, nonlinearity="relu", rng=4),
+    weights.Backward(packseq.GRU(3, 4, reset_after=False, batch_first=True, rng=5)),
+]
+
+
+@pytest.mark.parametrize("module", MODULES, ids=repr)
+def test_a_saved_module_loads_as_it_was(tmp_path, module):
+    packseq.save(module, tmp_path / "module.safetensors")
+
+    loaded = packseq.load(tmp_path / "module.safetensors")
+
+    x = inputs(2, 5, 3)
+    assert repr(loaded) == repr(module)
+    np.testing.assert_array_equal(loaded(x)[0], module(x)[0])
+
+
+def test_backward_is_the_second_half_of_a_bidirectional_module():
+    both = packseq.GRU(3, 4, bidirectional=True, batch_first=True, rng=1)
+    second = {
+        name.removesuffix("_reverse"): array
+        for name, array in both.state_dict().items()
+        if name.endswith("_reverse")
+    }
+    backward = weights.Backward(packseq.GRU.from_state_dict(second, batch_first=True))
+    x, lengths = inputs(3, 6, 3), [6, 2, 4]
+
+    for given in ({"lengths": lengths}, {}):
+        output, state = backward(x, **given)
+        expected, expected_state = both(x, **given)
+        np.testing.assert_array_equal(output, expected[..., 4:])
+        np.testing.assert_array_equal(state, expected_state[1:])
+    one, _ = backward(x[0])
+    np.testing.assert_array_equal(one, both(x[0])[0][..., 4:])
+
+
+@pytest.mark.parametrize("container", ["npz", "pt"])
+def test_files_written_without_their_library(tmp_path, container):
+    arrays = gru_arrays()
+    if container == "npz":
+        content = zip_bytes([(f"{name}.npy", npy_bytes(array)) for name, array in arrays.items()])
+    else:
+        content = torch_file_of(arrays)
+    path = write(tmp_path / "file", content)
+
+    module = packseq.load(path)
+
+    assert str(weights.find(path)[0]) == "'rnn.': GRU(3, 4), float32"
+    expected = packseq.GRU.from_state_dict(arrays, "rnn.")
+    np.testing.assert_array_equal(module(inputs(2, 5, 3))[0], expected(inputs(2, 5, 3))[0])
+
+
+@pytest.mark.parametrize("array", [
+    np.arange(6, dtype=">f4").reshape(2, 3),
+    np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+    np.array(2.5, np.float16),
+    np.zeros((0, 3), np.int8),
+], ids=repr)  # fmt: skip
+def test_npz_keeps_values_and_becomes_native(tmp_path, array):
+    path = write(tmp_path / "a.npz", zip_bytes([("a.npy", npy_bytes(array))]))
+
+    (got,) = weights.read(path).values()
+
+    np.testing.assert_array_equal(got, array)
+    assert got.dtype.isnative
+    assert got.dtype == (np.float32 if array.dtype == np.float16 else array.dtype.newbyteorder("="))
+
+
+def test_convert_keeps_arrays_and_modules(tmp_path):
+    arrays = gru_arrays() | {"embedding.weight": inputs(1, 5, 3)[0]}
+    source = write(tmp_path / "file.pt", torch_file_of(arrays))
+
+    weights.convert(source, tmp_path / "out.safetensors")
+
+    converted = weights.read(tmp_path / "out.safetensors")
+    assert converted.keys() == arrays.keys()
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(converted[name], array)
+    assert weights.find(tmp_path / "out.safetensors") == weights.find(source)
+
+
+def test_stored_states_are_not_silently_lost(tmp_path):
+    state = inputs(1, 1, 4)
+    arrays = gru_arrays("") | {"h_0": state}
+    path = write(tmp_path / "file.pt", torch_file_of(arrays))
+
+    with pytest.raises(weights.CheckpointError, match="load_with_state"):
+        packseq.load(path)
+    module, hx = weights.load_with_state(path)
+
+    np.testing.assert_array_equal(hx, state)
+    assert module(inputs(1, 2, 3).swapaxes(0, 1), hx)[0].shape == (2, 1, 4)
+
+
+@pytest.mark.parametrize(("nonlinearity", "message"), [
+    ("gelu", "nonlinearity is 'gelu'"),
+    ("relu", "'rnn.' is GRU"),
+])  # fmt: skip
+def test_a_wrong_nonlinearity_is_refused(tmp_path, nonlinearity, message):
+    path = write(tmp_path / "file.pt", torch_file_of(gru_arrays()))
+    with pytest.raises(ValueError, match=message):
+        packseq.load(path, nonlinearity=nonlinearity)
+
+
+def test_save_takes_modules_only(tmp_path):
+    with pytest.raises(TypeError, match="module is a dict"):
+        packseq.save({}, tmp_path / "x")
+
+
+def test_a_file_that_is_not_there_is_an_oserror(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        packseq.load(tmp_path / "nothing.pt")

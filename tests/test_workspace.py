@@ -1,0 +1,75 @@
+"""Memory beside input, output and weights: under 64 MiB whatever the batch. Nothing here is run."""
+
+import numpy as np
+import pytest
+from numpy.lib.stride_tricks import as_strided
+from strategies import make_module
+
+from packseq._core.recurrent import Call
+from packseq.plan import Plan
+
+LIMIT = 64 << 20
+
+THREADS = (1, 2, 4, 8, 16)
+
+
+def workspace_bytes(module, lengths, threads):
+    """What a call of so large a batch would take; its rows are one number's memory."""
+    plan = Plan.from_lengths(np.asarray(lengths, np.int64))
+
+    def rows(width):
+        return as_strided(np.zeros(1, module.dtype), (plan.rows, width), (0, module.dtype.itemsize))
+
+    none = (None, None)
+    call = Call(
+        module._network,
+        rows(module.input_size),
+        rows(module._directions * module._state_size),
+        plan.batch_size,
+        plan.max_length,
+        plan.batch_sizes,
+        plan.offsets,
+        plan.sorted_indices,
+        none,
+        none,
+        threads,
+        False,
+    )
+    return call.workspace_bytes
+
+
+STACK = {"num_layers": 2, "bidirectional": True}
+BATCHES = {
+    "many sequences": ("LSTM", 64, {}, [50] * 100_000),
+    "long sequences": ("LSTM", 64, {}, [100_000] * 4),
+    "one long, many short": ("GRU", 64, STACK, [20_000] + [5] * 20_000),
+    "many sequences, a stack": ("LSTM", 64, STACK, [20] * 20_000),
+    "long sequences, a stack": ("LSTM", 64, STACK, [20_000] * 64),
+    "as many as there are threads": ("GRU", 32, STACK, [100_000] * 4),
+    "large hidden size": ("LSTM", 1536, {}, [100] * 64),
+    "large hidden size, float64": ("GRU", 1536, {"dtype": np.float64}, [100] * 64),
+    "large projection": ("LSTM", 1536, {"proj_size": 512}, [100] * 64),
+    "reset before": ("GRU", 1024, {"reset_after": False} | STACK, [100] * 64),
+    "zipf": ("RNN_TANH", 256, STACK, [1 + 5000 // (1 + b) for b in range(5000)]),
+}
+
+
+@pytest.mark.parametrize("threads", THREADS)
+@pytest.mark.parametrize("name", BATCHES)
+def test_workspace_is_bounded(name, threads):
+    kind, hidden_size, options, lengths = BATCHES[name]
+    module = make_module(kind, 16, hidden_size, rng=0, **options)
+    assert workspace_bytes(module, lengths, threads) < LIMIT
+
+
+@pytest.mark.parametrize("threads", THREADS)
+def test_one_sequence_through_a_stack_may_need_more(threads):
+    """The exception: a layer's whole output is the next one's input, and a sequence is not cut.
+
+    Two directions read it from both ends, so that all of it is kept.
+    """
+    steps, width = 500_000, 2 * 32
+    module = make_module("LSTM", 16, 32, rng=0, **STACK)
+    needed = steps * (width * 4 + 8)  # and where each step begins
+    assert needed > LIMIT
+    assert needed <= workspace_bytes(module, [steps], threads) < needed + LIMIT

@@ -7,6 +7,7 @@ import tensors
 from hypothesis import settings
 
 import packseq
+from packseq.backends import choice
 
 # The same examples on every run: a failure in CI is one that anybody can repeat. A deadline would
 # fail a correct test on a busy machine.
@@ -39,6 +40,14 @@ def backend(request):
     with mock.patch.object(packseq.modules._Recurrent, "__call__", call):
         yield request.param
     packseq.set_backend(before)
+
+
+@pytest.fixture
+def unset_backend(monkeypatch):
+    """A test begins with no backend set, not by the environment either, and undoes what it sets."""
+    monkeypatch.setattr(choice, "_settings", None)
+    monkeypatch.delenv("PACKSEQ_BACKEND", raising=False)
+    monkeypatch.delenv("PACKSEQ_OFFLOAD_FLOPS", raising=False)
 
 
 def on_tensors(call):

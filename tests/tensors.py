@@ -3,6 +3,7 @@
 import numpy as np
 
 from packseq import PackedSequence
+from packseq.backends.choice import is_tensor
 
 
 def device():
@@ -34,14 +35,12 @@ def as_tensors(value):
 
 def as_arrays(value):
     """`value` with every tensor as an array."""
-    import torch
-
     if isinstance(value, PackedSequence):
         fields = (value.batch_sizes, value.sorted_indices, value.unsorted_indices)
         return PackedSequence(as_arrays(value.data), *fields)
     if isinstance(value, tuple | list):
         return type(value)(map(as_arrays, value))
-    return value.numpy(force=True) if isinstance(value, torch.Tensor) else value
+    return value.numpy(force=True) if is_tensor(value) else value
 
 
 def as_they_are(value):

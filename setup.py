@@ -29,7 +29,13 @@ def extension(name, sources=(), depends=()):
 
 setup(
     ext_modules=cythonize(
-        [extension("order"), extension("rows"), extension("recurrent", KERNELS, HEADERS)],
+        # What an older Cython or NumPy left behind may not compile any more.
+        force=True,
+        module_list=[
+            extension("order"),
+            extension("rows"),
+            extension("recurrent", KERNELS, HEADERS),
+        ],
         compiler_directives={
             "language_level": 3,
             "boundscheck": False,

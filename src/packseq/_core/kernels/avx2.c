@@ -5,6 +5,11 @@
 #else
 #pragma GCC target("avx2,fma")
 #endif
+#include <immintrin.h>
+#define MINIMUM_F32 _mm256_min_ps
+#define MAXIMUM_F32 _mm256_max_ps
+#define MINIMUM_F64 _mm256_min_pd
+#define MAXIMUM_F64 _mm256_max_pd
 #define ISA avx2
 #define VECTOR_BYTES 32
 #define MAX_ROWS 6 /* 6 rows x 2 vectors = 12 of 16 registers; 2 hold weights, 1 a broadcast */

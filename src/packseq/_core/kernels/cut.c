@@ -22,7 +22,9 @@
 #define BLOCK_BYTES (1 << 18)
 #define LEAST_BLOCK_ROWS 96
 #define MOST_BLOCK_ROWS 1024
-/* What all workers together may keep of every other layer's output; one sequence may need more. */
+/* What all workers together may take for gates, and */
+#define GATES_BYTES (24 << 20)
+/* what they may keep of every other layer's output; one sequence may need more. */
 #define SPILL_BYTES (32 << 20)
 
 typedef struct {
@@ -125,9 +127,12 @@ int32_t packseq_cut(packseq_job *job, int64_t *bounds, int32_t threads, int64_t 
     const double row_flops = 2.0 * (double)gates * (double)net->hidden * (double)(net->state + input_width);
 
     if ((double)total * row_flops * net->n_layers * net->n_directions < THREAD_FLOPS) threads = 1;
+    const int64_t gate_row = net->hidden * real_bytes * (gates == 1 ? 1 : 4);
+    const int64_t most_gates = greatest(1, GATES_BYTES / threads / gate_row);
     limits limits = {
         .job = job,
-        .most_rows = clamp(SHARD_BYTES / (net->hidden * real_bytes), LEAST_SHARD_ROWS, MOST_SHARD_ROWS),
+        .most_rows = least(most_gates, clamp(SHARD_BYTES / (net->hidden * real_bytes), LEAST_SHARD_ROWS,
+                                             MOST_SHARD_ROWS)),
         .most_steps = net->n_layers > 1 ? SPILL_BYTES / threads / (width * real_bytes) : INT64_MAX,
     };
     job->bounds = bounds;
@@ -146,7 +151,7 @@ int32_t packseq_cut(packseq_job *job, int64_t *bounds, int32_t threads, int64_t 
         if (net->n_layers > 1)
             job->shard_steps = greatest(job->shard_steps, rows_within(job, bounds[s], bounds[s + 1]));
     }
-    const int64_t block = clamp(BLOCK_BYTES / (gates * net->hidden * real_bytes), LEAST_BLOCK_ROWS, MOST_BLOCK_ROWS);
+    const int64_t block = least(most_gates, clamp(BLOCK_BYTES / gate_row, LEAST_BLOCK_ROWS, MOST_BLOCK_ROWS));
     job->block_rows = greatest(job->shard_rows, least(block, total));
     if (job->team > 1) return threads;
     /* A shard of one long sequence may spill more than its worker's part: then fewer work at once. */

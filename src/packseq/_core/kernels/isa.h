@@ -13,6 +13,10 @@
 #define REAL float
 #define INTEGER int32_t
 #define WIDTH f32
+#ifdef MINIMUM_F32
+#define MINIMUM MINIMUM_F32
+#define MAXIMUM MAXIMUM_F32
+#endif
 #include "activations.h"
 #include "gemm.h"
 #include "recurrent.h"
@@ -21,6 +25,10 @@
 #define REAL double
 #define INTEGER int64_t
 #define WIDTH f64
+#ifdef MINIMUM_F64
+#define MINIMUM MINIMUM_F64
+#define MAXIMUM MAXIMUM_F64
+#endif
 #include "activations.h"
 #include "gemm.h"
 #include "recurrent.h"

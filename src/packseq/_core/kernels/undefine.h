@@ -10,6 +10,9 @@
 #undef SIGN_BIT
 #undef ROUNDER
 #undef MANTISSA
-#undef LOG_TINY
+#undef LEAST_EXP
+#undef MOST_EXP
+#undef MINIMUM
+#undef MAXIMUM
 #undef LN2_HIGH
 #undef LN2_LOW

@@ -1,0 +1,147 @@
+"""Measure everything with so many threads, in this process, and print the times as JSON.
+
+    python benchmarks/measure.py THREADS [SECONDS]
+
+Speed drifts within seconds on a shared machine, so nothing is compared across time: all that is
+to be compared is called in turn, A B C A B C, for SECONDS (2.5) a case, and so is the machine's
+own matrix product. ``report.py`` takes ratios within each turn.
+"""
+
+import json
+import math
+import sys
+import time
+from statistics import median
+
+import numpy as np
+import peers
+from cases import CASES, DECAYING, STEADY, Problem
+
+from packseq.backends import cpu
+
+LEAST_ROUNDS, MOST_ROUNDS = 5, 25
+LEAST_SECONDS = 0.01  # a turn; faster calls are repeated
+
+# What is this many times slower than the fastest is out of the race after three rounds. OpenBLAS's
+# threads, when another process takes their core, need seconds where they needed milliseconds.
+OUT_OF_RACE, ITS_ROUNDS = 20, 3
+
+# Libraries' threads go on spinning after a call, for up to about 10 ms (libgomp), and would take
+# the next one's cores.
+SETTLE_SECONDS = 0.02
+
+GEMM_SIZE = 1024
+GEMM_FLOPS = 2 * GEMM_SIZE**3
+
+
+def in_turn(calls, seconds, settle=0.0):
+    """Seconds per call of each, by round: {name: [round 0, round 1, ...]}."""
+    guess = {name: _guess(call) for name, call in calls.items()}
+    repeats = {name: max(1, math.ceil(LEAST_SECONDS / guess[name])) for name in calls}
+    slow = {name for name in calls if guess[name] > OUT_OF_RACE * min(guess.values())}
+    times = {name: [] for name in calls}
+    end = time.perf_counter() + seconds
+    for done in range(MOST_ROUNDS):
+        if done >= LEAST_ROUNDS and time.perf_counter() > end:
+            break
+        for name, call in calls.items():
+            if done < ITS_ROUNDS or name not in slow:
+                time.sleep(settle)
+                times[name].append(_seconds(call, repeats[name]))
+    return times
+
+
+def _guess(call):
+    call()  # the first call may prepare things
+    return _seconds(call, 1)
+
+
+def _seconds(call, repeats):
+    if repeats > 1:
+        call()  # what the others left in the caches is no part of a short call
+    start = time.perf_counter()
+    for _ in range(repeats):
+        call()
+    return (time.perf_counter() - start) / repeats
+
+
+class Machine:
+    """So many threads of it, and the fastest matrix product that any library makes of them."""
+
+    def __init__(self, threads):
+        self.settle = SETTLE_SECONDS if threads > 1 else 0.0
+        self.threads = threads
+        self.gemm_library = {}
+        self._gemm = {}
+        for dtype in ("float32", "float64"):
+            calls = _gemms(dtype)
+            times = in_turn(calls, 0, self.settle)
+            best = min(times, key=lambda name: median(times[name]))
+            self.gemm_library[dtype], self._gemm[dtype] = best, calls[best]
+
+    def measure(self, case, seconds):
+        """All peers that give the right answer, and the matrix product."""
+        problem = Problem(case)
+        calls = peers.calls_for(problem, self.threads)
+        reference = calls["packseq"]()
+        apart = {n: peers.disagreement(problem, call(), reference) for n, call in calls.items()}
+        right = {name: call for name, call in calls.items() if apart[name] <= 1}
+        right["gemm"] = self._gemm[case.dtype]
+        return {"apart": apart, "seconds": in_turn(right, seconds, self.settle)}
+
+    def measure_decay(self, seconds):
+        """Each peer on states that decay into denormals, and on those that do not."""
+        calls = {}
+        for values, case in (("decay", DECAYING), ("steady", STEADY)):
+            made = peers.calls_for(Problem(case), self.threads)
+            calls |= {f"{name}|{values}": call for name, call in made.items()}
+        return in_turn(calls, seconds, self.settle)
+
+
+def _gemms(dtype):
+    a, b = np.random.default_rng(0).standard_normal((2, GEMM_SIZE, GEMM_SIZE)).astype(dtype)
+    calls = {"NumPy": lambda: a @ b}
+    if "torch packed" in peers.PEERS:
+        ta, tb = map(peers.torch.from_numpy, (a, b))
+        calls["torch"] = lambda: ta @ tb
+    return calls
+
+
+def measure_layout(seconds):
+    """Packing and unpacking beside torch: {"function|bytes per row": times}."""
+    import bench_layout
+
+    results = {}
+    for row_bytes in (4, 64, 256, 1024):
+        case = bench_layout.Case(row_bytes)
+        for name, (ours, theirs) in bench_layout.CALLS.items():
+            bench_layout.check(ours(case), theirs(case))
+            calls = {
+                "packseq": lambda ours=ours, case=case: ours(case),
+                "torch": lambda theirs=theirs, case=case: theirs(case),
+            }
+            results[f"{name}|{row_bytes}"] = in_turn(calls, seconds)
+    return results
+
+
+def measure_all(threads, seconds):
+    with peers.using_threads(threads):
+        machine = Machine(threads)
+        results = {
+            "threads": threads,
+            "kernels": cpu.kernels().name,
+            "gemm_library": machine.gemm_library,
+            "cases": {},
+        }
+        for case in CASES:
+            print(f"{threads} threads: {case.name}", file=sys.stderr, flush=True)
+            results["cases"][case.name] = machine.measure(case, seconds)
+        if threads == 1:
+            results["decay"] = machine.measure_decay(seconds)
+            results["layout"] = measure_layout(seconds / 8) if "torch packed" in peers.PEERS else {}
+    return results
+
+
+if __name__ == "__main__":
+    threads = int(sys.argv[1])
+    json.dump(measure_all(threads, float(sys.argv[2]) if len(sys.argv) > 2 else 2.5), sys.stdout)

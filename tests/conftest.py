@@ -1,5 +1,6 @@
 """Settings that every test shares, and the backends that the tests of a module run on."""
 
+import importlib.util
 from unittest import mock
 
 import pytest
@@ -15,24 +16,23 @@ settings.register_profile("repeatable", derandomize=True, deadline=None, max_exa
 settings.load_profile("repeatable")
 
 
-@pytest.fixture(scope="module", params=["arrays", "tensors"])
+# Without torch there is no other form, and no other backend.
+HAS_TORCH = importlib.util.find_spec("torch") is not None
+
+
+@pytest.fixture(scope="module", params=["arrays", "tensors"] if HAS_TORCH else ["arrays"])
 def form(request):
-    """The form that a layout function is given its arrays in."""
-    if request.param == "arrays":
-        return tensors.as_they_are
-    pytest.importorskip("torch", reason="tensors are torch's")
-    return tensors.as_tensors
+    """What turns arrays into the form that a layout function is given them in."""
+    return tensors.as_tensors if request.param == "tensors" else tensors.as_they_are
 
 
-@pytest.fixture(scope="module", params=["cpu", "torch", "tensors"])
+@pytest.fixture(scope="module", params=["cpu", "torch", "tensors"] if HAS_TORCH else ["cpu"])
 def backend(request):
     """Every call of RNN, GRU and LSTM on packseq's kernels, in torch, or in torch on tensors.
 
     The last turns arrays into tensors around each call, so that a test is written once, in NumPy.
     """
     call = packseq.modules._Recurrent.__call__
-    if request.param != "cpu":
-        pytest.importorskip("torch", reason="the torch backend needs torch")
     if request.param == "tensors":
         call = on_tensors(call)
     before = packseq.get_backend()

@@ -1,5 +1,6 @@
 """Which backend is chosen, and that torch stays out of it where nobody asks for it."""
 
+import os
 import subprocess
 import sys
 
@@ -39,6 +40,17 @@ def test_without_torch_the_backend_says_what_to_install():
         "    except ImportError as error: print(error)\n"
     )
     assert done.stdout == "the torch backend needs torch: pip install 'packseq[torch]'\n" * 2
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_process_asks_for_a_gpu_again():
+    done = run_python(
+        "import os; from packseq.backends import choice\n"
+        "choice._has_gpu()\n"
+        "if not (child := os.fork()): os._exit(choice._has_gpu.cache_info().currsize)\n"
+        "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))"
+    )
+    assert (done.stdout, done.stderr) == ("0\n", "")
 
 
 # ---- the choice ---------------------------------------------------------------------------------

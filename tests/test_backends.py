@@ -177,6 +177,15 @@ def test_weights_go_up_once_and_again_when_they_change():
     assert torch.equal(output, twin(x)[0])
 
 
+def test_weights_that_went_up_in_inference_mode_serve_outside_of_it():
+    module, x = GRU(2, 3, backend="torch", rng=0), torch.ones(4, 2, device=device())
+    with torch.inference_mode():
+        expected, _ = module(x)
+    assert torch.equal(module(x)[0], expected)
+    with torch.no_grad():
+        assert torch.equal(module(x.requires_grad_())[0], expected)
+
+
 def test_torchs_random_numbers_are_not_drawn():
     before = torch.get_rng_state()
     LSTM(2, 3, backend="torch", rng=0)(np.ones((4, 2), np.float32))

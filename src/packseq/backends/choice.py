@@ -196,6 +196,10 @@ def _has_gpu() -> bool:
     return bool(torch_layers().has_gpu())
 
 
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_has_gpu.cache_clear)  # CUDA does not survive a fork
+
+
 @cache
 def has_driver() -> bool:
     """Whether CUDA's driver library can be loaded, which initialises nothing."""

@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import PackedSequence as TorchPacked
 
 from packseq.backends.choice import dtype_name, is_tensor, settings
 from packseq.backends.prepack import Architecture
-from packseq.backends.torch import gather_padded, on_device, scatter_padded
+from packseq.backends.torch import gather_padded, on_device, plain_tensors, scatter_padded
 from packseq.parameters import as_state as as_numpy_state
 from packseq.plan import Plan
 
@@ -29,8 +29,8 @@ _FLOATS = (torch.float32, torch.float64)
 
 
 def has_gpu() -> bool:
-    """Whether torch was built for CUDA and finds a device."""
-    return bool(torch.cuda.is_available())
+    """Whether torch was built for CUDA and finds a device; none survives a fork of the process."""
+    return bool(torch.cuda.is_available()) and not torch.cuda._is_in_bad_fork()
 
 
 def default_device() -> torch.device:
@@ -207,7 +207,8 @@ class Layers:
     def _module(self, x: Tensor) -> torch.nn.Module:
         module = self._modules.get((x.device, x.dtype))
         if module is None:  # two threads may both upload: the results are equal
-            module = self._modules[x.device, x.dtype] = self._upload(x.device, x.dtype)
+            with plain_tensors():
+                module = self._modules[x.device, x.dtype] = self._upload(x.device, x.dtype)
         return module
 
     def _upload(self, device: torch.device, dtype: torch.dtype) -> torch.nn.Module:

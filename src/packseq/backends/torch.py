@@ -108,27 +108,27 @@ class OnDevice:
     @cached_property
     def packed(self) -> tuple[Tensor, Tensor]:
         """(t, b) of each packed row: its step, and the caller's index of its sequence."""
-        with _plain_tensors():
+        with plain_tensors():
             t, rank = _spread(self.batch_sizes, self.offsets, self.rows)
             return t, self.order[rank]
 
     @cached_property
     def in_turn(self) -> tuple[Tensor, Tensor]:
         """(t, b) of each row of the sequences laid end to end in the caller's order."""
-        with _plain_tensors():
+        with plain_tensors():
             b, t = _spread(self.lengths, self.starts, self.rows)
             return t, b
 
     @cached_property
     def packed_to_turn(self) -> Tensor:
         """Where each packed row stands among the sequences laid end to end."""
-        with _plain_tensors():
+        with plain_tensors():
             t, b = self.packed
             return self.starts[b] + t
 
 
 @contextmanager
-def _plain_tensors() -> Iterator[None]:
+def plain_tensors() -> Iterator[None]:
     """Make tensors that outlive the caller's inference mode, for later calls with gradients."""
     with torch.inference_mode(False), torch.no_grad():
         yield
@@ -168,7 +168,7 @@ def _send(plan: Plan, device: torch.device) -> OnDevice:
         plan.lengths,
         np.cumsum(plan.lengths) - plan.lengths,
     ]
-    with _plain_tensors():
+    with plain_tensors():
         sent = _cut(_upload(np.concatenate(parts), device), [len(part) for part in parts])
     return OnDevice(plan.rows, *sent)
 

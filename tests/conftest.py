@@ -1,8 +1,58 @@
-"""Settings that every test shares."""
+"""Settings that every test shares, and the backends that the tests of a module run on."""
 
+import importlib.util
+from unittest import mock
+
+import pytest
+import tensors
 from hypothesis import settings
+
+import packseq
+from packseq.backends import choice
 
 # The same examples on every run: a failure in CI is one that anybody can repeat. A deadline would
 # fail a correct test on a busy machine.
 settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=20)
 settings.load_profile("repeatable")
+
+
+# Without torch there is no other form, and no other backend.
+HAS_TORCH = importlib.util.find_spec("torch") is not None
+
+
+@pytest.fixture(scope="module", params=["arrays", "tensors"] if HAS_TORCH else ["arrays"])
+def form(request):
+    """What turns arrays into the form that a layout function is given them in."""
+    return tensors.as_tensors if request.param == "tensors" else tensors.as_they_are
+
+
+@pytest.fixture(scope="module", params=["cpu", "torch", "tensors"] if HAS_TORCH else ["cpu"])
+def backend(request):
+    """Every call of RNN, GRU and LSTM on packseq's kernels, in torch, or in torch on tensors.
+
+    The last turns arrays into tensors around each call, so that a test is written once, in NumPy.
+    """
+    call = packseq.modules._Recurrent.__call__
+    if request.param == "tensors":
+        call = on_tensors(call)
+    before = packseq.get_backend()
+    packseq.set_backend("cpu" if request.param == "cpu" else "torch")
+    with mock.patch.object(packseq.modules._Recurrent, "__call__", call):
+        yield request.param
+    packseq.set_backend(before)
+
+
+@pytest.fixture
+def unset_backend(monkeypatch):
+    """A test begins with no backend set, not by the environment either, and undoes what it sets."""
+    monkeypatch.setattr(choice, "_settings", None)
+    monkeypatch.delenv("PACKSEQ_BACKEND", raising=False)
+    monkeypatch.delenv("PACKSEQ_OFFLOAD_FLOPS", raising=False)
+
+
+def on_tensors(call):
+    def called(module, input, hx=None, **options):
+        result = call(module, tensors.as_tensors(input), tensors.as_tensors(hx), **options)
+        return tensors.as_arrays(result)
+
+    return called

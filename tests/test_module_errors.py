@@ -8,6 +8,7 @@ from strategies import KINDS, Case, as_state, make_cell, make_module
 
 from packseq import GRU, LSTM, RNN, PackedSequence, RNNCell, pack_padded_sequence
 
+pytestmark = pytest.mark.usefixtures("backend")
 by_kind = pytest.mark.parametrize("kind", KINDS)
 # The two halves of an LSTM's hx go by torch's names or by their place.
 H_0, C_0 = r"hx|h_0", r"hx\[1\]|c_0|cx"

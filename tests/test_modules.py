@@ -23,6 +23,11 @@ from strategies import (
 
 from packseq import LSTM, PackedSequence, pack_sequence, unpack_sequence
 
+pytestmark = [
+    pytest.mark.usefixtures("backend"),
+    # What torch says on its CPU device.
+    pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN"),
+]
 by_kind = pytest.mark.parametrize("kind", KINDS)
 by_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: dtype.__name__)
 

@@ -1,5 +1,6 @@
 """RNN, LSTM and GRU inference on sequences of different lengths, without one padded step."""
 
+from packseq.backends.choice import get_backend, set_backend
 from packseq.backends.threads import get_num_threads, set_num_threads
 from packseq.batching import batches
 from packseq.cells import GRUCell, LSTMCell, RNNCell
@@ -38,6 +39,7 @@ __all__ = [
     "embedding",
     "from_arrow",
     "from_awkward",
+    "get_backend",
     "get_num_threads",
     "invert_permutation",
     "load",
@@ -50,6 +52,7 @@ __all__ = [
     "plot_savings",
     "save",
     "savings",
+    "set_backend",
     "set_num_threads",
     "show_config",
     "to_arrow",

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from packseq._core.recurrent import Network
 from packseq.backends import cpu
+from packseq.backends.choice import is_tensor, torch_layers
 from packseq.backends.prepack import Architecture, prepack
 from packseq.parameters import (
     Array,
@@ -98,7 +99,8 @@ class _Cell(Parameterised):
             for state, name in zip(given, names, strict=True)
         ]
         last = self._run(x.reshape(1, -1, self.input_size), first)
-        return [state.reshape(shape) for state in last]
+        states = [state.reshape(shape) for state in last]
+        return list(torch_layers().as_tensors(states)) if is_tensor(input) else states
 
     def _run(self, x: Array, first: list[Array | None]) -> tuple[Array, ...]:
         """Last states (1, B, H) of one step (1, B, I)."""

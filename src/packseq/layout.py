@@ -1,20 +1,25 @@
-"""Between padded batches, lists of sequences and packed rows: validate, then move the rows once."""
+"""Between padded batches, lists of sequences and packed rows: validate, then move the rows once.
+
+Where a function takes arrays it takes torch tensors too, and then gives tensors on their device,
+through the same checks. Lengths are read on the CPU; from a GPU they come by one transfer, for
+which the caller waits, as for no other.
+"""
 
 from __future__ import annotations
 
 import math
 import operator
 from collections.abc import Iterable
-from itertools import pairwise
+from types import ModuleType
 from typing import Any, Literal, SupportsIndex
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from packseq._core import rows
 from packseq._core.order import outside
-from packseq.operations import ragged
-from packseq.packed import PackedSequence, as_data, as_padding
+from packseq.backends import numpy
+from packseq.backends.choice import dtype_name, is_tensor, torch_rows
+from packseq.packed import PackedSequence, as_data
 from packseq.plan import IndexArray, Plan, as_int64_vector
 
 INT64_MAX = np.iinfo(np.int64).max
@@ -61,7 +66,8 @@ def pack_padded_sequence(
     """
     padded = _as_time_major(input, "input", batch_first)
     plan = Plan.from_lengths(as_lengths(lengths, padded, "input"), enforce_sorted)
-    return PackedSequence._of(_gather_padded(padded, plan), plan)
+    _check_size((plan.rows, *padded.shape[2:]), padded.dtype)
+    return PackedSequence._of(_rows_of(padded).gather_padded(padded, plan), plan)
 
 
 def pad_packed_sequence(
@@ -103,11 +109,12 @@ def pad_packed_sequence(
     """
     data, plan = _unwrap(sequence)
     steps = _as_total_length(total_length, plan.max_length)
-    padding = as_padding(padding_value, "padding_value", data.dtype, data.shape[1:])
+    move = _rows_of(data)
+    padding = move.as_padding(padding_value, data)
     leading = (plan.batch_size, steps) if batch_first else (steps, plan.batch_size)
-    padded = _empty((*leading, *data.shape[1:]), data.dtype)
-    _scatter_padded(data, plan, padded.swapaxes(0, 1) if batch_first else padded, padding)
-    return padded, plan.lengths.copy()
+    _check_size((*leading, *data.shape[1:]), data.dtype)
+    padded = move.scatter_padded(data, plan, steps, batch_first, padding)
+    return padded, move.copy_lengths(plan)
 
 
 def pack_sequence(sequences: Iterable[ArrayLike], enforce_sorted: bool = False) -> PackedSequence:
@@ -141,7 +148,8 @@ def pack_sequence(sequences: Iterable[ArrayLike], enforce_sorted: bool = False) 
     """
     arrays = _as_sequences(sequences)
     plan = Plan.from_lengths(np.array([len(array) for array in arrays], np.int64), enforce_sorted)
-    return PackedSequence._of(_gather_sequences(arrays, plan), plan)
+    _check_size((plan.rows, *arrays[0].shape[1:]), arrays[0].dtype)
+    return PackedSequence._of(_rows_of(arrays[0]).gather_sequences(arrays, plan), plan)
 
 
 def unpack_sequence(sequence: PackedSequence) -> list[NDArray[Any]]:
@@ -167,7 +175,9 @@ def unpack_sequence(sequence: PackedSequence) -> list[NDArray[Any]]:
     Cost: one scatter of N rows and one allocation.
     Source: torch.nn.utils.rnn.unpack_sequence.
     """
-    return _scatter_sequences(*_unwrap(sequence))
+    data, plan = _unwrap(sequence)
+    sequences: list[NDArray[Any]] = _rows_of(data).scatter_sequences(data, plan)
+    return sequences
 
 
 def pad_sequence(
@@ -211,14 +221,11 @@ def pad_sequence(
         raise ValueError(f"padding_side must be 'right' or 'left', got {padding_side!r}")
     first = arrays[0]
     steps = max(map(len, arrays))
-    padding = as_padding(padding_value, "padding_value", first.dtype, first.shape[1:])
+    move = _rows_of(first)
+    padding = move.as_padding(padding_value, first)
     leading = (len(arrays), steps) if batch_first else (steps, len(arrays))
-    padded = _empty((*leading, *first.shape[1:]), first.dtype)
-    for row, array in zip(padded if batch_first else padded.swapaxes(0, 1), arrays, strict=True):
-        start = steps - len(array) if padding_side == "left" else 0
-        row[:start] = padding
-        row[start : start + len(array)] = array
-        row[start + len(array) :] = padding
+    _check_size((*leading, *first.shape[1:]), first.dtype)
+    padded: NDArray[Any] = move.stack(arrays, steps, batch_first, padding_side == "left", padding)
     return padded
 
 
@@ -252,8 +259,9 @@ def unpad_sequence(
     Source: torch.nn.utils.rnn.unpad_sequence.
     """
     padded = _as_time_major(padded_sequences, "padded_sequences", batch_first)
-    ends = as_lengths(lengths, padded, "padded_sequences").tolist()
-    return [padded[:end, b].copy() for b, end in enumerate(ends)]
+    ends = as_lengths(lengths, padded, "padded_sequences")
+    sequences: list[NDArray[Any]] = _rows_of(padded).split(padded, ends)
+    return sequences
 
 
 # ---- what is checked ----
@@ -264,7 +272,7 @@ def _as_time_major(values: ArrayLike, name: str, batch_first: bool) -> NDArray[A
     array = as_data(values, name)
     if array.ndim < 2:
         axes = "(B, T, *)" if batch_first else "(T, B, *)"
-        raise ValueError(f"{name} must have shape {axes}, got {array.shape}")
+        raise ValueError(f"{name} must have shape {axes}, got {tuple(array.shape)}")
     return array.swapaxes(0, 1) if batch_first else array
 
 
@@ -296,17 +304,26 @@ def _as_sequences(sequences: Iterable[ArrayLike]) -> list[NDArray[Any]]:
     for b, array in enumerate(arrays):
         if array.ndim == 0:
             raise ValueError(f"sequences[{b}] must have shape (L, *), got a scalar")
+        if array.device != first.device:
+            raise ValueError(
+                f"sequences must share one device: sequences[{b}] is {_place(array)}, "
+                f"sequences[0] is {_place(first)}"
+            )
         if array.shape[1:] != first.shape[1:]:
             raise ValueError(
-                f"sequences must share one trailing shape: sequences[{b}] has {array.shape[1:]}, "
-                f"sequences[0] has {first.shape[1:]}"
+                f"sequences must share one trailing shape: sequences[{b}] has "
+                f"{tuple(array.shape[1:])}, sequences[0] has {tuple(first.shape[1:])}"
             )
         if array.dtype != first.dtype:
             raise ValueError(
-                f"sequences must share one dtype: sequences[{b}] has {array.dtype}, "
-                f"sequences[0] has {first.dtype}"
+                f"sequences must share one dtype: sequences[{b}] has {dtype_name(array)}, "
+                f"sequences[0] has {dtype_name(first)}"
             )
     return arrays
+
+
+def _place(array: NDArray[Any]) -> str:
+    return f"a tensor on {array.device}" if is_tensor(array) else "an ndarray"
 
 
 def _unwrap(sequence: PackedSequence) -> tuple[NDArray[Any], Plan]:
@@ -327,78 +344,13 @@ def _as_total_length(total_length: SupportsIndex | None, longest: int) -> int:
     return steps
 
 
-def _empty(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+def _check_size(shape: tuple[int, ...], dtype: Any) -> None:
     # NumPy leaves zeros out when it checks a product of sizes, so this does too.
-    nbytes = np.dtype(dtype).itemsize * math.prod(size for size in shape if size)
+    nbytes = dtype.itemsize * math.prod(size for size in shape if size)
     if nbytes > INT64_MAX:
         raise ValueError(f"the result of shape {shape} would take {nbytes} bytes, beyond int64")
-    return np.empty(shape, dtype)
 
 
-# ---- what moves the rows: everything is checked by now ----
-
-
-def _gather_padded(padded: NDArray[Any], plan: Plan) -> NDArray[Any]:
-    """(T, B, *) -> (N, *)."""
-    packed = _empty((plan.rows, *padded.shape[2:]), padded.dtype)
-    if packed.nbytes:
-        padded = _with_whole_rows(padded, axes=2)
-        addresses, step_strides = _locate(padded, plan)
-        row_bytes = packed.nbytes // plan.rows
-        rows.gather(packed, row_bytes, addresses, step_strides, plan.sorted_lengths, plan.offsets)
-    return packed
-
-
-def _scatter_padded(
-    data: NDArray[Any], plan: Plan, padded: NDArray[Any], padding: NDArray[Any]
-) -> None:
-    """(N, *) -> (T, B, *), whose rows are C-contiguous."""
-    if padded.nbytes:
-        addresses, step_strides = _locate(padded, plan)
-        rows.scatter(
-            np.ascontiguousarray(data),
-            padding.nbytes,
-            addresses,
-            step_strides,
-            plan.sorted_lengths,
-            plan.offsets,
-            padding,
-            len(padded),
-        )
-
-
-def _gather_sequences(sequences: list[NDArray[Any]], plan: Plan) -> NDArray[Any]:
-    """A list of (L, *) -> (N, *)."""
-    first = sequences[0]
-    packed = _empty((plan.rows, *first.shape[1:]), first.dtype)
-    if packed.nbytes:
-        order = plan.in_packed_order(np.arange(len(sequences))).tolist()
-        whole = [_with_whole_rows(sequences[b], axes=1) for b in order]
-        addresses = np.empty(len(whole), np.int64)
-        step_strides = np.empty(len(whole), np.int64)
-        rows.locate(whole, addresses, step_strides)
-        row_bytes = packed.nbytes // plan.rows
-        rows.gather(packed, row_bytes, addresses, step_strides, plan.sorted_lengths, plan.offsets)
-    return packed
-
-
-def _scatter_sequences(data: NDArray[Any], plan: Plan) -> list[NDArray[Any]]:
-    """(N, *) -> a list of (L, *), views of one new buffer."""
-    values, offsets = ragged.unpack(data, plan)
-    buffer = values.copy() if values is data else values
-    return [buffer[start:end] for start, end in pairwise(offsets.tolist())]
-
-
-def _locate(padded: NDArray[Any], plan: Plan) -> tuple[IndexArray, IndexArray]:
-    """Addresses and step strides of the sequences of a (T, B, *) batch, in packed order."""
-    step_stride, batch_stride = padded.strides[:2]
-    b = plan.in_packed_order(np.arange(plan.batch_size))
-    return padded.ctypes.data + batch_stride * b, np.full(plan.batch_size, step_stride)
-
-
-def _with_whole_rows(array: NDArray[Any], axes: int) -> NDArray[Any]:
-    """`array`, copied where a row, what follows its first `axes`, is not one run of bytes."""
-    if array.flags.c_contiguous or array.size == 0:
-        return array
-    row = array[(0,) * axes + (...,)]
-    return array if row.flags.c_contiguous else np.ascontiguousarray(array)
+def _rows_of(array: Any) -> ModuleType:
+    """What moves the rows of such an array: one module for NumPy's, one for torch's."""
+    return torch_rows() if is_tensor(array) else numpy

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from numbers import Real
-from typing import Any, ClassVar, Self, SupportsIndex
+from typing import Any, ClassVar, NamedTuple, Self, SupportsIndex
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -13,6 +13,16 @@ from numpy.typing import ArrayLike, DTypeLike
 from packseq._core.order import all_equal
 from packseq._core.recurrent import Network
 from packseq.backends import cpu
+from packseq.backends.choice import (
+    as_backend,
+    get_backend,
+    has_driver,
+    is_tensor,
+    pays_to_move,
+    place,
+    torch_layers,
+    torch_offload,
+)
 from packseq.backends.prepack import Architecture, prepack
 from packseq.layout import as_lengths
 from packseq.packed import PackedSequence
@@ -33,6 +43,16 @@ from packseq.parameters import (
 from packseq.plan import IndexArray, Plan
 
 __all__ = ["GRU", "LSTM", "RNN"]
+
+
+class _Call(NamedTuple):
+    """What a call is given besides its input, and the backend that it runs on."""
+
+    hx: Any
+    lengths: ArrayLike | None
+    out: Array | None
+    num_threads: int | None
+    backend: str
 
 
 class _Recurrent(Parameterised):
@@ -58,7 +78,9 @@ class _Recurrent(Parameterised):
         bidirectional: bool,
         dtype: DTypeLike,
         rng: Rng,
+        backend: str | None,
     ) -> None:
+        self.backend = backend
         self.input_size = as_size(input_size, "input_size")
         self.hidden_size = as_size(hidden_size, "hidden_size")
         self.num_layers = as_size(num_layers, "num_layers")
@@ -84,6 +106,15 @@ class _Recurrent(Parameterised):
     def _cell(self) -> str:
         """The name of the kernels' cell."""
         raise NotImplementedError
+
+    @property
+    def backend(self) -> str | None:
+        """Where calls run, as for packseq.set_backend; None for what is set there."""
+        return self._backend
+
+    @backend.setter
+    def backend(self, value: str | None) -> None:
+        self._backend = None if value is None else as_backend(value, "backend")
 
     def _suffixes(self) -> tuple[tuple[str, ...], ...]:
         """Endings of the parameters' names, by layer and direction."""
@@ -126,6 +157,8 @@ class _Recurrent(Parameterised):
         options = self._options()
         if self.dtype != np.float32:
             options["dtype"] = self.dtype.name
+        if self.backend is not None:
+            options["backend"] = self.backend
         parts = [str(self.input_size), str(self.hidden_size)]
         parts += [f"{name}={value!r}" for name, value in options.items()]
         return f"{type(self).__name__}({', '.join(parts)})"
@@ -208,24 +241,36 @@ class _Recurrent(Parameterised):
 
     # ---- what it does ----
 
+    _backend: str | None
     _packed: Network | None
+    _uploaded: Any
 
     def _forget_packed(self) -> None:
-        self._packed = None
+        self._packed = self._uploaded = None
+
+    @property
+    def _architecture(self) -> Architecture:
+        return Architecture(
+            cell=self._cell,
+            hidden_size=self.hidden_size,
+            state_size=self._state_size,
+            bias=self.bias,
+            batch_first=self.batch_first,
+            suffixes=self._suffixes(),
+        )
 
     @property
     def _network(self) -> Network:
         if self._packed is None:  # two threads may both pack: the results are equal
-            architecture = Architecture(
-                cell=self._cell,
-                hidden_size=self.hidden_size,
-                state_size=self._state_size,
-                bias=self.bias,
-                batch_first=self.batch_first,
-                suffixes=self._suffixes(),
-            )
-            self._packed = prepack(architecture, self._parameters, cpu.kernels())
+            self._packed = prepack(self._architecture, self._parameters, cpu.kernels())
         return self._packed
+
+    @property
+    def _layers(self) -> Any:
+        """The same in torch."""
+        if self._uploaded is None:
+            self._uploaded = torch_layers().Layers(self._architecture, self._parameters)
+        return self._uploaded
 
     def __call__(
         self,
@@ -242,7 +287,8 @@ class _Recurrent(Parameterised):
         ----------
         input : PackedSequence of rows (I,), or array_like
             An array is a padded batch of shape (T, B, I), or (B, T, I) if batch_first; or one
-            sequence of shape (T, I). float32 or float64; the other width is converted.
+            sequence of shape (T, I). float32 or float64; the other width is converted. Tensors of
+            torch too, which may be float16 or bfloat16 where torch runs; see packseq.set_backend.
         hx : array_like of shape (L * D, B, R), or for an LSTM a pair (h, c), optional
             First states in the caller's order; zeros by default. R is proj_size or hidden_size; c
             has hidden_size. For one sequence, (L * D, R).
@@ -259,7 +305,7 @@ class _Recurrent(Parameterised):
         -------
         output : PackedSequence, or ndarray of shape (T, B, D * R), (B, T, D * R) or (T, D * R)
             In the form of the input and in the module's dtype; the last layer's h at each step,
-            forward before reverse.
+            forward before reverse. For tensors, tensors on their device; halves stay halves.
         h_n : ndarray of shape (L * D, B, R), or a pair (h_n, c_n)
             Last states in the caller's order, also of a batch_first module. A sequence of length 0
             returns its first state.
@@ -278,68 +324,79 @@ class _Recurrent(Parameterised):
         the batch or on the threads, to the last bit.
         Source: torch.nn.RNN, GRU and LSTM, in eval mode.
         """
-        if out is None and num_threads is None:
+        backend = self._backend or get_backend()
+        if out is None and num_threads is None and backend != "torch":
             result = self._network.stream(input, hx, lengths)
             if result is not None:
                 return result
+        rows = input.data if isinstance(input, PackedSequence) else input
+        call = _Call(hx, lengths, out, num_threads, place(rows, backend))
         if isinstance(input, PackedSequence):
-            return self._run_packed(input, hx, lengths, out, num_threads)
-        return self._run_array(input, hx, lengths, out, num_threads)
+            data, states = _as_given(rows, self._run_packed(input, call))
+            return PackedSequence._of(data, input._plan), states
+        return _as_given(rows, self._run_array(input, call))
 
-    def _run_packed(
-        self,
-        input: PackedSequence,
-        hx: Any,
-        lengths: ArrayLike | None,
-        out: Array | None,
-        num_threads: int | None,
-    ) -> tuple[PackedSequence, Any]:
-        if lengths is not None:
+    def _run_packed(self, input: PackedSequence, call: _Call) -> tuple[Array, Any]:
+        if call.lengths is not None:
             raise ValueError("lengths must be None for a PackedSequence, which has its own")
-        data = as_floats(input.data, "input.data", self.dtype)
+        data = self._as_rows(input.data, "input.data", call)
         if data.ndim != 2:
-            raise ValueError(f"input.data must have shape (N, {self.input_size}), got {data.shape}")
+            raise ValueError(
+                f"input.data must have shape (N, {self.input_size}), got {tuple(data.shape)}"
+            )
         self._check_width(data, "input.data")
-        output = self._output(data, out)
-        states = self._run(data, output, input._plan, input.batch_size, hx, num_threads)
-        return PackedSequence._of(output, input._plan), states
+        plan = input._plan
+        if is_tensor(data):
+            return self._run_tensors(data, plan, plan.batch_size, call)
+        output = self._output(data, call.out)
+        return output, self._run(data, output, plan, plan.batch_size, call)
 
-    def _run_array(
-        self,
-        input: ArrayLike,
-        hx: Any,
-        lengths: ArrayLike | None,
-        out: Array | None,
-        num_threads: int | None,
-    ) -> tuple[Array, Any]:
-        array = as_floats(input, "input", self.dtype)
+    def _run_array(self, input: ArrayLike, call: _Call) -> tuple[Array, Any]:
+        array = self._as_rows(input, "input", call)
         if array.ndim not in (2, 3):
             raise ValueError(
                 f"input must be 2-D (one sequence) or 3-D (a padded batch), got {array.ndim}-D, "
-                f"shape {array.shape}"
+                f"shape {tuple(array.shape)}"
             )
         self._check_width(array, "input")
-        if array.ndim == 2:
-            if lengths is not None:
-                raise ValueError("lengths must be None for a 2-D input, which is one sequence")
-            output = self._output(array, out)
-            states = self._run(array[:, None], output[:, None], None, None, hx, num_threads)
-            return output, states
-        x = array.swapaxes(0, 1) if self.batch_first else array
-        plan = None if lengths is None else _plan(as_lengths(lengths, x, "input"), x.shape[0])
+        single = array.ndim == 2
+        if single and call.lengths is not None:
+            raise ValueError("lengths must be None for a 2-D input, which is one sequence")
+        x = self._by_time(array)
+        batch = None if single else x.shape[1]
+        plan = None
+        if call.lengths is not None:
+            plan = _plan(as_lengths(call.lengths, x, "input"), x.shape[0])
+        if is_tensor(x):
+            y, states = self._run_tensors(x, plan, batch, call)
+            return y[:, 0] if single else self._by_time(y), states
         # Where most is padding, the system's own zero pages are cheaper than writing zeros.
-        zeroed = out is None and plan is not None and 2 * plan.rows < x.shape[0] * x.shape[1]
-        output = self._output(array, out, zeroed)
-        y = output.swapaxes(0, 1) if self.batch_first else output
-        states = self._run(x, y, plan, x.shape[1], hx, num_threads, zero_tails=not zeroed)
+        zeroed = call.out is None and plan is not None and 2 * plan.rows < x.shape[0] * x.shape[1]
+        output = self._output(array, call.out, zeroed)
+        y = self._by_time(output)
+        states = self._run(x, y, plan, batch, call, zero_tails=not zeroed)
         if plan is not None and not zeroed:
             y[plan.max_length :] = 0  # only now: hx may lie there
         return output, states
 
+    def _as_rows(self, values: Any, name: str, call: _Call) -> Array:
+        """Floats as a tensor where torch is to run on it, else as an array."""
+        if is_tensor(values) and call.backend == "torch":
+            tensor: Array = torch_layers().as_floats(values, name, self.dtype)
+            return tensor
+        return as_floats(values, name, self.dtype)
+
+    def _by_time(self, batch: Array) -> Array:
+        """View (T, I) as (T, 1, I), and (B, T, I) of a batch_first module as (T, B, I), or back."""
+        if batch.ndim == 2:
+            return batch[:, None]
+        return batch.swapaxes(0, 1) if self.batch_first else batch
+
     def _check_width(self, array: Array, name: str) -> None:
         if array.shape[-1] != self.input_size:
             raise ValueError(
-                f"{name} must have rows of input_size = {self.input_size}, got shape {array.shape}"
+                f"{name} must have rows of input_size = {self.input_size}, "
+                f"got shape {tuple(array.shape)}"
             )
 
     def _output(self, x: Array, out: Array | None, zeroed: bool = False) -> Array:
@@ -364,19 +421,53 @@ class _Recurrent(Parameterised):
         output: Array,
         plan: Plan | None,
         batch: int | None,
-        hx: Any,
-        num_threads: int | None,
+        call: _Call,
         zero_tails: bool = False,
     ) -> Any:
         """Run (N, I) or (T, B, I) into `output`; `batch` is None where states are (L * D, R)."""
-        given = self._as_states(hx, batch, output)
+        # The kernels read h while they write the output.
+        given = tuple(
+            state.copy() if state is not None and np.may_share_memory(state, output) else state
+            for state in self._as_states(call.hx, batch, x)
+        )
         states = tuple(allocate(shape, self.dtype) for shape in self._state_shapes(batch))
-        if not (plan.rows if plan else x.shape[0] * x.shape[1]):
+        rows = plan.rows if plan else x.shape[0] * x.shape[1]
+        if not rows:
             for state, first in zip(states, given, strict=True):
                 state[...] = 0 if first is None else first
+            return self._as_pair(states)
+        x = x if _is_addressable(x) else np.ascontiguousarray(x)
+        if self._moves(rows, plan.max_length if plan else x.shape[0], call.backend):
+            torch_offload().forward(self._layers, x, output, plan, given, states)
         else:
-            x = x if _is_addressable(x) else np.ascontiguousarray(x)
-            cpu.forward(self._network, x, output, plan, given, states, num_threads, zero_tails)
+            cpu.forward(self._network, x, output, plan, given, states, call.num_threads, zero_tails)
+        return self._as_pair(states)
+
+    def _run_tensors(
+        self, x: Any, plan: Plan | None, batch: int | None, call: _Call
+    ) -> tuple[Any, Any]:
+        """Run (N, I) or (T, B, I) in torch, on the device of `x`."""
+        if call.out is not None:
+            raise ValueError("out must be None for tensors: it is for NumPy arrays")
+        columns = 1 if batch is None else batch
+        given = [
+            None if state is None else state.reshape(state.shape[0], columns, state.shape[-1])
+            for state in self._as_states(call.hx, batch, x)
+        ]
+        output, last = self._layers.run(x, plan, given, columns)
+        shapes = self._state_shapes(batch)
+        return output, self._as_pair(
+            tuple(state.reshape(shape) for state, shape in zip(last, shapes, strict=True))
+        )
+
+    def _moves(self, rows: int, steps: int, backend: str) -> bool:
+        """Whether NumPy arrays of so many rows run in torch."""
+        if backend != "auto" or self._cell == "gru_reset_before" or not has_driver():
+            return backend == "torch"
+        weights = sum(array.size for array in self._parameters.values() if array.ndim == 2)
+        return pays_to_move(2.0 * weights * rows, steps)
+
+    def _as_pair(self, states: tuple[Any, ...]) -> Any:
         return states if self._states == 2 else states[0]
 
     def _state_shapes(self, batch: int | None) -> list[tuple[int, ...]]:
@@ -385,7 +476,8 @@ class _Recurrent(Parameterised):
         widths = (self._state_size, self.hidden_size)[: self._states]
         return [(slots, *middle, width) for width in widths]
 
-    def _as_states(self, hx: Any, batch: int | None, output: Array) -> tuple[Array | None, ...]:
+    def _as_states(self, hx: Any, batch: int | None, x: Array) -> tuple[Any, ...]:
+        """First states in the library of `x`, or None for each."""
         if hx is None:
             return (None,) * self._states
         names, given = ["h_0"], [hx]
@@ -394,12 +486,13 @@ class _Recurrent(Parameterised):
             if not isinstance(hx, tuple | list) or len(hx) != 2:
                 raise TypeError(f"hx must be a pair (h, c) for an LSTM, got {type(hx).__name__}")
             given = list(hx)
-        arrays = tuple(
-            as_state(state, name, shape, self.dtype)
+        in_torch = is_tensor(x)
+        return tuple(
+            torch_layers().as_state(state, name, shape, x)
+            if in_torch
+            else as_state(state, name, shape, self.dtype)
             for state, name, shape in zip(given, names, self._state_shapes(batch), strict=True)
         )
-        # The kernels read h while they write the output.
-        return tuple(a.copy() if np.may_share_memory(a, output) else a for a in arrays)
 
 
 class RNN(_Recurrent):
@@ -422,6 +515,8 @@ class RNN(_Recurrent):
     dtype : {numpy.float32, numpy.float64}
     rng : int or numpy.random.Generator, optional
         Where the initial weights come from, uniform in ±1/sqrt(H).
+    backend : {"auto", "cpu", "torch"}, optional
+        Where calls run, as for packseq.set_backend, whose setting is the default. Can be set later.
 
     Attributes
     ----------
@@ -460,6 +555,7 @@ class RNN(_Recurrent):
         *,
         dtype: DTypeLike = np.float32,
         rng: Rng = None,
+        backend: str | None = None,
     ) -> None:
         self.nonlinearity = as_nonlinearity(nonlinearity)
         super().__init__(
@@ -472,6 +568,7 @@ class RNN(_Recurrent):
             bidirectional,
             dtype,
             rng,
+            backend,
         )
 
     @property
@@ -521,7 +618,8 @@ class GRU(_Recurrent):
 
     Parameters
     ----------
-    input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, dtype, rng
+    input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, dtype, rng,
+    backend
         As for :class:`RNN`.
     reset_after : bool
         Where r comes in: after the product with W_hn (torch, cuDNN, Keras's default, ONNX's
@@ -563,6 +661,7 @@ class GRU(_Recurrent):
         reset_after: bool = True,
         dtype: DTypeLike = np.float32,
         rng: Rng = None,
+        backend: str | None = None,
     ) -> None:
         self.reset_after = bool(reset_after)
         super().__init__(
@@ -575,6 +674,7 @@ class GRU(_Recurrent):
             bidirectional,
             dtype,
             rng,
+            backend,
         )
 
     @property
@@ -623,7 +723,8 @@ class LSTM(_Recurrent):
 
     Parameters
     ----------
-    input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, dtype, rng
+    input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, dtype, rng,
+    backend
         As for :class:`RNN`.
     proj_size : int
         Width of a projected h, less than hidden_size; 0 for none.
@@ -665,6 +766,7 @@ class LSTM(_Recurrent):
         *,
         dtype: DTypeLike = np.float32,
         rng: Rng = None,
+        backend: str | None = None,
     ) -> None:
         self.proj_size = _as_proj_size(proj_size, as_size(hidden_size, "hidden_size"))
         super().__init__(
@@ -677,6 +779,7 @@ class LSTM(_Recurrent):
             bidirectional,
             dtype,
             rng,
+            backend,
         )
 
     @property
@@ -711,6 +814,12 @@ class LSTM(_Recurrent):
             The entries under `prefix` are not those of an LSTM; the message says what is wrong.
         """
         return cls._from_state_dict(mapping, prefix, dtype, batch_first=batch_first)
+
+
+def _as_given(rows: object, result: tuple[Array, Any]) -> tuple[Any, Any]:
+    """A result's arrays as tensors, where the input is one."""
+    output, states = torch_layers().as_tensors(result) if is_tensor(rows) else result
+    return output, states
 
 
 def _plan(lengths: IndexArray, steps: int) -> Plan | None:

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from packseq.backends.choice import is_tensor, torch_rows
+from packseq.backends.numpy import cast_padding
 from packseq.operations import elementwise, moving, picture, ragged, reducing
 from packseq.plan import IndexArray, Plan, as_int64_vector
 
@@ -25,8 +27,9 @@ class PackedSequence(NDArrayOperatorsMixin):
 
     Parameters
     ----------
-    data : array_like of shape (N, *)
-        The rows of every step in turn. Any dtype but object. Not copied.
+    data : array_like or torch.Tensor, of shape (N, *)
+        The rows of every step in turn. Any dtype but object. Not copied; a tensor stays one, on its
+        device, while all that follows from the lengths is in NumPy arrays.
     batch_sizes : array_like of int, shape (T,)
         Sequences alive at each step: positive, non-increasing, of sum N.
     sorted_indices, unsorted_indices : array_like of int, shape (B,), optional
@@ -177,11 +180,15 @@ class PackedSequence(NDArrayOperatorsMixin):
     def astype(self, dtype: DTypeLike) -> PackedSequence:
         """Return a copy with the rows cast as ``numpy.ndarray.astype`` does; the plan is shared.
 
+        For a tensor, `dtype` is torch's, or NumPy's of the same name.
+
         Raises
         ------
         TypeError
             `dtype` holds Python objects.
         """
+        if is_tensor(self._data):
+            return PackedSequence._of(torch_rows().astype(self._data, dtype), self._plan)
         target = np.dtype(dtype)
         if target.hasobject:
             raise TypeError(f"dtype must not hold Python objects, got {target}")
@@ -391,7 +398,8 @@ class PackedSequence(NDArrayOperatorsMixin):
         -----
         Cost: one copy of the rows.
         """
-        row = as_padding(fill, "fill", self.dtype, self.data.shape[1:])
+        scalar = cast_padding(fill, "fill", self.dtype, str(self.dtype))
+        row = np.full(self.data.shape[1:], scalar, self.dtype)
         moved = moving.shift(self.data, self._plan, as_index(steps, "steps"), row)
         return PackedSequence._of(*moved)
 
@@ -590,7 +598,7 @@ class PackedSequence(NDArrayOperatorsMixin):
         spread = f" of {lengths[-1]} to {lengths[0]} steps" if len(lengths) else ""
         return (
             f"PackedSequence({self.batch_size} sequences{spread}, "
-            f"data {self._data.shape} {self.dtype})"
+            f"data {tuple(self._data.shape)} {self.dtype})"
         )
 
     def _repr_html_(self) -> str:
@@ -710,15 +718,20 @@ def _as_ends(sizes: Iterable[SupportsIndex], total: int) -> list[int]:
 def as_data(values: ArrayLike, name: str) -> NDArray[Any]:
     """View `values` as an array whose rows are plain bytes, or raise an error that names `name`.
 
+    A torch tensor stays one: what is read here of an array, tensors have under the same names.
+
     Raises
     ------
     TypeError
-        Masked, or of a dtype that holds Python objects.
+        Masked, or of a dtype that holds Python objects; a tensor that is sparse or nested.
     ValueError
         Nested sequences that are ragged.
     """
     if type(values) is np.ndarray and not values.dtype.hasobject:
         return values
+    if is_tensor(values):
+        tensor: NDArray[Any] = torch_rows().as_tensor(values, name)
+        return tensor
     if isinstance(values, np.ma.MaskedArray):
         raise TypeError(f"{name} must not be a masked array: the mask would be lost")
     try:
@@ -728,30 +741,3 @@ def as_data(values: ArrayLike, name: str) -> NDArray[Any]:
     if array.dtype.hasobject:
         raise TypeError(f"{name} must not hold Python objects, got dtype {array.dtype}")
     return array
-
-
-def as_padding(
-    value: Any, name: str, dtype: np.dtype[Any], row_shape: tuple[int, ...]
-) -> NDArray[Any]:
-    """Return one row of padding, or raise an error that names `name`."""
-    numeric = dtype.kind in "biufc"
-    if not numeric and isinstance(value, (int, float)) and value == 0:
-        return np.zeros(row_shape, dtype)
-    try:
-        with np.errstate(over="raise"):
-            scalar = np.array(value, dtype)
-        exact = scalar.ndim == 0 and _same_value(scalar, value)
-    except (TypeError, ValueError, OverflowError, FloatingPointError) as error:
-        raise ValueError(f"{name} {value!r} does not fit dtype {dtype}: {error}") from error
-    if not exact:
-        raise ValueError(f"{name} {value!r} does not fit dtype {dtype}")
-    return np.full(row_shape, scalar, dtype)
-
-
-def _same_value(scalar: NDArray[Any], value: Any) -> bool:
-    """Whether `value` became `scalar` unchanged, but for the rounding of floats."""
-    if scalar.dtype.kind in "fc":
-        return np.asarray(value).dtype.kind in "biufc"
-    if scalar.dtype.kind == "V":
-        return bool(scalar.item() == (value.item() if isinstance(value, np.generic) else value))
-    return bool(scalar[()] == value or scalar[()] != scalar[()])

@@ -10,6 +10,8 @@ from typing import Any, ClassVar, SupportsIndex
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from packseq.backends.choice import is_tensor, torch_layers
+
 Array = NDArray[Any]
 Rng = int | np.random.Generator | None
 
@@ -99,7 +101,8 @@ class Parameterised:
         super().__setattr__(name, value)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_packed"}
+        derived = ("_packed", "_uploaded")
+        return {name: value for name, value in self.__dict__.items() if name not in derived}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -274,9 +277,13 @@ def as_floats(values: Any, name: str, dtype: np.dtype[Any]) -> Array:
     ------
     TypeError
         Masked, or of any other dtype.
+    ValueError
+        A torch tensor that is not on the CPU, or that waits for a gradient.
     """
     if type(values) is np.ndarray and values.dtype == dtype:
         return values
+    if is_tensor(values):
+        values = torch_layers().host_view(values, name)
     if isinstance(values, np.ma.MaskedArray):
         raise TypeError(f"{name} must be float32 or float64 without a mask, which would be lost")
     try:

@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from packseq._core.order import arrange, rise
+from packseq.backends.choice import is_tensor, torch_rows
 
 IndexArray: TypeAlias = NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Plan:
     """Where each step of each sequence lies among the packed rows.
 
@@ -278,6 +279,8 @@ def as_int64_vector(values: ArrayLike, name: str) -> IndexArray:
     ValueError
         Not 1-D, ragged, or an unsigned entry is beyond int64.
     """
+    if is_tensor(values):
+        values = torch_rows().as_host_integers(values, name)
     if isinstance(values, np.ma.MaskedArray):
         raise TypeError(f"{name} must not be a masked array: the mask would be lost")
     try:

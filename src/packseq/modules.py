@@ -325,8 +325,8 @@ class _Recurrent(Parameterised):
         Source: torch.nn.RNN, GRU and LSTM, in eval mode.
         """
         backend = self._backend or get_backend()
-        if lengths is None and out is None and num_threads is None and backend != "torch":
-            result = self._network.stream(input, hx)
+        if out is None and num_threads is None and backend != "torch":
+            result = self._network.stream(input, hx, lengths)
             if result is not None:
                 return result
         rows = input.data if isinstance(input, PackedSequence) else input

@@ -1,8 +1,6 @@
 """The order of a batch from its lengths: a counting sort, since steps are counted anyway."""
 
 from libc.stdint cimport int64_t
-from libc.string cimport memcpy, memset
-
 cimport numpy as cnp
 
 cnp.import_array()
@@ -54,7 +52,7 @@ def arrange(cnp.ndarray lengths, bint keep_order):
     Returns batch_sizes (T,), offsets (T + 1,), sorted_lengths, sorted_indices, unsorted_indices (B,);
     with keep_order, sorted_lengths is lengths and the indices are the identity.
     """
-    cdef int64_t batch = lengths.shape[0], longest = 0, b, r, t, alive
+    cdef int64_t batch = lengths.shape[0], longest = 0, b, t
     cdef const int64_t *length = data(lengths)
     for b in range(batch):
         longest = max(longest, length[b])
@@ -70,22 +68,12 @@ def arrange(cnp.ndarray lengths, bint keep_order):
         sorted_lengths = vector(batch)
     cdef int64_t *sorted_length = data(sorted_lengths)
     with nogil:
-        memset(place, 0, (longest + 1) * sizeof(int64_t))
-        for b in range(batch):
-            place[length[b]] += 1
-        alive = 0
-        for t in range(longest, -1, -1):  # place[t]: how many are longer than t
-            alive += place[t]
-            place[t] = alive - place[t]
-        memcpy(size, place, longest * sizeof(int64_t))
+        count(length, batch, longest, place, size)
+        place_all(length, batch, place, sequence, position)
         offset[0] = 0
         for t in range(longest):
             offset[t + 1] = offset[t] + size[t]
-        for b in range(batch):  # those of length t follow all that are longer
-            r = place[length[b]]
-            place[length[b]] += 1
-            sequence[r] = b
-            position[b] = r
-            if not keep_order:
-                sorted_length[r] = length[b]
+        if not keep_order:
+            for b in range(batch):
+                sorted_length[position[b]] = length[b]
     return batch_sizes, offsets, sorted_lengths, order, inverse

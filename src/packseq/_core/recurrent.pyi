@@ -29,7 +29,9 @@ class Network:
         per_block: tuple[int, int, int],
         batch_first: bool,
     ) -> None: ...
-    def stream(self, x: object, hx: object) -> tuple[NDArray[Any], Any] | None: ...
+    def stream(
+        self, x: object, hx: object, lengths: object = None
+    ) -> tuple[NDArray[Any], Any] | None: ...
 
 class Call:
     @property

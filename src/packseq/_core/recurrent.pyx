@@ -7,6 +7,8 @@ from libc.stdlib cimport free, malloc
 
 cimport numpy as cnp
 
+from packseq._core.order cimport count, place_all
+
 import numpy as np
 
 cnp.import_array()
@@ -100,6 +102,7 @@ cdef enum:
     STREAM_BYTES = 1 << 20
     STREAM_FLOPS = 8000000
     STREAM_ROWS = 48
+    STREAM_STEPS = 1024
 
 
 cdef class Kernels:
@@ -142,6 +145,46 @@ def compiled():
         found.append(kernels)
         table += 1
     return found
+
+
+cdef struct SmallPlan:
+    int64_t lengths[STREAM_ROWS]
+    int64_t order[STREAM_ROWS]
+    int64_t inverse[STREAM_ROWS]
+    int64_t batch_sizes[STREAM_STEPS]
+    int64_t place[STREAM_STEPS + 1]
+
+
+cdef bint plan_small(SmallPlan *plan, object lengths, int64_t batch, int64_t steps):
+    """Plan lengths given as a list of int or an int64 array, the longest of them `steps`, or give up."""
+    cdef int64_t b, longest = 0
+    cdef bint listed = type(lengths) is list
+    if steps > STREAM_STEPS:
+        return False
+    if listed:
+        if len(<list> lengths) != batch:
+            return False
+    elif (type(lengths) is not cnp.ndarray
+            or cnp.PyArray_TYPE(<cnp.ndarray> lengths) != cnp.NPY_INT64
+            or cnp.PyArray_NDIM(<cnp.ndarray> lengths) != 1
+            or cnp.PyArray_DIMS(<cnp.ndarray> lengths)[0] != batch
+            or not cnp.PyArray_ISCARRAY_RO(<cnp.ndarray> lengths)):
+        return False
+    for b in range(batch):
+        if not listed:
+            plan.lengths[b] = (<int64_t *> (<cnp.ndarray> lengths).data)[b]
+        elif type((<list> lengths)[b]) is int and 0 <= (<list> lengths)[b] <= steps:
+            plan.lengths[b] = (<list> lengths)[b]
+        else:
+            return False
+        if not 0 <= plan.lengths[b] <= steps:
+            return False
+        longest = max(longest, plan.lengths[b])
+    if longest < steps:
+        return False
+    count(plan.lengths, batch, steps, plan.place, plan.batch_sizes)
+    place_all(plan.lengths, batch, plan.place, plan.order, plan.inverse)
+    return True
 
 
 cdef packseq_matrix matrix_of(tuple packed, int64_t panels_per_block) noexcept:
@@ -225,12 +268,13 @@ cdef class Network:
                 return False
         return True
 
-    def stream(self, object x, object hx):
+    def stream(self, object x, object hx, object lengths=None):
         """Run a small, plain call at once, or return None for the general path to take it.
 
         x is (T, I), (T, B, I) or (B, T, I); hx is None, h or (h, c). What is accepted here is
         complete as it stands; all else, errors included, is the general path's.
         """
+        cdef SmallPlan plan
         cdef bint lstm = self.net.cell == 0
         cdef cnp.ndarray array
         cdef int ndim
@@ -261,6 +305,8 @@ cdef class Network:
         if not 0 < batch <= STREAM_ROWS or steps == 0:
             return None
         if <double> steps * <double> batch * self.step_flops > STREAM_FLOPS:
+            return None
+        if lengths is not None and (ndim == 2 or not plan_small(&plan, lengths, batch, steps)):
             return None
 
         cdef cnp.npy_intp slots = self.net.n_layers * self.net.n_directions
@@ -304,7 +350,10 @@ cdef class Network:
             job.input.row_stride = self.input_width
             job.output.step_stride = batch * out_shape[ndim - 1]
             job.output.row_stride = out_shape[ndim - 1]
-        job.zero_tails = 0
+        job.zero_tails = lengths is not None
+        if lengths is not None:
+            job.batch_sizes = plan.batch_sizes
+            job.order = job.input.order = job.output.order = plan.order
         job.h0 = NULL if hx is None else (<cnp.ndarray> h0).data
         job.c0 = NULL if hx is None or not lstm else (<cnp.ndarray> c0).data
         job.hn = hn.data

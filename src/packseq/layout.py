@@ -94,6 +94,7 @@ def pad_packed_sequence(
     padded : ndarray of shape (T, B, *), or (B, T, *) if batch_first
         C-contiguous, in the caller's order.
     lengths : ndarray of int64, shape (B,)
+        For tensors a tensor too, on the CPU.
 
     Raises
     ------
@@ -246,7 +247,8 @@ def unpad_sequence(
     Returns
     -------
     list of ndarray, each of shape (L, *)
-        Copies, as torch's are: a view would keep the padding in memory.
+        Copies, as torch's are: a view would keep the padding in memory. Tensors are views of one
+        new buffer of N rows.
 
     Raises
     ------

@@ -406,3 +406,29 @@ def test_lengths_on_the_gpu():
     packed = pack_padded_sequence(x, torch.tensor([1, 4, 2], device="cuda"))
     assert packed.data.device == x.device
     np.testing.assert_array_equal(packed.lengths, [1, 4, 2])
+
+
+def test_tensors_turn_round_as_arrays_do():
+    sequences = [np.arange(4 * n).reshape(n, 4) for n in (3, 0, 5, 5, 1)]
+    turned = pack_sequence([torch.tensor(sequence) for sequence in sequences]).reverse()
+    expected = pack_sequence(sequences).reverse()
+    np.testing.assert_array_equal(turned.data.numpy(), expected.data)
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        lambda p: p + 1,
+        lambda p: p @ np.eye(4),
+        lambda p: p[0],
+        lambda p: p.sum(),
+        lambda p: p.shift(1),
+        lambda p: p.slice(1),
+        lambda p: packseq.concatenate([p, p]),
+        lambda p: packseq.cross_entropy(p, p),
+    ],
+)
+def test_operations_on_rows_say_that_they_are_numpys(operation):
+    packed = pack_sequence([torch.zeros(3, 4), torch.zeros(2, 4)])
+    with pytest.raises(TypeError, match="holds a torch tensor"):
+        operation(packed)

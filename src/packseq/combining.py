@@ -48,7 +48,7 @@ def concatenate(
     first = parts[0]
     if isinstance(axis, str) and axis != "time":
         raise ValueError(f"axis must be an integer or 'time', got {axis!r}")
-    place = 0 if isinstance(axis, str) else as_axis(axis, first.data.ndim)
+    place = as_axis(0 if isinstance(axis, str) else axis, first._array.ndim)
     for k, part in enumerate(parts):
         if _without(part, place) != _without(first, place):
             raise ValueError(
@@ -57,9 +57,9 @@ def concatenate(
             )
     if place:
         plan = shared_plan([part._plan for part in parts], "sequences")
-        return PackedSequence._of(np.concatenate([part.data for part in parts], place), plan)
+        return PackedSequence._of(np.concatenate([part._array for part in parts], place), plan)
     dtype = np.result_type(*(part.dtype for part in parts))
-    pairs = [(part.data.astype(dtype, copy=False), part._plan) for part in parts]
+    pairs = [(part._array.astype(dtype, copy=False), part._plan) for part in parts]
     if axis != "time":
         return PackedSequence._of(*moving.join_batches(pairs))
     for k, part in enumerate(parts):
@@ -113,7 +113,7 @@ def windows(
         raise ValueError(f"size must be within int64, got {steps[0]}")
     # A stride beyond the longest sequence reaches no second window, however long it is.
     stride = min(steps[1], max(sequence.max_length, 1))
-    return PackedSequence._of(*moving.windows(sequence.data, sequence._plan, steps[0], stride))
+    return PackedSequence._of(*moving.windows(sequence._array, sequence._plan, steps[0], stride))
 
 
 def _as_packed(sequences: Iterable[PackedSequence]) -> list[PackedSequence]:

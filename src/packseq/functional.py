@@ -264,7 +264,7 @@ def _row_sums(values: Array) -> Array:
 def _check_packed(value: object, name: str, kinds: str) -> None:
     if not isinstance(value, PackedSequence):
         raise TypeError(f"{name} must be a PackedSequence, got {type(value).__name__}")
-    if value.dtype.kind not in kinds:
+    if value._array.dtype.kind not in kinds:
         wanted = "float" if kinds == "f" else "integer" if kinds == "iu" else "integer or float"
         raise TypeError(f"{name} must be of {wanted} dtype, got {value.dtype}")
 

@@ -121,7 +121,7 @@ class PackedSequence(NDArrayOperatorsMixin):
         -----
         Cost: one scatter of N rows.
         """
-        return ragged.unpack(self.data, self._plan)
+        return ragged.unpack(self._array, self._plan)
 
     @classmethod
     def _of(cls, data: NDArray[Any], plan: Plan) -> PackedSequence:
@@ -176,6 +176,16 @@ class PackedSequence(NDArrayOperatorsMixin):
     def nbytes(self) -> int:
         """Bytes of `data`."""
         return self._data.nbytes
+
+    @property
+    def _array(self) -> NDArray[Any]:
+        """The rows, for what works on NumPy's only."""
+        if is_tensor(self._data):
+            raise TypeError(
+                "this works on rows of NumPy, but the batch holds a torch tensor: apply torch to "
+                "its data, or pack its data.numpy()"
+            )
+        return self._data
 
     def astype(self, dtype: DTypeLike) -> PackedSequence:
         """Return a copy with the rows cast as ``numpy.ndarray.astype`` does; the plan is shared.
@@ -240,7 +250,7 @@ class PackedSequence(NDArrayOperatorsMixin):
         >>> p.map(lambda rows: np.linalg.norm(rows, axis=-1)).data
         array([5.])
         """
-        return PackedSequence._of(elementwise.mapped(function, self.data), self._plan)
+        return PackedSequence._of(elementwise.mapped(function, self._array), self._plan)
 
     def broadcast(self, per_sequence: ArrayLike) -> PackedSequence:
         """Give every step the row of its sequence, such as a speaker's embedding.
@@ -293,7 +303,7 @@ class PackedSequence(NDArrayOperatorsMixin):
         b = as_index(index, "the index of one sequence")
         if not -self.batch_size <= b < self.batch_size:
             raise IndexError(f"sequence {b} is out of range: there are {self.batch_size}")
-        return moving.sequence(self.data, self._plan, b % self.batch_size)
+        return moving.sequence(self._array, self._plan, b % self.batch_size)
 
     # A loop over sequences is a loop over range(batch_size): what unpacks this as torch's tuple of
     # four fields would otherwise take four sequences for them.
@@ -331,7 +341,7 @@ class PackedSequence(NDArrayOperatorsMixin):
                 f"{chosen[bad[0]]}"
             )
         return PackedSequence._of(
-            *moving.select(self.data, self._plan, np.where(chosen < 0, chosen + size, chosen))
+            *moving.select(self._array, self._plan, np.where(chosen < 0, chosen + size, chosen))
         )
 
     def slice(
@@ -366,7 +376,7 @@ class PackedSequence(NDArrayOperatorsMixin):
             None if bound is None else max(-longest, min(longest, as_index(bound, name)))
             for bound, name in ((start, "start"), (stop, "stop"))
         )
-        return PackedSequence._of(*moving.slice_time(self.data, self._plan, *bounds))
+        return PackedSequence._of(*moving.slice_time(self._array, self._plan, *bounds))
 
     def reverse(self) -> PackedSequence:
         """Turn each sequence round, from its own last step to its first.
@@ -375,7 +385,9 @@ class PackedSequence(NDArrayOperatorsMixin):
         -----
         Cost: one copy of the rows.
         """
-        return PackedSequence._of(*moving.reverse(self.data, self._plan))
+        if is_tensor(self._data):
+            return PackedSequence._of(torch_rows().reverse(self._data, self._plan), self._plan)
+        return PackedSequence._of(*moving.reverse(self._array, self._plan))
 
     def shift(self, steps: SupportsIndex, fill: Any = 0) -> PackedSequence:
         """Move each sequence within its own length, as a language model's targets are.
@@ -398,9 +410,9 @@ class PackedSequence(NDArrayOperatorsMixin):
         -----
         Cost: one copy of the rows.
         """
-        scalar = cast_padding(fill, "fill", self.dtype, str(self.dtype))
-        row = np.full(self.data.shape[1:], scalar, self.dtype)
-        moved = moving.shift(self.data, self._plan, as_index(steps, "steps"), row)
+        data = self._array
+        row = np.full(data.shape[1:], cast_padding(fill, "fill", data.dtype, str(data.dtype)))
+        moved = moving.shift(data, self._plan, as_index(steps, "steps"), row)
         return PackedSequence._of(*moved)
 
     def split(
@@ -422,14 +434,14 @@ class PackedSequence(NDArrayOperatorsMixin):
         ValueError
             A size is negative, or they do not sum to the axis's size; rows have no such axis.
         """
-        axis = as_axis(axis, self.data.ndim)
-        ends = _as_ends(sizes, self.batch_size if axis == 0 else self.data.shape[axis])
+        axis = as_axis(axis, self._array.ndim)
+        ends = _as_ends(sizes, self.batch_size if axis == 0 else self._array.shape[axis])
         pieces = pairwise([0, *ends])
         if axis == 0:
             return [self.select(np.arange(start, end)) for start, end in pieces]
         at = (slice(None),) * axis
         return [
-            PackedSequence._of(self.data[(*at, slice(start, end))], self._plan)
+            PackedSequence._of(self._array[(*at, slice(start, end))], self._plan)
             for start, end in pieces
         ]
 
@@ -437,7 +449,7 @@ class PackedSequence(NDArrayOperatorsMixin):
 
     def first(self) -> NDArray[Any]:
         """Return each sequence's first row, shape (B, *): a copy, zeros for length 0."""
-        return moving.first(self.data, self._plan)
+        return moving.first(self._array, self._plan)
 
     def last(self) -> NDArray[Any]:
         """Return each sequence's last row, shape (B, *): a copy, zeros for length 0.
@@ -445,7 +457,7 @@ class PackedSequence(NDArrayOperatorsMixin):
         Of a network's output it is the forward direction's last state, and of an empty sequence
         the state that it starts from.
         """
-        return moving.last(self.data, self._plan)
+        return moving.last(self._array, self._plan)
 
     def sum(self) -> NDArray[Any]:
         """Sum each sequence over its steps: shape (B, *), 0 for length 0.
@@ -466,14 +478,14 @@ class PackedSequence(NDArrayOperatorsMixin):
         roundings of the sum of magnitudes, does not grow with the length.
         Cost: one read of the rows; large batches are shared among threads, to the same bits.
         """
-        return reducing.sum_(self._data, self._plan)
+        return reducing.sum_(self._array, self._plan)
 
     def mean(self) -> NDArray[Any]:
         """Average each sequence over its steps: shape (B, *), NaN for length 0.
 
         Integers give float64. Errors, accuracy and cost are those of :meth:`sum`.
         """
-        return reducing.mean(self._data, self._plan)
+        return reducing.mean(self._array, self._plan)
 
     def max(self) -> NDArray[Any]:
         """Return the maximum of each sequence over its steps: shape (B, *), in the rows' dtype.
@@ -486,7 +498,7 @@ class PackedSequence(NDArrayOperatorsMixin):
         TypeError
             The rows are not real numbers.
         """
-        return reducing.max_(self._data, self._plan)
+        return reducing.max_(self._array, self._plan)
 
     def min(self) -> NDArray[Any]:
         """Return the minimum of each sequence over its steps: shape (B, *), in the rows' dtype.
@@ -499,7 +511,7 @@ class PackedSequence(NDArrayOperatorsMixin):
         TypeError
             The rows are not real numbers.
         """
-        return reducing.min_(self._data, self._plan)
+        return reducing.min_(self._array, self._plan)
 
     def argmax(self) -> IndexArray:
         """Return the step of each sequence's first maximum: int64, shape (B, *), -1 for length 0.
@@ -511,7 +523,7 @@ class PackedSequence(NDArrayOperatorsMixin):
         TypeError
             The rows are not real numbers.
         """
-        return reducing.argmax(self._data, self._plan)
+        return reducing.argmax(self._array, self._plan)
 
     def logsumexp(self) -> NDArray[Any]:
         """Return log(sum(exp(x))) of each sequence over its steps: shape (B, *), -inf for length 0.
@@ -523,7 +535,7 @@ class PackedSequence(NDArrayOperatorsMixin):
         TypeError
             The rows are not real numbers.
         """
-        return reducing.logsumexp(self._data, self._plan)
+        return reducing.logsumexp(self._array, self._plan)
 
     def cumsum(self) -> PackedSequence:
         """Sum each sequence up to each of its steps; of NumPy's dtype for sums.
@@ -537,7 +549,7 @@ class PackedSequence(NDArrayOperatorsMixin):
         -----
         The running sum of float32 is kept in float64.
         """
-        return PackedSequence._of(reducing.cumsum(self._data, self._plan), self._plan)
+        return PackedSequence._of(reducing.cumsum(self._array, self._plan), self._plan)
 
     def softmax(self) -> PackedSequence:
         """Turn scores into weights that sum to 1 over the steps of each sequence.
@@ -549,11 +561,11 @@ class PackedSequence(NDArrayOperatorsMixin):
         TypeError
             The rows are not real numbers.
         """
-        return PackedSequence._of(reducing.softmax(self._data, self._plan), self._plan)
+        return PackedSequence._of(reducing.softmax(self._array, self._plan), self._plan)
 
     def log_softmax(self) -> PackedSequence:
         """Return the logarithm of :meth:`softmax`, computed without it, so that none is log(0)."""
-        return PackedSequence._of(reducing.log_softmax(self._data, self._plan), self._plan)
+        return PackedSequence._of(reducing.log_softmax(self._array, self._plan), self._plan)
 
     def attend(self, scores: PackedSequence) -> NDArray[Any]:
         """Average each sequence over its steps, weighted by the softmax of its scores.
@@ -579,10 +591,10 @@ class PackedSequence(NDArrayOperatorsMixin):
         if not isinstance(scores, PackedSequence):
             raise TypeError(f"scores must be a PackedSequence, got {type(scores).__name__}")
         plan = elementwise.shared_plan([self._plan, scores._plan], "the rows and scores")
-        own, theirs = self._data.shape[1:], scores._data.shape[1:]
+        own, theirs = self._array.shape[1:], scores._array.shape[1:]
         if not elementwise.broadcasts(theirs, own):
             raise ValueError(f"scores must have rows that broadcast against {own}, got {theirs}")
-        return reducing.attend(self._data, reducing.softmax(scores._data, plan), plan)
+        return reducing.attend(self._array, reducing.softmax(scores._array, plan), plan)
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"PackedSequence is immutable: cannot set {name!r}")
@@ -616,7 +628,7 @@ def _is_operand(value: object) -> bool:
 
 
 def _rows(value: object) -> NDArray[Any] | None:
-    return value._data if isinstance(value, PackedSequence) else None
+    return value._array if isinstance(value, PackedSequence) else None
 
 
 def _elementwise(
@@ -628,7 +640,7 @@ def _elementwise(
     plan = elementwise.shared_plan([value._plan for value in packed], f"{name}: operands")
     if not any(isinstance(value, PackedSequence) for value in operands):
         raise TypeError(f"{name}: out is a PackedSequence, but no operand is")
-    axes = max(value._data.ndim - 1 for value in packed)
+    axes = max(value._array.ndim - 1 for value in packed)
     *arrays, mask = elementwise.aligned(operands, [*map(_rows, operands)], axes, name)
     if outputs:
         kwargs["out"] = tuple(_out_rows(out, name) for out in outputs)
@@ -660,7 +672,7 @@ def _matmul(inputs: Sequence[Any], outputs: Sequence[Any], kwargs: Any) -> Packe
         raise TypeError("matmul needs a PackedSequence on its left and a matrix on its right")
     if outputs or kwargs:
         raise TypeError("matmul of a PackedSequence takes no further arguments")
-    return PackedSequence._of(elementwise.matmul(left._data, right), left._plan)
+    return PackedSequence._of(elementwise.matmul(left._array, right), left._plan)
 
 
 # ---- arguments ----

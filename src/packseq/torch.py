@@ -306,6 +306,7 @@ def _packed(layer: _DropIn, weights: list[nn.Parameter]) -> Kind | None:
         module = kind.from_torch(layer)
     except ValueError:  # shapes that do not fit
         return None
+    module.backend = "cpu"  # the layer's tensors are here, and so are its results to be
     _packed_weights[layer] = _Packed(seen, module)
     return module
 
@@ -355,8 +356,8 @@ def to_torch(packed: PackedSequence) -> TorchPackedSequence:
     Returns
     -------
     torch.nn.utils.rnn.PackedSequence
-        Its `data` shares the array's memory. Only an array that torch cannot hold as it is,
-        read-only or with a negative stride, is copied. The index tensors are copies.
+        Its `data` is the tensor, or shares the array's memory. Only an array that torch cannot
+        hold as it is, read-only or with a negative stride, is copied. The index tensors are copies.
 
     Raises
     ------
@@ -375,12 +376,17 @@ def to_torch(packed: PackedSequence) -> TorchPackedSequence:
         raise ValueError(
             f"lengths[{empty[0]}] = 0: torch's PackedSequence cannot hold a sequence of length 0"
         )
-    data = packed.data
-    if not data.flags.writeable or any(stride < 0 for stride in data.strides):
-        data = data.copy()
     order = (packed.sorted_indices, packed.unsorted_indices)
     return TorchPackedSequence(
-        torch.from_numpy(data),
+        _as_tensor(packed.data),
         torch.tensor(packed.batch_sizes),
         *(None if indices is None else torch.tensor(indices) for indices in order),
     )
+
+
+def _as_tensor(data: Any) -> torch.Tensor:
+    if isinstance(data, torch.Tensor):
+        return data
+    if not data.flags.writeable or any(stride < 0 for stride in data.strides):
+        data = data.copy()
+    return torch.from_numpy(data)

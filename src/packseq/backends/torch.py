@@ -126,6 +126,13 @@ class OnDevice:
             t, b = self.packed
             return self.starts[b] + t
 
+    @cached_property
+    def reversed(self) -> Tensor:
+        """The packed row that changes places with each when every sequence turns round."""
+        with plain_tensors():
+            t, b = self.packed
+            return self.offsets[self.lengths[b] - 1 - t] + self.ranks[b]
+
 
 @contextmanager
 def plain_tensors() -> Iterator[None]:
@@ -227,6 +234,11 @@ def split(padded: Tensor, lengths: IndexArray) -> list[Tensor]:
     plan = Plan.from_lengths(lengths)
     t, b = on_device(plan, padded.device).in_turn
     return _cut(_take(padded, t, b), lengths.tolist())
+
+
+def reverse(data: Tensor, plan: Plan) -> Tensor:
+    """(N, *) -> (N, *), each sequence from its own last step to its first."""
+    return _selected(data, on_device(plan, data.device).reversed)
 
 
 def copy_lengths(plan: Plan) -> Tensor:

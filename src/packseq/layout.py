@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from packseq._core.order import outside
+from packseq._core.rows import alike
 from packseq.backends import numpy
 from packseq.backends.choice import dtype_name, is_tensor, torch_rows
 from packseq.packed import PackedSequence, as_data
@@ -297,6 +298,8 @@ def as_lengths(lengths: ArrayLike, padded: NDArray[Any], name: str) -> IndexArra
 
 def _as_sequences(sequences: Iterable[ArrayLike]) -> list[NDArray[Any]]:
     """Return at least one array, all of one dtype and trailing shape."""
+    if type(sequences) is list and alike(sequences):
+        return sequences
     if not isinstance(sequences, Iterable):
         raise TypeError(f"sequences must be a list of arrays, got {type(sequences).__name__}")
     arrays = [as_data(values, f"sequences[{b}]") for b, values in enumerate(sequences)]

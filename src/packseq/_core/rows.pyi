@@ -21,6 +21,7 @@ def scatter(
     padding: NDArray[Any] | None,
     padded: int,
 ) -> None: ...
+def alike(sequences: list[Any]) -> bool: ...
 def locate(
     sequences: list[NDArray[Any]],
     addresses: NDArray[np.int64],

@@ -178,6 +178,32 @@ def scatter(cnp.ndarray packed, size_t row_bytes, const int64_t[::1] addresses,
                         addresses.shape[0], offsets.shape[0] - 1, padding_row, padded)
 
 
+def alike(list sequences):
+    """Whether they are plain contiguous arrays (L, *) of one dtype without objects and one *.
+
+    The short way for most lists; what is not alike here may still be so to NumPy."""
+    cdef cnp.ndarray first, array
+    cdef object item
+    cdef int axis
+    if not sequences or type(sequences[0]) is not cnp.ndarray:
+        return False
+    first = sequences[0]
+    if cnp.PyArray_NDIM(first) == 0 or first.dtype.hasobject:
+        return False
+    for item in sequences:
+        if type(item) is not cnp.ndarray:
+            return False
+        array = item
+        if (cnp.PyArray_DESCR(array) is not cnp.PyArray_DESCR(first)
+                or cnp.PyArray_NDIM(array) != cnp.PyArray_NDIM(first)
+                or not cnp.PyArray_IS_C_CONTIGUOUS(array)):
+            return False
+        for axis in range(1, cnp.PyArray_NDIM(first)):
+            if cnp.PyArray_DIMS(array)[axis] != cnp.PyArray_DIMS(first)[axis]:
+                return False
+    return True
+
+
 def locate(list sequences, int64_t[::1] addresses, int64_t[::1] step_strides):
     """Write where each array of `sequences` starts and how far its steps are apart.
 

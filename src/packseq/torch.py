@@ -202,7 +202,7 @@ def _is_observed() -> bool:
     """Whether somebody wants to see torch's operations rather than their results."""
     return (
         torch.compiler.is_compiling()
-        or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+        or torch.jit.is_tracing()
         or torch.is_autocast_enabled("cpu")
         or torch._C._len_torch_dispatch_stack() > 0  # make_fx, counters of operations
     )
@@ -216,7 +216,7 @@ def _wants_gradient(tensors: list[Tensor], weights: list[nn.Parameter]) -> bool:
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in [*tensors, *weights]):
         return True
     # Forward mode goes on while the grad mode is off.
-    tangents = (unpack_dual(tensor).tangent for tensor in tensors)  # type: ignore[no-untyped-call]
+    tangents = (unpack_dual(tensor).tangent for tensor in tensors)
     return any(tangent is not None for tangent in tangents)
 
 
@@ -287,7 +287,7 @@ def _weights(layer: _DropIn) -> list[nn.Parameter] | None:
     # Tensors made in inference mode have no counter of changes.
     if any(type(weight) is not nn.Parameter or weight.is_inference() for weight in weights):
         return None
-    return weights  # type: ignore[return-value]
+    return weights
 
 
 def _packed(layer: _DropIn, weights: list[nn.Parameter]) -> Kind | None:

@@ -169,7 +169,7 @@ class _Lane:
     def __init__(self, device: torch.device) -> None:
         self.stream: Any = None
         if device.type == "cuda":
-            self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+            self.stream = torch.cuda.Stream(device)
 
     def turn(self) -> AbstractContextManager[Any]:
         """Queue what follows here, behind what the caller's stream was given before."""

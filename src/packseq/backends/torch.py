@@ -273,7 +273,7 @@ def _put(
 
 def _cut(rows: Tensor, sizes: list[int]) -> list[Tensor]:
     """Views of so many rows each."""
-    return list(rows.split(sizes))  # type: ignore[no-untyped-call]
+    return list(rows.split(sizes))
 
 
 def _selected(rows: Tensor, index: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from packseq.parameters import (
     Parameterised,
     Rng,
     allocate,
+    as_flag,
     as_floats,
     as_module_dtype,
     as_nonlinearity,
@@ -39,7 +40,7 @@ class _Cell(Parameterised):
     ) -> None:
         self.input_size = as_size(input_size, "input_size")
         self.hidden_size = as_size(hidden_size, "hidden_size")
-        self.bias = bool(bias)
+        self.bias = as_flag(bias, "bias")
         self.dtype = as_module_dtype(dtype)
         self._check_sizes(self.hidden_size)
         self._initialise(rng)
@@ -61,6 +62,8 @@ class _Cell(Parameterised):
 
     def __repr__(self) -> str:
         bias = "" if self.bias else ", bias=False"
+        if getattr(self, "nonlinearity", "tanh") != "tanh":
+            bias += f", nonlinearity={self.nonlinearity!r}"
         dtype = "" if self.dtype == np.float32 else f", dtype={self.dtype.name!r}"
         return f"{type(self).__name__}({self.input_size}, {self.hidden_size}{bias}{dtype})"
 

@@ -75,4 +75,4 @@ def _config() -> dict[str, dict[str, Any]]:
 
 def _numpy_blas() -> str:
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
-    return f"{blas['name']} {blas['version']}"
+    return f"{blas.get('name', 'unknown')} {blas.get('version', '')}".strip()

@@ -15,7 +15,7 @@ from packseq.backends.choice import is_tensor, torch_layers
 Array = NDArray[Any]
 Rng = int | np.random.Generator | None
 
-# What SciPy's BLAS, and any other, can count in one dimension; the kernels' own limit is higher.
+# The kernels count the columns of a gate row in 32 bits, as BLAS counts those of a matrix.
 _MOST_COLUMNS = 2**31 - 1
 
 
@@ -45,11 +45,11 @@ class Parameterised:
 
     def _check_sizes(self, state_size: int) -> None:
         """The largest matrix must be one that can exist."""
-        columns = self._gates * self.hidden_size
+        columns = (1 if self._gates == 1 else 4) * self.hidden_size
         if columns > _MOST_COLUMNS:
             raise ValueError(
-                f"hidden_size = {self.hidden_size} times {self._gates} gate(s) is beyond BLAS's "
-                f"int, at most {_MOST_COLUMNS}"
+                f"hidden_size = {self.hidden_size} times {self._gates} gate(s) is beyond the "
+                f"32 bits of BLAS's int, at most {_MOST_COLUMNS}"
             )
         if self.input_size > _MOST_COLUMNS:
             raise ValueError(
@@ -150,7 +150,7 @@ class Parameterised:
         Cost: one copy; the first call after it packs the weights for the kernels.
         Source: torch.nn.Module.load_state_dict.
         """
-        check_mapping(mapping)
+        check_mapping(mapping, prefix)
         shapes = self._shapes()
         given = {key[len(prefix) :]: key for key in mapping if key.startswith(prefix)}
         problems = _name_problems(shapes, given, prefix) if strict else []
@@ -168,8 +168,10 @@ class Parameterised:
         self._set_parameters(loaded)
 
 
-def check_mapping(mapping: object) -> None:
-    """Refuse what is no mapping, such as a file's name or a module."""
+def check_mapping(mapping: object, prefix: object) -> None:
+    """Refuse what is no mapping of names, such as a file's name or a module."""
+    if not isinstance(prefix, str):
+        raise TypeError(f"prefix must be a string, got {prefix!r}")
     if not isinstance(mapping, Mapping):
         raise TypeError(
             "mapping must be a mapping of names to arrays (a state dict), "
@@ -243,6 +245,19 @@ def as_size(value: SupportsIndex, name: str) -> int:
     return size
 
 
+def as_flag(value: bool, name: str) -> bool:
+    """Check a flag: numbers are refused, since one of them may be another argument's.
+
+    Raises
+    ------
+    TypeError
+        Not a boolean.
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
+
+
 def as_module_dtype(dtype: DTypeLike) -> np.dtype[Any]:
     """Check a module's dtype: float32 or float64, made native.
 
@@ -251,9 +266,12 @@ def as_module_dtype(dtype: DTypeLike) -> np.dtype[Any]:
     TypeError
         Any other.
     """
-    found = np.dtype(dtype)
-    if found.newbyteorder("=") not in (np.dtype(np.float32), np.dtype(np.float64)):
-        raise TypeError(f"dtype must be float32 or float64, got {found}")
+    try:
+        found = np.dtype(dtype)
+    except TypeError as error:
+        raise TypeError(f"dtype must be float32 or float64, got {dtype!r}") from error
+    if dtype is None or found.newbyteorder("=") not in (np.dtype(np.float32), np.dtype(np.float64)):
+        raise TypeError(f"dtype must be float32 or float64, got {dtype!r}")
     return found.newbyteorder("=")
 
 
@@ -265,7 +283,7 @@ def as_nonlinearity(value: str) -> str:
     ValueError
         Neither "tanh" nor "relu".
     """
-    if value not in ("tanh", "relu"):
+    if not isinstance(value, str) or value not in ("tanh", "relu"):
         raise ValueError(f"nonlinearity must be 'tanh' or 'relu', got {value!r}")
     return value
 

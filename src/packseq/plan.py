@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -283,6 +284,8 @@ def as_int64_vector(values: ArrayLike, name: str) -> IndexArray:
         values = torch_rows().as_host_integers(values, name)
     if isinstance(values, np.ma.MaskedArray):
         raise TypeError(f"{name} must not be a masked array: the mask would be lost")
+    if isinstance(values, list | tuple):
+        _check_entries(values, name)
     try:
         array = np.asarray(values)
     except ValueError as error:
@@ -298,6 +301,16 @@ def as_int64_vector(values: ArrayLike, name: str) -> IndexArray:
         first = int(np.argmax(array > limit))
         raise ValueError(f"{name}[{first}] = {array[first]} is beyond int64 (at most {limit})")
     return np.array(array, dtype=np.int64, order="C")
+
+
+def _check_entries(values: Sequence[object], name: str) -> None:
+    """Refuse, by their positions, entries that NumPy would turn into other integers or floats."""
+    limit = np.iinfo(np.int64).max
+    for i, value in enumerate(values):
+        if isinstance(value, bool | np.bool_):
+            raise TypeError(f"{name} must be integers, got {name}[{i}] = {value}, a bool")
+        if isinstance(value, int) and not -limit <= value <= limit:
+            raise ValueError(f"{name}[{i}] = {value} is beyond int64 (at most {limit})")
 
 
 def _conjugate(parts: IndexArray, size: int) -> IndexArray:

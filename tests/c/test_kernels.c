@@ -349,8 +349,9 @@ static void run_workers(const precision *p, packseq_job *job, int32_t workers) {
 }
 
 /* Fills the job's fields from n_shards to team; returns how many workers to start. */
-static int32_t cut(packseq_job *job, const network *net, const batch *b, const way *way, int64_t real_bytes, int64_t *bounds) {
-    if (!way->shards) return packseq_cut(job, bounds, 2, net->input, real_bytes);
+static int32_t cut(packseq_job *job, const network *net, const batch *b, const way *way, const precision *p,
+                   int64_t *bounds) {
+    if (!way->shards) return packseq_cut(job, bounds, 2, net->input, p->real_bytes, p->lanes * p->real_bytes);
     job->bounds = bounds;
     job->n_shards = way->shards;
     job->team = way->team;
@@ -401,7 +402,7 @@ static double run_way(const precision *p, const packseq_network *packed, const n
     job.input = (packseq_rows){x, way->packed ? b->offsets : NULL, way->packed ? NULL : b->order, b->batch * net->input, net->input};
     job.output = (packseq_rows){y, way->packed ? b->offsets : NULL, way->packed ? NULL : b->order, b->batch * width, width};
     job.barriers = barriers;
-    const int32_t workers = cut(&job, net, b, way, p->real_bytes, bounds);
+    const int32_t workers = cut(&job, net, b, way, p, bounds);
     job.workspace_stride = (p->real_bytes == 4 ? p->table->workspace_f32 : p->table->workspace_f64)(&job);
     job.workspace = allocate((size_t)(job.workspace_stride * (job.team > 1 ? 1 : workers)));
     run_workers(p, &job, workers);

@@ -82,7 +82,8 @@ cdef extern from "kernels.h" nogil:
 
     const packseq_kernels *const *packseq_compiled() noexcept nogil
     int packseq_supported(const packseq_kernels *) noexcept nogil
-    int32_t packseq_cut(packseq_job *, int64_t *, int32_t, int64_t, int64_t) noexcept nogil
+    int32_t packseq_cut(packseq_job *, int64_t *, int32_t, int64_t, int64_t, int64_t) noexcept nogil
+    const int64_t PACKSEQ_SMALL_FLOPS
 
 cdef extern from *:
     const char *COMPILER "__VERSION__"
@@ -100,7 +101,6 @@ CELLS = ("lstm", "gru", "gru_reset_before", "rnn_tanh", "rnn_relu")
 # Streaming calls take what they need from malloc; larger ones go through Call and its kept workspace.
 cdef enum:
     STREAM_BYTES = 1 << 20
-    STREAM_FLOPS = 8000000
     STREAM_ROWS = 48
     STREAM_STEPS = 1024
 
@@ -222,7 +222,6 @@ cdef class Network:
                   list directions, tuple per_block, bint batch_first):
         cdef cnp.ndarray bias
         cdef int i
-        cdef double width
         self.table = <packseq_direction *> PyMem_Calloc(len(directions), sizeof(packseq_direction))
         if self.table == NULL:
             raise MemoryError
@@ -242,7 +241,7 @@ cdef class Network:
             if second is not None:
                 self.table[i].second = matrix_of(second, per_block[2])
             self.table[i].bias = bias.data
-            self.step_flops += 2.0 * (ih[0].size + hh[0].size)
+            self.step_flops += 2.0 * sum(matrix[0].size for matrix in (ih, hh, second) if matrix)
         self.input_width = self.table[0].ih.k
         self.dtype = directions[0][0][0].dtype
         self.typenum = self.dtype.num
@@ -304,7 +303,7 @@ cdef class Network:
             steps, batch = cnp.PyArray_DIMS(array)[0], cnp.PyArray_DIMS(array)[1]
         if not 0 < batch <= STREAM_ROWS or steps == 0:
             return None
-        if <double> steps * <double> batch * self.step_flops > STREAM_FLOPS:
+        if <double> steps * <double> batch * self.step_flops > PACKSEQ_SMALL_FLOPS:
             return None
         if lengths is not None and (ndim == 2 or not plan_small(&plan, lengths, batch, steps)):
             return None
@@ -436,7 +435,7 @@ cdef class Call:
         job.barriers = self.barriers
         job.next = 0
         self.workers = packseq_cut(job, <int64_t *> bounds.data, threads, network.input_width,
-                                   network.dtype.itemsize)
+                                   network.dtype.itemsize, network.kernels.vector_bytes)
         self.workspace_bytes = network.workspace(job) * (1 if job.team > 1 else self.workers)
 
     cdef void view(self, packseq_rows *rows, cnp.ndarray array, const int64_t *offsets) noexcept:

@@ -11,13 +11,20 @@ import math
 import operator
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
-from typing import SupportsIndex
+from typing import NamedTuple, SupportsIndex
 
-Task = tuple[Callable[[int], None], int]
+
+class _Task(NamedTuple):
+    work: Callable[[int], None]
+    worker: int
+    finished: list[int]
+    woken: SimpleQueue[None]
 
 
 class Crew:
@@ -38,40 +45,47 @@ class _Pool:
 
     def __init__(self) -> None:
         self.free = threading.Lock()
-        self._inboxes: list[SimpleQueue[Task]] = []
-        self._done: SimpleQueue[None] = SimpleQueue()
+        self._inboxes: list[SimpleQueue[_Task]] = []
 
     def run(self, work: Callable[[int], None], workers: int) -> None:
         while len(self._inboxes) < workers - 1:
             self._start()
-        for worker in range(1, workers):
-            self._inboxes[worker - 1].put((work, worker))
-        work(0)
-        self._join(workers - 1)
+        finished: list[int] = []
+        woken: SimpleQueue[None] = SimpleQueue()
+        steps = [
+            partial(inbox.put, _Task(work, worker, finished, woken))
+            for worker, inbox in enumerate(self._inboxes[: workers - 1], start=1)
+        ]
+        try:
+            # One call into C: a signal's handler that raises comes before all of it or after. A
+            # team that had been sent for in part would wait for the rest for ever.
+            deque(map(operator.call, [*steps, partial(work, 0)]), maxlen=0)
+        finally:
+            self._join(finished, woken, workers - 1)
 
     def _start(self) -> None:
-        inbox: SimpleQueue[Task] = SimpleQueue()
+        inbox: SimpleQueue[_Task] = SimpleQueue()
         thread = threading.Thread(
             target=self._serve, args=(inbox,), name=f"packseq-{len(self._inboxes) + 1}", daemon=True
         )
         thread.start()
         self._inboxes.append(inbox)
 
-    def _serve(self, inbox: SimpleQueue[Task]) -> None:
+    def _serve(self, inbox: SimpleQueue[_Task]) -> None:
         while True:
-            work, worker = inbox.get()
-            work(worker)
-            del work  # or the last call's arrays would live until the next one
-            self._done.put(None)
+            task = inbox.get()
+            task.work(task.worker)
+            task.finished.append(task.worker)
+            task.woken.put(None)
+            del task  # or the last call's arrays would live until the next one
 
-    def _join(self, others: int) -> None:
+    def _join(self, finished: list[int], woken: SimpleQueue[None], others: int) -> None:
         """Wait for all, even when interrupted: they write into arrays that the caller owns."""
         interruption: BaseException | None = None
-        while others:
+        while len(finished) < others:
             try:
-                self._done.get()
-                others -= 1
-            except KeyboardInterrupt as error:
+                woken.get()
+            except BaseException as error:  # whatever a signal's handler raises
                 interruption = error
         if interruption is not None:
             raise interruption
@@ -110,7 +124,7 @@ def as_thread_count(n: SupportsIndex) -> int:
     TypeError
         Not an integer.
     ValueError
-        Less than 1.
+        Less than 1, or more than 1024.
     """
     if isinstance(n, bool):
         raise TypeError(f"num_threads must be an integer, got {n!r}")
@@ -120,10 +134,12 @@ def as_thread_count(n: SupportsIndex) -> int:
         raise TypeError(f"num_threads must be an integer, got {n!r}") from None
     if count < 1:
         raise ValueError(f"num_threads must be at least 1, got {count}")
-    return min(count, _MOST_THREADS)
+    if count > _MOST_THREADS:
+        raise ValueError(f"num_threads must be at most {_MOST_THREADS}, got {count}")
+    return count
 
 
-# Shards are bounded by this; no machine that runs one process on more cores than this is known.
+# No machine that runs one process on more cores than this is known.
 _MOST_THREADS = 1024
 
 
@@ -133,7 +149,14 @@ def set_num_threads(n: int) -> None:
     Parameters
     ----------
     n : int
-        At least 1.
+        From 1 to 1024.
+
+    Raises
+    ------
+    TypeError
+        Not an integer.
+    ValueError
+        Out of range.
 
     See Also
     --------
@@ -189,7 +212,7 @@ def usable_cores() -> int:
         cores = len(os.sched_getaffinity(0))
     else:
         cores = os.cpu_count() or 1
-    return max(1, min(cores, _cgroup_cores()))
+    return max(1, min(cores, _cgroup_cores(), _MOST_THREADS))
 
 
 def _cgroup_cores(

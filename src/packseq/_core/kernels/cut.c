@@ -7,10 +7,8 @@
 #include "kernels.h"
 #include "runtime.h"
 
-/* A step of m rows takes as long as greatest(m, STREAM_ROWS) rows: the weights must pass in any case. */
-#define STREAM_ROWS 3
-/* Below this much arithmetic the calling thread is done before another has woken up (tens of us). */
-#define THREAD_FLOPS 8e6
+/* A step of m rows takes as long as greatest(m, LEAST_STEP_ROWS) rows: the weights must pass in any case. */
+#define LEAST_STEP_ROWS 3
 /* What a barrier costs, in the same unit: a microsecond of one core. */
 #define BARRIER_FLOPS 5e4
 /* Rows of one shard, whose h, c and gates should stay in L2 between steps, and gate rows projected at a time.
@@ -56,7 +54,7 @@ static int64_t fill(const limits *limits, int64_t most_cost, int64_t *bounds) {
         int64_t steps = longest, r = first + 1;
         for (; r < job->batch && r - first < limits->most_rows; r++) {
             const int64_t more = length(job, r);
-            if (steps + more > limits->most_steps || steps + more + STREAM_ROWS * longest > most_cost) break;
+            if (steps + more > limits->most_steps || steps + more + LEAST_STEP_ROWS * longest > most_cost) break;
             steps += more;
         }
         bounds[shards++] = first;
@@ -68,7 +66,7 @@ static int64_t fill(const limits *limits, int64_t most_cost, int64_t *bounds) {
 
 /* The cut into at most `count` shards (or as few as the limits allow) whose dearest shard is cheapest. */
 static int64_t balance(const limits *limits, int64_t count, int64_t total_steps, int64_t *bounds) {
-    int64_t low = 0, high = total_steps + STREAM_ROWS * limits->job->steps;
+    int64_t low = 0, high = total_steps + LEAST_STEP_ROWS * limits->job->steps;
     count = greatest(count, fill(limits, high, bounds));
     while (high - low > high / 64 + 1) {
         const int64_t middle = low + (high - low) / 2;
@@ -80,14 +78,14 @@ static int64_t balance(const limits *limits, int64_t count, int64_t total_steps,
     return fill(limits, high, bounds);
 }
 
-/* Steps' rows, each step counted as at least STREAM_ROWS where it has any, of sequences first .. last. */
+/* Steps' rows, each step counted as at least LEAST_STEP_ROWS where it has any, of sequences first .. last. */
 static int64_t cost(const packseq_job *job, int64_t first, int64_t last) {
-    if (!job->batch_sizes) return job->steps * greatest(STREAM_ROWS, last - first);
+    if (!job->batch_sizes) return job->steps * greatest(LEAST_STEP_ROWS, last - first);
     int64_t sum = 0;
     for (int64_t t = 0; t < job->steps; t++) {
         const int64_t alive = least(job->batch_sizes[t], last) - first;
         if (alive <= 0) break;
-        sum += greatest(STREAM_ROWS, alive);
+        sum += greatest(LEAST_STEP_ROWS, alive);
     }
     return sum;
 }
@@ -106,27 +104,28 @@ static int64_t gates_of(int32_t cell) {
     return cell == PACKSEQ_LSTM ? 4 : cell == PACKSEQ_RNN_TANH || cell == PACKSEQ_RNN_RELU ? 1 : 3;
 }
 
-/* Threads share sequences' hidden units (returns 1), or take shards of their own (0)? */
-static int shares_units(const packseq_job *job, int32_t threads, double row_flops) {
+/* Is a team of so many threads, which share the hidden units of all sequences, faster than shards for each? */
+static int shares_units(const packseq_job *job, int32_t team, double row_flops) {
     const int32_t directions = job->network->n_directions;
-    if (threads % directions) return 0;
+    if (team < 2) return 0;
     int64_t dearest = 0;
     for (int64_t s = 0; s < job->n_shards; s++)
         dearest = greatest(dearest, cost(job, job->bounds[s], job->bounds[s + 1]));
     const int barriers = job->network->directions[0].second.n_panels ? 2 : 1;
     const double apart = (double)dearest * row_flops * directions;
-    const double together = (double)cost(job, 0, job->batch) * row_flops * directions / threads +
-                            (threads > directions) * barriers * BARRIER_FLOPS * (double)job->steps;
+    const double together = (double)cost(job, 0, job->batch) * row_flops * directions / team +
+                            (team > directions) * barriers * BARRIER_FLOPS * (double)job->steps;
     return together < 0.95 * apart;
 }
 
-int32_t packseq_cut(packseq_job *job, int64_t *bounds, int32_t threads, int64_t input_width, int64_t real_bytes) {
+int32_t packseq_cut(packseq_job *job, int64_t *bounds, int32_t threads, int64_t input_width, int64_t real_bytes,
+                    int64_t vector_bytes) {
     const packseq_network *net = job->network;
     const int64_t gates = gates_of(net->cell), width = net->n_directions * net->state;
     const int64_t total = rows_within(job, 0, job->batch);
     const double row_flops = 2.0 * (double)gates * (double)net->hidden * (double)(net->state + input_width);
 
-    if ((double)total * row_flops * net->n_layers * net->n_directions < THREAD_FLOPS) threads = 1;
+    if ((double)total * row_flops * net->n_layers * net->n_directions < PACKSEQ_SMALL_FLOPS) threads = 1;
     const int64_t gate_row = net->hidden * real_bytes * (gates == 1 ? 1 : 4);
     const int64_t most_gates = greatest(1, GATES_BYTES / threads / gate_row);
     limits limits = {
@@ -139,8 +138,11 @@ int32_t packseq_cut(packseq_job *job, int64_t *bounds, int32_t threads, int64_t 
     job->n_shards = balance(&limits, threads, total, bounds);
     job->n_shards = balance(&limits, round_up(job->n_shards, threads), total, bounds);
     job->team = 1;
-    if (threads > 1 && shares_units(job, threads, row_flops)) {
-        job->team = threads;
+    /* As many for each direction, and a block of hidden units at least for each member. */
+    const int64_t block_units = 2 * vector_bytes / real_bytes, blocks = (net->hidden + block_units - 1) / block_units;
+    const int32_t most = (int32_t)least(threads, net->n_directions * blocks), team = most - most % net->n_directions;
+    if (shares_units(job, team, row_flops)) {
+        job->team = team;
         limits.most_steps = net->n_layers > 1 ? SPILL_BYTES / (width * real_bytes) : INT64_MAX;
         job->n_shards = balance(&limits, 1, total, bounds);
     }
@@ -153,7 +155,7 @@ int32_t packseq_cut(packseq_job *job, int64_t *bounds, int32_t threads, int64_t 
     }
     const int64_t block = least(most_gates, clamp(BLOCK_BYTES / gate_row, LEAST_BLOCK_ROWS, MOST_BLOCK_ROWS));
     job->block_rows = greatest(job->shard_rows, least(block, total));
-    if (job->team > 1) return threads;
+    if (job->team > 1) return job->team;
     /* A shard of one long sequence may spill more than its worker's part: then fewer work at once. */
     const int64_t spill = greatest(1, job->shard_steps * width * real_bytes);
     return (int32_t)least(clamp(SPILL_BYTES / spill, 1, threads), job->n_shards);

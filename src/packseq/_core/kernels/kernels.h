@@ -10,6 +10,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Up to here the calling thread is done before another has woken up, some tens of microseconds. */
+#define PACKSEQ_SMALL_FLOPS 8000000
+
 enum packseq_cell {
     PACKSEQ_LSTM,
     PACKSEQ_GRU,              /* n = tanh(Wx + r * (Uh + b)), torch's */
@@ -83,7 +86,7 @@ typedef struct {
     int64_t shard_steps;   /* rows of all steps in the fullest shard, 0 if L == 1 */
 
     int32_t team;          /* members that share one shard; 1: each shard has one worker */
-    char *workspace;       /* 64-byte aligned; packseq_workspace() bytes for each worker or team */
+    char *workspace;       /* 64-byte aligned; workspace_f32 or _f64 bytes for each worker or team */
     int64_t workspace_stride;
     packseq_barrier *barriers; /* [3], zeroed: the whole team, and one for each direction */
     int64_t next;              /* the next shard to be taken, from 0 */
@@ -103,7 +106,8 @@ typedef struct {
 
 /* Cuts a call into shards for at most `threads` workers: sets the job's fields from n_shards to team, with
  * bounds in the caller's array of batch + 1. Returns how many workers to start. */
-int32_t packseq_cut(packseq_job *, int64_t *bounds, int32_t threads, int64_t input_width, int64_t real_bytes);
+int32_t packseq_cut(packseq_job *, int64_t *bounds, int32_t threads, int64_t input_width, int64_t real_bytes,
+                    int64_t vector_bytes);
 
 /* The instruction sets compiled in, best first, NULL at the end; and whether this machine has one. */
 const packseq_kernels *const *packseq_compiled(void);

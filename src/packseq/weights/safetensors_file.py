@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from packseq.optional import load
+
 from .arrays import BFLOAT16, Array, from_bytes
 from .canonical import Attributes, Checkpoint
-from .errors import CheckpointError, library_errors, missing_library
+from .errors import CheckpointError, library_errors
 from .limits import check_budget
 from .strict_json import parse_json
 
@@ -49,10 +51,7 @@ def looks_like(head: bytes) -> bool:
 
 def read(content: bytes) -> Checkpoint:
     """Every tensor of one file."""
-    try:
-        import safetensors
-    except ImportError as error:
-        raise missing_library("safetensors") from error
+    safetensors = load("safetensors", "weights")
     attributes = read_attributes(content)
     with library_errors("not readable safetensors"):
         tensors = safetensors.deserialize(content)
@@ -98,10 +97,7 @@ def to_attributes(values: Any, what: str) -> Attributes:
 
 def write(checkpoint: Checkpoint, path: Path) -> None:
     """Write one file that any reader of safetensors loads."""
-    try:
-        import safetensors.numpy
-    except ImportError as error:
-        raise missing_library("safetensors") from error
+    safetensors = load("safetensors.numpy", "weights")
     told = {
         prefix: {
             item.name: value
@@ -113,7 +109,7 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
     told = {prefix: values for prefix, values in told.items() if values}
     metadata = {METADATA_KEY: json.dumps(told)} if told else None
     arrays = {name: np.ascontiguousarray(array) for name, array in checkpoint.arrays.items()}
-    safetensors.numpy.save_file(arrays, path, metadata)
+    safetensors.save_file(arrays, path, metadata)
 
 
 def read_sharded(index: bytes, folder: Path) -> tuple[Checkpoint, int]:

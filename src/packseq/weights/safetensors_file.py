@@ -15,6 +15,7 @@ import numpy as np
 from packseq.optional import load
 
 from .arrays import BFLOAT16, Array, from_bytes
+from .beside import read_beside
 from .canonical import Attributes, Checkpoint
 from .errors import CheckpointError, library_errors
 from .limits import check_budget
@@ -77,7 +78,9 @@ def read_attributes(content: bytes) -> dict[str, Attributes]:
     if not isinstance(metadata, dict) or METADATA_KEY not in metadata:
         return {}
     what = f"metadata {METADATA_KEY!r}"
-    by_prefix = parse_json(str(metadata[METADATA_KEY]).encode(), what)
+    with library_errors(what):
+        text = str(metadata[METADATA_KEY]).encode()
+    by_prefix = parse_json(text, what)
     if not isinstance(by_prefix, dict):
         raise CheckpointError(f"{what} is a {type(by_prefix).__name__}; expected an object")
     return {prefix: to_attributes(values, what) for prefix, values in by_prefix.items()}
@@ -150,7 +153,4 @@ def read_shard(folder: Path, file: str) -> bytes:
     """The bytes of a shard, which must be a plain name."""
     if PurePath(file).name != file or file in ("", ".", "..") or set(file) & set("/\\\0"):
         raise CheckpointError(f"index names the shard {file!r}; expected a name in its own folder")
-    path = folder / file
-    if not path.is_file():
-        raise CheckpointError(f"shard {file!r} is not a file beside the index")
-    return path.read_bytes()
+    return read_beside(folder / file, f"shard {file!r}")

@@ -58,6 +58,15 @@ def test_convert_writes_safetensors(checkpoint, tmp_path):
     assert weights.find(tmp_path / "out.safetensors") == weights.find(checkpoint)
 
 
+@pytest.mark.parametrize("output", ["nothing/out.safetensors", "."])
+def test_convert_to_where_nothing_can_be_written(checkpoint, tmp_path, capsys, output):
+    pytest.importorskip("safetensors", reason="written by convert")
+    assert run("convert", checkpoint, tmp_path / output) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("packseq: ")
+    assert error.count("\n") == 1
+
+
 def test_run_on_values_and_offsets(checkpoint, ragged, sequences, tmp_path):
     assert run("run", checkpoint, "--input", ragged, "--output", tmp_path / "y.npz") == 0
 

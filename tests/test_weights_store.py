@@ -93,6 +93,23 @@ def test_convert_keeps_arrays_and_modules(tmp_path):
     assert weights.find(tmp_path / "out.safetensors") == weights.find(source)
 
 
+@pytest.mark.parametrize("dtype", [np.complex128, np.longdouble])
+def test_convert_names_the_array_that_safetensors_cannot_hold(tmp_path, dtype):
+    source = write(tmp_path / "g.npz", zip_bytes([("a.npy", npy_bytes(np.zeros(2, dtype)))]))
+    with pytest.raises(weights.CheckpointError, match=f"a: dtype {np.dtype(dtype)}"):
+        weights.convert(source, tmp_path / "out.safetensors")
+    assert not (tmp_path / "out.safetensors").exists()
+
+
+@pytest.mark.parametrize(("place", "error"), [
+    ("nothing/out.safetensors", FileNotFoundError),
+    (".", IsADirectoryError),
+])  # fmt: skip
+def test_save_where_nothing_can_be_written(tmp_path, place, error):
+    with pytest.raises(error):
+        packseq.save(packseq.GRU(3, 4), tmp_path / place)
+
+
 def test_stored_states_are_not_silently_lost(tmp_path):
     state = inputs(1, 1, 4)
     arrays = gru_arrays("") | {"h_0": state}

@@ -99,7 +99,15 @@ def to_attributes(values: Any, what: str) -> Attributes:
 
 
 def write(checkpoint: Checkpoint, path: Path) -> None:
-    """Write one file that any reader of safetensors loads."""
+    """Write one file that any reader of safetensors loads.
+
+    Raises
+    ------
+    CheckpointError
+        An array's dtype or name has no place in safetensors.
+    OSError
+        The file cannot be written.
+    """
     safetensors = load("safetensors.numpy", "weights")
     told = {
         prefix: {
@@ -111,8 +119,13 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
     }
     told = {prefix: values for prefix, values in told.items() if values}
     metadata = {METADATA_KEY: json.dumps(told)} if told else None
+    for name, array in checkpoint.arrays.items():
+        if array.dtype.name not in DTYPES.values():
+            raise CheckpointError(f"{name}: dtype {array.dtype} is not one that safetensors holds")
     arrays = {name: np.ascontiguousarray(array) for name, array in checkpoint.arrays.items()}
-    safetensors.save_file(arrays, path, metadata)
+    with library_errors("not writable as safetensors"):
+        content = safetensors.save(arrays, metadata)
+    path.write_bytes(content)
 
 
 def read_sharded(index: bytes, folder: Path) -> tuple[Checkpoint, int]:

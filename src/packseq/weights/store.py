@@ -161,6 +161,8 @@ def save(module: Any, path: FilePath) -> None:
     ------
     TypeError
         `module` has no state dict.
+    OSError
+        The file cannot be written.
     """
     inner = module.module if isinstance(module, Backward) else module
     if not callable(getattr(inner, "state_dict", None)):
@@ -184,6 +186,13 @@ def convert(source: FilePath, target: FilePath) -> None:
         As for `read`.
     target : path
         Overwritten if it exists.
+
+    Raises
+    ------
+    CheckpointError
+        As for `read`; or an array has a dtype that safetensors does not hold, such as complex128.
+    OSError
+        A file cannot be read or written.
     """
     safetensors_file.write(formats.read(Path(source))[0], Path(target))
 

@@ -29,6 +29,23 @@ def test_a_saved_module_loads_as_it_was(tmp_path, module):
     np.testing.assert_array_equal(loaded(x)[0], module(x)[0])
 
 
+@pytest.mark.parametrize("backend", ["cpu", "torch"])
+@pytest.mark.parametrize("given", [{}, {"lengths": [5, 2]}], ids=["whole", "ragged"])
+def test_backward_takes_tensors_and_gives_tensors(backend, given):
+    torch = pytest.importorskip("torch", reason="makes the tensors")
+    module = weights.Backward(packseq.GRU(3, 4, batch_first=True, backend=backend, rng=1))
+    x = torch.from_numpy(inputs(2, 5, 3))
+
+    output, state = module(x, **given)
+
+    # The judge is the same backend on arrays, which computes the same products.
+    expected, expected_state = module(x.numpy(), **given)
+    assert isinstance(output, torch.Tensor)
+    assert isinstance(state, torch.Tensor)
+    np.testing.assert_array_equal(output.numpy(), expected)
+    np.testing.assert_array_equal(state.numpy(), expected_state)
+
+
 def test_backward_is_the_second_half_of_a_bidirectional_module():
     both = packseq.GRU(3, 4, bidirectional=True, batch_first=True, rng=1)
     second = {

@@ -356,6 +356,21 @@ def test_misshapen_weights(tmp_path, arrays, message):
     refused(write(tmp_path / "file", torch_file_of(arrays)), message)
 
 
+def test_a_misshapen_module_hides_no_other(tmp_path):
+    arrays = {"b.weight_ih_l0": np.ones((12, 3), F)} | gru_arrays("a.")
+    path = write(tmp_path / "file", torch_file_of(arrays))
+
+    broken, whole = weights.find(path)
+
+    assert str(broken) == "'b.': cannot run here: b.weight_hh_l0 is missing"
+    assert (broken.kind, broken.attributes.unsupported) == ("", "b.weight_hh_l0 is missing")
+    assert str(whole) == "'a.': GRU(3, 4), float32"
+    refused(path, r"choose one by prefix:\n  'b.': cannot run here.*\n  'a.': GRU\(3, 4\)")
+    assert packseq.load(path, "a").hidden_size == 4
+    with pytest.raises(weights.CheckpointError, match=r"b\.weight_hh_l0 is missing"):
+        packseq.load(path, "b")
+
+
 def test_weights_that_are_no_floats(tmp_path):
     arrays = {n: np.ones(a.shape, np.int32) for n, a in gru_arrays("").items()}
     content = zip_bytes([(f"{name}.npy", npy_bytes(array)) for name, array in arrays.items()])

@@ -1,5 +1,7 @@
 """save and load without any framework: a module comes back as it was."""
 
+import json
+
 import numpy as np
 import pytest
 from checkpoints import gru_arrays, inputs, npy_bytes, torch_file_of, write, zip_bytes
@@ -7,7 +9,7 @@ from checkpoints import gru_arrays, inputs, npy_bytes, torch_file_of, write, zip
 import packseq
 from packseq import weights
 
-pytest.importorskip("safetensors", reason="packseq.save writes safetensors")
+safetensors = pytest.importorskip("safetensors.numpy", reason="packseq.save writes safetensors")
 
 MODULES = [
     packseq.LSTM(3, 4, num_layers=2, bidirectional=True, proj_size=2, rng=1),
@@ -148,6 +150,18 @@ def test_a_wrong_nonlinearity_is_refused(tmp_path, nonlinearity, message):
     path = write(tmp_path / "file.pt", torch_file_of(gru_arrays()))
     with pytest.raises(ValueError, match=message):
         packseq.load(path, nonlinearity=nonlinearity)
+
+
+@pytest.mark.parametrize(("module", "said", "message"), [
+    (packseq.GRU(3, 4, bidirectional=True), "backward", "one direction runs backward"),
+    (packseq.GRUCell(3, 4), "backward", "one direction runs backward"),
+    (packseq.GRUCell(3, 4), "reset_after", "a cell always has reset_after"),
+], ids=str)  # fmt: skip
+def test_metadata_that_does_not_fit_the_module(tmp_path, module, said, message):
+    metadata = {"packseq": json.dumps({"": {said: said == "backward"}})}
+    content = safetensors.save(module.state_dict(), metadata)
+    with pytest.raises(weights.CheckpointError, match=message):
+        packseq.load(write(tmp_path / "file", content))
 
 
 def test_save_takes_modules_only(tmp_path):

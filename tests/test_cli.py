@@ -58,6 +58,15 @@ def test_convert_writes_safetensors(checkpoint, tmp_path):
     assert weights.find(tmp_path / "out.safetensors") == weights.find(checkpoint)
 
 
+@pytest.mark.parametrize("output", ["nothing/out.safetensors", "."])
+def test_convert_to_where_nothing_can_be_written(checkpoint, tmp_path, capsys, output):
+    pytest.importorskip("safetensors", reason="written by convert")
+    assert run("convert", checkpoint, tmp_path / output) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("packseq: ")
+    assert error.count("\n") == 1
+
+
 def test_run_on_values_and_offsets(checkpoint, ragged, sequences, tmp_path):
     assert run("run", checkpoint, "--input", ragged, "--output", tmp_path / "y.npz") == 0
 
@@ -113,6 +122,24 @@ def test_run_starts_from_stored_states(ragged, sequences, tmp_path, stored, monk
     _, expected = module(packseq.pack_sequence(sequences), hx)
     with np.load(tmp_path / "y.npz") as got:
         np.testing.assert_allclose(got["h_n"], expected, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("output", ["nothing/y.npz", "."])
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(
+    checkpoint, ragged, tmp_path, capsys, monkeypatch, output
+):
+    monkeypatch.setattr(cli, "run_batch", lambda *_: pytest.fail("ran all the same"))
+    assert run("run", checkpoint, "--input", ragged, "--output", tmp_path / output) == 2
+    assert capsys.readouterr().err == f"packseq: --output {tmp_path / output} cannot be written\n"
+
+
+def test_run_refuses_a_cell_by_name(ragged, tmp_path, capsys):
+    arrays = {name.removesuffix("_l0"): array for name, array in gru_arrays("").items()}
+    path = write(tmp_path / "cell.pt", torch_file_of(arrays))
+    assert run("run", path, "--input", ragged, "--output", tmp_path / "y.npz") == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"packseq: {path}: holds GRUCell(3, 4), which runs one step")
+    assert error.count("\n") == 1
 
 
 X = np.zeros((5, 3), np.float32)

@@ -356,6 +356,21 @@ def test_misshapen_weights(tmp_path, arrays, message):
     refused(write(tmp_path / "file", torch_file_of(arrays)), message)
 
 
+def test_a_misshapen_module_hides_no_other(tmp_path):
+    arrays = {"b.weight_ih_l0": np.ones((12, 3), F)} | gru_arrays("a.")
+    path = write(tmp_path / "file", torch_file_of(arrays))
+
+    broken, whole = weights.find(path)
+
+    assert str(broken) == "'b.': cannot run here: b.weight_hh_l0 is missing"
+    assert (broken.kind, broken.attributes.unsupported) == ("", "b.weight_hh_l0 is missing")
+    assert str(whole) == "'a.': GRU(3, 4), float32"
+    refused(path, r"choose one by prefix:\n  'b.': cannot run here.*\n  'a.': GRU\(3, 4\)")
+    assert packseq.load(path, "a").hidden_size == 4
+    with pytest.raises(weights.CheckpointError, match=r"b\.weight_hh_l0 is missing"):
+        packseq.load(path, "b")
+
+
 def test_weights_that_are_no_floats(tmp_path):
     arrays = {n: np.ones(a.shape, np.int32) for n, a in gru_arrays("").items()}
     content = zip_bytes([(f"{name}.npy", npy_bytes(array)) for name, array in arrays.items()])
@@ -390,6 +405,7 @@ SIXTEEN = bytes(16)
     (safetensors_bytes({"__metadata__": {"packseq": "[]"}}), "expected an object"),
     (safetensors_bytes({"__metadata__": {"packseq": '{"":{"backward":1}}'}}), "backward is 1"),
     (safetensors_bytes({"__metadata__": {"packseq": '{"":{"code":"x"}}'}}), "keys among"),
+    (safetensors_bytes({"__metadata__": {"packseq": "\ud800"}}), "metadata 'packseq'.*surrogates"),
 ], ids=lambda value: value if isinstance(value, str) else "")  # fmt: skip
 def test_safetensors(tmp_path, content, message):
     pytest.importorskip("safetensors", reason="reads these files")
@@ -402,7 +418,8 @@ def test_safetensors(tmp_path, content, message):
     ("folder/shard", "expected a name in its own folder"),
     ("..", "expected a name in its own folder"),
     ("", "expected a name in its own folder"),
-    ("nothing", "not a file beside the index"),
+    ("nothing", "not a file beside the checkpoint"),
+    ("n" * 5000, "cannot be read: File name too long"),
     ("index", "shard 'index'"),
 ])  # fmt: skip
 def test_shards(tmp_path, shard, message):
@@ -462,6 +479,7 @@ def onnx_tensor(**fields):
     ({"external": {"location": "sub/../../data"}}, "outside the folder"),
     ({"external": {"location": "link"}}, "outside the folder"),
     ({"external": {"location": "nothing"}}, "not a file"),
+    ({"external": {"location": "n" * 3000}}, "cannot be read: File name too long"),
     ({"external": {"offset": "0"}}, "external data at ''"),
     ({"external": {"location": "data", "length": "17"}}, "bytes 0 to 17 of external data of 16"),
     ({"external": {"location": "data", "offset": "4", "length": "16"}}, "bytes 4 to 20"),
@@ -478,11 +496,15 @@ def test_onnx_tensors(tmp_path, fields, message):
     refused(write(folder / "file", onnx_with([onnx_tensor(**fields)])), message)
 
 
-def test_many_onnx_tensors_of_one_external_file(tmp_path):
+@pytest.mark.parametrize("spelled", [
+    lambda i: "data",
+    lambda i: "./" * i + "data",
+], ids=["alike", "each otherwise"])  # fmt: skip
+def test_many_onnx_tensors_of_one_external_file(tmp_path, spelled):
     # 300 names for 1 MiB of float16: read and widened, they would be 900 MiB.
     write(tmp_path / "data", bytes(1 << 20))
     tensors = [
-        onnx_tensor(name=f"{i}", data_type=10, dims=[1 << 19], external={"location": "data"})
+        onnx_tensor(name=f"{i}", data_type=10, dims=[1 << 19], external={"location": spelled(i)})
         for i in range(300)
     ]
     refused(write(tmp_path / "file", onnx_with(tensors)), "at most 16 times")

@@ -1,5 +1,7 @@
 """save and load without any framework: a module comes back as it was."""
 
+import json
+
 import numpy as np
 import pytest
 from checkpoints import gru_arrays, inputs, npy_bytes, torch_file_of, write, zip_bytes
@@ -7,7 +9,7 @@ from checkpoints import gru_arrays, inputs, npy_bytes, torch_file_of, write, zip
 import packseq
 from packseq import weights
 
-pytest.importorskip("safetensors", reason="packseq.save writes safetensors")
+safetensors = pytest.importorskip("safetensors.numpy", reason="packseq.save writes safetensors")
 
 MODULES = [
     packseq.LSTM(3, 4, num_layers=2, bidirectional=True, proj_size=2, rng=1),
@@ -27,6 +29,23 @@ def test_a_saved_module_loads_as_it_was(tmp_path, module):
     x = inputs(2, 5, 3)
     assert repr(loaded) == repr(module)
     np.testing.assert_array_equal(loaded(x)[0], module(x)[0])
+
+
+@pytest.mark.parametrize("backend", ["cpu", "torch"])
+@pytest.mark.parametrize("given", [{}, {"lengths": [5, 2]}], ids=["whole", "ragged"])
+def test_backward_takes_tensors_and_gives_tensors(backend, given):
+    torch = pytest.importorskip("torch", reason="makes the tensors")
+    module = weights.Backward(packseq.GRU(3, 4, batch_first=True, backend=backend, rng=1))
+    x = torch.from_numpy(inputs(2, 5, 3))
+
+    output, state = module(x, **given)
+
+    # The judge is the same backend on arrays, which computes the same products.
+    expected, expected_state = module(x.numpy(), **given)
+    assert isinstance(output, torch.Tensor)
+    assert isinstance(state, torch.Tensor)
+    np.testing.assert_array_equal(output.numpy(), expected)
+    np.testing.assert_array_equal(state.numpy(), expected_state)
 
 
 def test_backward_is_the_second_half_of_a_bidirectional_module():
@@ -93,6 +112,23 @@ def test_convert_keeps_arrays_and_modules(tmp_path):
     assert weights.find(tmp_path / "out.safetensors") == weights.find(source)
 
 
+@pytest.mark.parametrize("dtype", [np.complex128, np.longdouble])
+def test_convert_names_the_array_that_safetensors_cannot_hold(tmp_path, dtype):
+    source = write(tmp_path / "g.npz", zip_bytes([("a.npy", npy_bytes(np.zeros(2, dtype)))]))
+    with pytest.raises(weights.CheckpointError, match=f"a: dtype {np.dtype(dtype)}"):
+        weights.convert(source, tmp_path / "out.safetensors")
+    assert not (tmp_path / "out.safetensors").exists()
+
+
+@pytest.mark.parametrize(("place", "error"), [
+    ("nothing/out.safetensors", FileNotFoundError),
+    (".", IsADirectoryError),
+])  # fmt: skip
+def test_save_where_nothing_can_be_written(tmp_path, place, error):
+    with pytest.raises(error):
+        packseq.save(packseq.GRU(3, 4), tmp_path / place)
+
+
 def test_stored_states_are_not_silently_lost(tmp_path):
     state = inputs(1, 1, 4)
     arrays = gru_arrays("") | {"h_0": state}
@@ -114,6 +150,18 @@ def test_a_wrong_nonlinearity_is_refused(tmp_path, nonlinearity, message):
     path = write(tmp_path / "file.pt", torch_file_of(gru_arrays()))
     with pytest.raises(ValueError, match=message):
         packseq.load(path, nonlinearity=nonlinearity)
+
+
+@pytest.mark.parametrize(("module", "said", "message"), [
+    (packseq.GRU(3, 4, bidirectional=True), "backward", "one direction runs backward"),
+    (packseq.GRUCell(3, 4), "backward", "one direction runs backward"),
+    (packseq.GRUCell(3, 4), "reset_after", "a cell always has reset_after"),
+], ids=str)  # fmt: skip
+def test_metadata_that_does_not_fit_the_module(tmp_path, module, said, message):
+    metadata = {"packseq": json.dumps({"": {said: said == "backward"}})}
+    content = safetensors.save(module.state_dict(), metadata)
+    with pytest.raises(weights.CheckpointError, match=message):
+        packseq.load(write(tmp_path / "file", content))
 
 
 def test_save_takes_modules_only(tmp_path):

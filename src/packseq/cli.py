@@ -1,6 +1,7 @@
 """The ``packseq`` command: look into a checkpoint, convert it, run it on a file of sequences."""
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,8 @@ from packseq import weights
 from packseq.weights.errors import library_errors
 
 Array = NDArray[Any]
+
+SEQUENCE_MODULES = (packseq.LSTM, packseq.GRU, packseq.RNN, weights.Backward)
 
 # Rows are run this many at a time: enough to keep the kernels busy, little beside the file itself.
 CHUNK_ROWS = 65536
@@ -84,12 +87,24 @@ def run_convert(options: argparse.Namespace) -> None:
 
 def run_run(options: argparse.Namespace) -> None:
     """``packseq run FILE --input X --output Y``."""
+    output_path = Path(options.output)
+    check_output(output_path)
     module, hx = weights.load_with_state(
         options.file, options.prefix, nonlinearity=options.nonlinearity
     )
+    if not isinstance(module, SEQUENCE_MODULES):
+        raise ValueError(
+            f"{options.file}: holds {module!r}, which runs one step; expected an LSTM, GRU or RNN"
+        )
     batch = read_batch(Path(options.input), options.lengths)
     output, states = run_batch(module, hx, batch)
-    write_batch(Path(options.output), batch, output, states)
+    write_batch(output_path, batch, output, states)
+
+
+def check_output(path: Path) -> None:
+    """Refuse what cannot be written to, before any work is done for it."""
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise OSError(f"--output {path} cannot be written")
 
 
 @dataclass(frozen=True)

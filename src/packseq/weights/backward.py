@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from packseq.backends.choice import is_tensor
 from packseq.layout import pack_padded_sequence, pad_packed_sequence
 from packseq.packed import PackedSequence
 
@@ -32,13 +33,13 @@ class Backward:
         Cost: the module's, and two gathers of the rows.
         """
         if isinstance(input, PackedSequence):
-            output, state = self.module(reverse(input), hx)
-            return reverse(output), state
+            output, state = self.module(input.reverse(), hx)
+            return output.reverse(), state
         batch_first = self.module.batch_first
         if lengths is None:
             axis = 1 if batch_first and np.ndim(input) == 3 else 0
-            output, state = self.module(np.flip(input, axis), hx)
-            return np.flip(output, axis), state
+            output, state = self.module(flip(input, axis), hx)
+            return flip(output, axis), state
         packed = pack_padded_sequence(input, lengths, batch_first)
         output, state = self(packed, hx)
         longest = np.shape(input)[1 if batch_first else 0]
@@ -49,10 +50,6 @@ class Backward:
         return f"Backward({self.module!r})"
 
 
-def reverse(sequence: PackedSequence) -> PackedSequence:
-    """The same batch with every sequence turned round."""
-    plan = sequence._plan
-    steps = np.repeat(np.arange(plan.max_length), plan.batch_sizes)
-    places = np.arange(plan.rows) - plan.offsets[steps]
-    rows = plan.offsets[plan.sorted_lengths[places] - 1 - steps] + places
-    return PackedSequence._of(sequence.data[rows], plan)
+def flip(batch: Any, axis: int) -> Any:
+    """A padded batch with its time turned round: a view of an array, a copy of a tensor."""
+    return batch.flip(axis) if is_tensor(batch) else np.flip(batch, axis)

@@ -6,7 +6,7 @@ shapes, in this file only, whichever format they came from.
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -54,7 +54,8 @@ class Found:
     prefix : str
         What precedes ``weight_ih_l0`` (for a cell, ``weight_ih``) in its parameters' names.
     kind : str
-        ``"LSTM"``, ``"GRU"`` or ``"RNN"``, followed by ``"Cell"`` for torch's cells.
+        ``"LSTM"``, ``"GRU"`` or ``"RNN"``, followed by ``"Cell"`` for torch's cells; "" where the
+        parameters do not fit each other.
     input_size, hidden_size, num_layers, proj_size : int
         As in torch; ``proj_size`` is 0 without a projection.
     bidirectional, bias : bool
@@ -82,6 +83,8 @@ class Found:
     has_state: bool = False
 
     def __str__(self) -> str:
+        if not self.kind:
+            return f"{self.prefix!r}: cannot run here: {self.attributes.unsupported}"
         sizes = [f"{self.input_size}, {self.hidden_size}"]
         if self.num_layers > 1:
             sizes.append(f"num_layers={self.num_layers}")
@@ -112,6 +115,7 @@ class Found:
         return self.kind.endswith("Cell")
 
 
+FIRST_NAMES = ("weight_ih_l0", "weight_ih")
 FIRST_WEIGHT = re.compile(r"(.*?)weight_ih(_l0)?", re.DOTALL)
 PARAMETER = re.compile(r"(?:weight_ih|weight_hh|weight_hr|bias_ih|bias_hh)(?:_l\d+(?:_reverse)?)?")
 
@@ -175,6 +179,26 @@ def describe(checkpoint: Checkpoint, prefix: str) -> Found:
     if unexpected and not cell:
         raise CheckpointError(f"{prefix}{min(unexpected)} has no place in {found}")
     return found
+
+
+def listed(checkpoint: Checkpoint, prefix: str) -> Found:
+    """The module at `prefix`; one that is malformed, with the reason, so that it hides no other."""
+    try:
+        return describe(checkpoint, prefix)
+    except CheckpointError as error:
+        first = next(name for name in FIRST_NAMES if prefix + name in checkpoint.arrays)
+        return Found(
+            prefix=prefix,
+            kind="",
+            input_size=0,
+            hidden_size=0,
+            num_layers=0,
+            bidirectional=False,
+            bias=False,
+            proj_size=0,
+            dtype=checkpoint.arrays[prefix + first].dtype,
+            attributes=replace(checkpoint.attributes_of(prefix), unsupported=str(error)),
+        )
 
 
 def infer(checkpoint: Checkpoint, prefix: str, arrays: Mapping[str, Array], end: str) -> Found:

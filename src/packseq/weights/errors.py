@@ -25,10 +25,3 @@ def library_errors(what: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise CheckpointError(f"{what}: {type(error).__name__}: {error}") from error
-
-
-def missing_library(name: str) -> ImportError:
-    """The error of a format whose library is not installed."""
-    return ImportError(
-        f"reading this checkpoint needs {name}; install it with: pip install 'packseq[weights]'"
-    )

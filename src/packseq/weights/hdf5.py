@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from packseq.optional import load
+
 from .arrays import Array, canonical
-from .errors import CheckpointError, library_errors, missing_library
+from .errors import CheckpointError, library_errors
 from .hdf5_attributes import Attributes
 from .limits import element_count
 
@@ -24,10 +26,7 @@ MAX_OBJECTS = 20_000
 @contextmanager
 def open_tree(content: bytes) -> Iterator["Tree"]:
     """Open the HDF5 file that `content` is, for as long as the block runs."""
-    try:
-        import h5py
-    except ImportError as error:
-        raise missing_library("h5py") from error
+    h5py = load("h5py", "weights")
     attributes = Attributes(content)
     with library_errors("not a readable HDF5 file"):
         root = h5py.File(io.BytesIO(content), "r")

@@ -15,10 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from packseq.optional import load
+
 from . import protobuf
 from .arrays import Array
 from .canonical import Attributes, Checkpoint
-from .errors import CheckpointError, library_errors, missing_library
+from .errors import CheckpointError, library_errors
 from .gates import ONNX, TORCH, to_torch
 from .onnx_nodes import (
     DEFAULTS,
@@ -67,10 +69,7 @@ def read(content: bytes, folder: Path) -> tuple[Checkpoint, int]:
     folder : Path
         Where it lies; external data is read from there and nowhere else.
     """
-    try:
-        import onnx
-    except ImportError as error:
-        raise missing_library("onnx") from error
+    onnx = load("onnx", "weights")
     protobuf.check(content, onnx.ModelProto.DESCRIPTOR)
     with library_errors("not a readable ONNX model"):
         model = onnx.load_model_from_string(content)

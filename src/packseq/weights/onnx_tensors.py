@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .arrays import BFLOAT16, Array, from_bytes
+from .beside import read_beside
 from .errors import CheckpointError
 from .limits import check_budget
 
@@ -35,7 +36,7 @@ class Tensors:
     def __init__(self, folder: Path, model_bytes: int, proto: Any) -> None:
         self._folder = folder.resolve()
         self._proto = proto
-        self._files: dict[str, bytes] = {}
+        self._files: dict[Path, bytes] = {}
         self.file_bytes = model_bytes
         self._made = 0
 
@@ -80,18 +81,17 @@ class Tensors:
         return memoryview(content)[offset : offset + length]
 
     def _file(self, location: str, what: str) -> bytes:
-        if location not in self._files:
-            if not location or set(location) & set("\\\0"):
-                raise CheckpointError(f"{what}: external data at {location!r}")
-            path = (self._folder / location).resolve()
-            # Resolved, so that neither ".." nor a symbolic link leads out of the folder.
-            if not path.is_relative_to(self._folder):
-                raise CheckpointError(f"{what}: external data {location!r} lies outside the folder")
-            if not path.is_file():
-                raise CheckpointError(f"{what}: external data {location!r} is not a file")
-            self._files[location] = path.read_bytes()
-            self.file_bytes += len(self._files[location])
-        return self._files[location]
+        if not location or set(location) & set("\\\0"):
+            raise CheckpointError(f"{what}: external data at {location!r}")
+        # Resolved, so that neither ".." nor a symbolic link leads out of the folder, and so that a
+        # file spelled in many ways is read, and counted towards what may be made of it, once.
+        path = (self._folder / location).resolve()
+        if not path.is_relative_to(self._folder):
+            raise CheckpointError(f"{what}: external data {location!r} lies outside the folder")
+        if path not in self._files:
+            self._files[path] = read_beside(path, f"{what}: external data {location!r}")
+            self.file_bytes += len(self._files[path])
+        return self._files[path]
 
 
 def parse_size(text: str, what: str) -> int:

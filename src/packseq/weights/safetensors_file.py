@@ -12,9 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from packseq.optional import load
+
 from .arrays import BFLOAT16, Array, from_bytes
+from .beside import read_beside
 from .canonical import Attributes, Checkpoint
-from .errors import CheckpointError, library_errors, missing_library
+from .errors import CheckpointError, library_errors
 from .limits import check_budget
 from .strict_json import parse_json
 
@@ -49,10 +52,7 @@ def looks_like(head: bytes) -> bool:
 
 def read(content: bytes) -> Checkpoint:
     """Every tensor of one file."""
-    try:
-        import safetensors
-    except ImportError as error:
-        raise missing_library("safetensors") from error
+    safetensors = load("safetensors", "weights")
     attributes = read_attributes(content)
     with library_errors("not readable safetensors"):
         tensors = safetensors.deserialize(content)
@@ -78,7 +78,9 @@ def read_attributes(content: bytes) -> dict[str, Attributes]:
     if not isinstance(metadata, dict) or METADATA_KEY not in metadata:
         return {}
     what = f"metadata {METADATA_KEY!r}"
-    by_prefix = parse_json(str(metadata[METADATA_KEY]).encode(), what)
+    with library_errors(what):
+        text = str(metadata[METADATA_KEY]).encode()
+    by_prefix = parse_json(text, what)
     if not isinstance(by_prefix, dict):
         raise CheckpointError(f"{what} is a {type(by_prefix).__name__}; expected an object")
     return {prefix: to_attributes(values, what) for prefix, values in by_prefix.items()}
@@ -97,11 +99,16 @@ def to_attributes(values: Any, what: str) -> Attributes:
 
 
 def write(checkpoint: Checkpoint, path: Path) -> None:
-    """Write one file that any reader of safetensors loads."""
-    try:
-        import safetensors.numpy
-    except ImportError as error:
-        raise missing_library("safetensors") from error
+    """Write one file that any reader of safetensors loads.
+
+    Raises
+    ------
+    CheckpointError
+        An array's dtype or name has no place in safetensors.
+    OSError
+        The file cannot be written.
+    """
+    safetensors = load("safetensors.numpy", "weights")
     told = {
         prefix: {
             item.name: value
@@ -112,8 +119,13 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
     }
     told = {prefix: values for prefix, values in told.items() if values}
     metadata = {METADATA_KEY: json.dumps(told)} if told else None
+    for name, array in checkpoint.arrays.items():
+        if array.dtype.name not in DTYPES.values():
+            raise CheckpointError(f"{name}: dtype {array.dtype} is not one that safetensors holds")
     arrays = {name: np.ascontiguousarray(array) for name, array in checkpoint.arrays.items()}
-    safetensors.numpy.save_file(arrays, path, metadata)
+    with library_errors("not writable as safetensors"):
+        content = safetensors.save(arrays, metadata)
+    path.write_bytes(content)
 
 
 def read_sharded(index: bytes, folder: Path) -> tuple[Checkpoint, int]:
@@ -154,7 +166,4 @@ def read_shard(folder: Path, file: str) -> bytes:
     """The bytes of a shard, which must be a plain name."""
     if PurePath(file).name != file or file in ("", ".", "..") or set(file) & set("/\\\0"):
         raise CheckpointError(f"index names the shard {file!r}; expected a name in its own folder")
-    path = folder / file
-    if not path.is_file():
-        raise CheckpointError(f"shard {file!r} is not a file beside the index")
-    return path.read_bytes()
+    return read_beside(folder / file, f"shard {file!r}")

@@ -11,7 +11,7 @@ from packseq import cells, modules
 from . import formats, safetensors_file
 from .arrays import Array
 from .backward import Backward
-from .canonical import Attributes, Checkpoint, Found, describe, parameters, prefixes
+from .canonical import Attributes, Checkpoint, Found, describe, listed, parameters, prefixes
 from .errors import CheckpointError
 
 FilePath = str | os.PathLike[str]
@@ -63,15 +63,17 @@ def find(path: FilePath) -> list[Found]:
     Returns
     -------
     list of Found
-        Prefix, kind and sizes of each. Cells (torch's ``LSTMCell`` and so on) are listed too.
+        Prefix, kind and sizes of each. Cells (torch's ``LSTMCell`` and so on) are listed too, and
+        so are modules whose parameters do not fit each other: with the reason as ``unsupported``,
+        no kind and no sizes.
 
     Raises
     ------
     CheckpointError
-        As for `read`; or a module's parameters do not fit each other.
+        As for `read`.
     """
     checkpoint, _ = formats.read(Path(path))
-    return [described(checkpoint, prefix, path) for prefix in prefixes(checkpoint.arrays)]
+    return [listed(checkpoint, prefix) for prefix in prefixes(checkpoint.arrays)]
 
 
 def load(path: FilePath, prefix: str | None = None, *, nonlinearity: str | None = None) -> Any:
@@ -161,6 +163,8 @@ def save(module: Any, path: FilePath) -> None:
     ------
     TypeError
         `module` has no state dict.
+    OSError
+        The file cannot be written.
     """
     inner = module.module if isinstance(module, Backward) else module
     if not callable(getattr(inner, "state_dict", None)):
@@ -184,6 +188,13 @@ def convert(source: FilePath, target: FilePath) -> None:
         As for `read`.
     target : path
         Overwritten if it exists.
+
+    Raises
+    ------
+    CheckpointError
+        As for `read`; or an array has a dtype that safetensors does not hold, such as complex128.
+    OSError
+        A file cannot be read or written.
     """
     safetensors_file.write(formats.read(Path(source))[0], Path(target))
 
@@ -206,7 +217,7 @@ def choose(checkpoint: Checkpoint, prefix: str | None, path: FilePath) -> Found:
         return described(checkpoint, there[0], path)
     if not there:
         raise CheckpointError(f"{os.fspath(path)}: holds no LSTM, GRU or RNN")
-    listing = "\n".join(f"  {described(checkpoint, one, path)}" for one in there)
+    listing = "\n".join(f"  {listed(checkpoint, one)}" for one in there)
     problem = "holds several modules; choose one by prefix"
     if prefix is not None:
         problem = f"holds no module at prefix {prefix!r}"
@@ -234,6 +245,11 @@ def options_of(found: Found, nonlinearity: str | None) -> dict[str, Any]:
 
 def build(found: Found, arrays: dict[str, Array], options: dict[str, Any]) -> Any:
     """The module itself."""
+    said = found.attributes
+    if said.backward and (found.is_cell or found.bidirectional):
+        raise CheckpointError(f"{found} cannot be: only a module in one direction runs backward")
+    if found.is_cell and not said.reset_after:
+        raise CheckpointError(f"{found} cannot be: a cell always has reset_after")
     if found.is_cell:
         sizes = (found.input_size, found.hidden_size, found.bias)
         cell = getattr(cells, found.kind)(*sizes, dtype=found.dtype, **options)
@@ -241,7 +257,7 @@ def build(found: Found, arrays: dict[str, Array], options: dict[str, Any]) -> An
         return cell
     kind = getattr(modules, found.kind)
     module = kind.from_state_dict(arrays, dtype=found.dtype, **options)
-    return Backward(module) if found.attributes.backward else module
+    return Backward(module) if said.backward else module
 
 
 def initial_state(checkpoint: Checkpoint, found: Found) -> Any:

@@ -9,6 +9,7 @@ import pytest
 
 import packseq
 from packseq import GRU, LSTM
+from packseq.backends import choice
 
 pytestmark = pytest.mark.usefixtures("unset_backend")
 
@@ -93,3 +94,19 @@ def test_the_environment_is_checked(monkeypatch, name, value, message):
 def test_an_offload_threshold_that_is_none(flops):
     with pytest.raises(ValueError, match="offload_flops must be at least 0"):
         packseq.set_backend("auto", offload_flops=flops)
+
+
+def test_an_offload_threshold_that_is_no_number():
+    with pytest.raises(TypeError, match="offload_flops must be a number, got '5'"):
+        packseq.set_backend("auto", offload_flops="5")
+
+
+def test_what_is_not_given_stays_as_it_was_set(monkeypatch):
+    monkeypatch.setenv("PACKSEQ_OFFLOAD_FLOPS", "7")
+    packseq.set_backend("auto")
+    assert choice.settings() == choice._Settings("auto", 7, allow_tf32=False)
+    packseq.set_backend("cpu", offload_flops=8, allow_tf32=True)
+    packseq.set_backend("auto")
+    assert choice.settings() == choice._Settings("auto", 8, allow_tf32=True)
+    packseq.set_backend("auto", allow_tf32=False)
+    assert choice.settings() == choice._Settings("auto", 8, allow_tf32=False)

@@ -350,6 +350,24 @@ def test_padding_that_a_short_float_cannot_hold():
 
 
 @pytest.mark.parametrize(
+    ("name", "value"),
+    [("float8_e4m3fn", 1e9), ("float8_e4m3fn", np.inf), ("float8_e5m2", -1e9)],
+)
+def test_padding_that_eight_bits_cannot_hold(name, value):
+    sequences = [torch.ones(n).to(getattr(torch, name)) for n in (2, 1)]
+    assert packseq.pad_sequence(sequences, True, -1.5).float()[1, 1] == -1.5
+    with pytest.raises(ValueError, match=f"does not fit dtype {name}"):
+        packseq.pad_sequence(sequences, padding_value=value)
+
+
+@pytest.mark.parametrize("backend", ["auto", "torch"])
+def test_a_tensor_without_values_is_refused(backend):
+    module = LSTM(2, 3, backend=backend)
+    with pytest.raises(ValueError, match="input is on the meta device"):
+        module(torch.ones(4, 2, device="meta"))
+
+
+@pytest.mark.parametrize(
     "dtype", [torch.bfloat16, torch.uint16, torch.uint32, torch.uint64, torch.float8_e5m2]
 )
 def test_dtypes_that_torch_hardly_moves(dtype):

@@ -176,6 +176,7 @@ def test_embedding(lengths, id_shape, row_shape):
 
 
 LOGITS = make_batch([3, 1], (4,), np.float32).packed
+WIDE = LOGITS.astype(np.longdouble)
 TARGETS = pack_sequence([np.array([0, 1, 2]), np.array([3])])
 IDS = pack_sequence([np.array([0]), np.array([1, 2, 9])])
 
@@ -217,6 +218,11 @@ IDS = pack_sequence([np.array([0]), np.array([1, 2, 9])])
         (lambda: cross_entropy(LOGITS, TARGETS, reduction="max"), ValueError, "got 'max'"),
         (lambda: cross_entropy(LOGITS, TARGETS, ignore_index=1.5), TypeError, "ignore_index must"),
         (
+            lambda: cross_entropy(LOGITS, TARGETS, label_smoothing="0.1"),
+            TypeError,
+            "label_smoothing must be a number, got '0.1'",
+        ),
+        (
             lambda: cross_entropy(LOGITS, TARGETS, label_smoothing=1.5),
             ValueError,
             "between 0 and 1, got 1.5",
@@ -230,6 +236,9 @@ IDS = pack_sequence([np.array([0]), np.array([1, 2, 9])])
         (lambda: mse_loss(LOGITS, LOGITS @ np.ones(4)), ValueError, r"rows \(4,\) as input"),
         (lambda: mse_loss(LOGITS, LOGITS.slice(1)), ValueError, "input and target must share"),
         (lambda: mse_loss(LOGITS, LOGITS, "max"), ValueError, "reduction must be .* got 'max'"),
+        (lambda: cross_entropy(WIDE, TARGETS), TypeError, "logits .* of at most 64 bits, got"),
+        (lambda: cross_entropy(LOGITS, WIDE), TypeError, "targets .* of at most 64 bits, got"),
+        (lambda: mse_loss(WIDE, LOGITS), TypeError, "input .* of at most 64 bits, got"),
     ],
 )
 def test_bad_arguments_are_named(call, error, message):

@@ -138,6 +138,18 @@ class TestArrow:
         with pytest.raises(error, match=message):
             from_arrow(self.pa.array(values))
 
+    @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+    def test_times_of_day_are_objects_in_numpy(self, unit):
+        kind = self.pa.time32(unit) if unit in ("s", "ms") else self.pa.time64(unit)
+        with pytest.raises(TypeError, match=r"column must hold lists of .* got lists of time"):
+            from_arrow(self.pa.array([[1, 2]], self.pa.list_(kind)))
+
+    def test_nat_becomes_a_null_which_does_not_come_back(self):
+        column = to_arrow(PackedSequence(np.array(["2020", "NaT"], "M8[s]"), [1, 1]))
+        assert column.flatten().is_null().to_pylist() == [False, True]
+        with pytest.raises(ValueError, match="column has a null at step 1 of sequence 0"):
+            from_arrow(column)
+
     def test_what_is_no_column(self):
         with pytest.raises(TypeError, match=r"column must be a pyarrow Array .*, got list"):
             from_arrow([[1]])
@@ -146,7 +158,12 @@ class TestArrow:
 
     @pytest.mark.parametrize(
         ("dtype", "shape", "error"),
-        [(np.complex64, (3,), TypeError), (np.int8, (3, 0), ValueError)],
+        [
+            (np.complex64, (3,), TypeError),
+            ("U3", (3,), TypeError),
+            ("S3", (3,), TypeError),
+            (np.int8, (3, 0), ValueError),
+        ],
     )
     def test_what_arrow_cannot_hold(self, dtype, shape, error):
         with pytest.raises(error, match="Arrow has no lists of"):

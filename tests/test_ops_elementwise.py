@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ragged import LENGTHS, assert_sequences, batches, make_batch
 
-from packseq import PackedSequence
+from packseq import PackedSequence, cross_entropy, embedding
 
 P = make_batch([3, 0, 5, 1], (2, 3), np.float32, seed=1)
 Q = make_batch([3, 0, 5, 1], (2, 3), np.float64, seed=2)
@@ -56,6 +56,16 @@ def test_functions_of_two_results():
     fraction, whole = np.modf(P.packed)
     assert_sequences(fraction, [np.modf(s)[0] for s in P.sequences])
     assert_sequences(whole, [np.modf(s)[1] for s in P.sequences])
+
+
+@pytest.mark.parametrize("missing", [0, 1])
+def test_a_result_that_out_leaves_free_is_packed(missing):
+    outs = [P.packed.map(np.zeros_like) for _ in range(2)]
+    given = tuple(None if k == missing else out for k, out in enumerate(outs))
+    results = np.modf(P.packed, out=given)
+    assert results[1 - missing] is outs[1 - missing]
+    for k, result in enumerate(results):
+        assert_sequences(result, [np.modf(s)[k] for s in P.sequences])
 
 
 def test_keywords_reach_numpy():
@@ -175,12 +185,36 @@ ROWS = make_batch([3, 1], ()).packed
         (lambda: P.packed @ np.ones((3, 3, 3)), ValueError, r"got shape \(3, 3, 3\)"),
         (lambda: ROWS @ np.ones(4), ValueError, "the rows must have an axis"),
         (lambda: np.ones((3, 2)) @ P.packed, TypeError, "PackedSequence on its left"),
+        (
+            lambda: P.packed @ np.full((3, 2), 1, object),
+            TypeError,
+            "matmul: the matrix must not hold Python objects",
+        ),
+        (
+            lambda: P.packed @ np.ma.ones((3, 2)),
+            TypeError,
+            "matmul: the matrix must not be a masked array",
+        ),
+        (lambda: P.packed + np.full(3, 1, object), TypeError, "must not hold Python objects"),
         (lambda: P.packed @ P.packed, TypeError, "a matrix on its right"),
         (lambda: P.packed.map(lambda rows: rows[:-1]), ValueError, "keep the 9 rows, got .*8"),
         (lambda: P.packed.map(np.sum), ValueError, r"keep the 9 rows, got an array of shape \(\)"),
-        (lambda: P.packed.map(lambda rows: [None] * 9), TypeError, "must not return Python obj"),
+        (lambda: P.packed.map(lambda rows: [None] * 9), TypeError, "must not hold Python objects"),
+        (
+            lambda: P.packed.map(lambda rows: np.ma.masked_array(rows, rows > 0)),
+            TypeError,
+            "map: the function's result must not be a masked array",
+        ),
         (lambda: np.frompyfunc(str, 1, 1)(ROWS), TypeError, "gives Python objects"),
         (lambda: np.asarray(P.packed), TypeError, "a PackedSequence is no array: data holds"),
+        *(
+            (
+                lambda function=function: function(P.packed),
+                TypeError,
+                "a PackedSequence is no array: data holds",
+            )
+            for function in (np.sum, np.mean, np.max, np.argmax, np.where)
+        ),
         (lambda: bool(P.packed == 1), ValueError, "ambiguous: ask data.any"),
         (lambda: list(P.packed), TypeError, "not iterable"),
         (lambda: hash(P.packed), TypeError, "unhashable"),
@@ -197,3 +231,21 @@ def test_another_types_protocol_is_asked_first():
             return "theirs"
 
     assert P.packed + Other() == "theirs"
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda tensor: P.packed + tensor, "np.add: an operand"),
+        (lambda tensor: P.packed @ tensor, "matmul: the matrix"),
+        (lambda tensor: P.packed.map(lambda rows: tensor), "map: the function's result"),
+        (lambda tensor: P.packed.broadcast(tensor), "per_sequence"),
+        (lambda tensor: PackedSequence.from_ragged(tensor, [0, 1]), "values"),
+        (lambda tensor: embedding(tensor, ROWS.astype(int)), "table"),
+        (lambda tensor: cross_entropy(P.packed, P.packed, tensor), "weight"),
+    ],
+)
+def test_a_tensor_beside_numpys_rows_is_refused(call, name):
+    torch = pytest.importorskip("torch", reason="makes the tensor")
+    with pytest.raises(TypeError, match=f"{name} must be an array of NumPy, got a torch tensor"):
+        call(torch.ones(3))

@@ -223,11 +223,11 @@ def test_sequences_come_back_in_the_callers_order():
 @pytest.mark.parametrize(
     ("dtype", "call", "message"),
     [
-        ("S3", lambda p: p.sum(), "the rows must be float or complex .* got dtype .S3"),
-        ("m8[s]", lambda p: p.mean(), "the rows must be float or complex"),
+        ("S3", lambda p: p.sum(), "must be bool or int .* or complex of .* a part, got dtype .S3"),
+        ("m8[s]", lambda p: p.mean(), "must be bool or int or unsigned int or float or comp"),
         (np.complex64, lambda p: p.max(), "the rows must be bool or int or .* got dtype complex64"),
-        (np.complex64, lambda p: p.softmax(), "the rows must be float of at most 64 bits"),
-        (np.bool_, lambda p: p.logsumexp(), "the rows must be float"),
+        (np.complex64, lambda p: p.softmax(), "must be int or unsigned int or float of at most 64"),
+        (np.bool_, lambda p: p.logsumexp(), "the rows must be int or unsigned int or float"),
         (np.float16, lambda p: p.astype("c8").min(), "of at most 64 bits, got dtype complex64"),
         (np.float32, lambda p: p.attend(p.data), "scores must be a PackedSequence, got ndarray"),
     ],

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from packseq.costs import as_counts
-from packseq.packed import PackedSequence, as_index
-from packseq.plan import IndexArray
+from packseq.packed import PackedSequence
+from packseq.plan import IndexArray, as_integer
 
 Shuffle = Literal["batches", "ties"]
 
@@ -149,7 +149,7 @@ def _cut(
 def _as_maximum(value: SupportsIndex | None, name: str) -> int | None:
     if value is None:
         return None
-    maximum = as_index(value, name)
+    maximum = as_integer(value, name)
     if maximum < 1:
         raise ValueError(f"{name} must be at least 1, got {maximum}")
     return maximum

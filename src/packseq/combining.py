@@ -9,7 +9,8 @@ import numpy as np
 
 from packseq.operations import moving
 from packseq.operations.elementwise import shared_plan
-from packseq.packed import PackedSequence, as_axis, as_index
+from packseq.packed import PackedSequence, as_axis, check_packed
+from packseq.plan import INT64_MAX, as_integer
 
 
 def concatenate(
@@ -96,20 +97,19 @@ def windows(
     TypeError
         `sequence` is no PackedSequence; `size` or `step` is no integer.
     ValueError
-        `size` or `step` is less than 1.
+        `size` or `step` is less than 1; windows of `size` are of more bytes than int64 counts.
 
     Notes
     -----
     Cost: one write of `size` rows a window.
     Source: numpy.lib.stride_tricks.sliding_window_view, torch.Tensor.unfold; within each sequence.
     """
-    if not isinstance(sequence, PackedSequence):
-        raise TypeError(f"sequence must be a PackedSequence, got {type(sequence).__name__}")
-    steps = [as_index(size, "size"), as_index(step, "step")]
+    check_packed(sequence, "sequence")
+    steps = [as_integer(size, "size"), as_integer(step, "step")]
     for name, value in zip(("size", "step"), steps, strict=True):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
-    if steps[0] > np.iinfo(np.int64).max:
+    if steps[0] > INT64_MAX:
         raise ValueError(f"size must be within int64, got {steps[0]}")
     # A stride beyond the longest sequence reaches no second window, however long it is.
     stride = min(steps[1], max(sequence.max_length, 1))
@@ -125,8 +125,7 @@ def _as_packed(sequences: Iterable[PackedSequence]) -> list[PackedSequence]:
     if not parts:
         raise ValueError("sequences must hold at least one PackedSequence, got none")
     for k, part in enumerate(parts):
-        if not isinstance(part, PackedSequence):
-            raise TypeError(f"sequences[{k}] must be a PackedSequence, got {type(part).__name__}")
+        check_packed(part, f"sequences[{k}]")
     return parts
 
 

@@ -8,8 +8,8 @@ from typing import Literal, SupportsIndex, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
-from packseq.packed import PackedSequence, as_index
-from packseq.plan import IndexArray, as_int64_vector
+from packseq.packed import PackedSequence
+from packseq.plan import IndexArray, as_int64_vector, as_integer
 
 Cell: TypeAlias = Literal["lstm", "gru", "rnn"]
 
@@ -218,7 +218,7 @@ def _as_sizes(
 
 
 def _at_least(least: int, value: SupportsIndex, name: str) -> int:
-    size = as_index(value, name)
+    size = as_integer(value, name)
     if size < least:
         raise ValueError(f"{name} must be at least {least}, got {size}")
     return size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from numbers import Real
 from typing import Any, Literal, SupportsIndex, TypeAlias
 
 import numpy as np
@@ -11,8 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from packseq._core import segments
 from packseq.operations import reducing
 from packseq.operations.elementwise import shared_plan
-from packseq.packed import PackedSequence, as_data, as_index
-from packseq.plan import Plan
+from packseq.packed import PackedSequence, as_array, check_packed
+from packseq.plan import Plan, as_integer
 
 Array: TypeAlias = NDArray[Any]
 Reduction: TypeAlias = Literal["mean", "sum", "none", "sequence"]
@@ -40,7 +41,8 @@ def embedding(table: ArrayLike, ids: PackedSequence) -> PackedSequence:
     Raises
     ------
     TypeError
-        `ids` is no PackedSequence of integers; `table` is masked or of object dtype.
+        `ids` is no PackedSequence of integers; `table` is masked, of object dtype or
+        a tensor.
     ValueError
         `table` is a scalar; an id is out of range: the message names its sequence and step.
 
@@ -49,10 +51,10 @@ def embedding(table: ArrayLike, ids: PackedSequence) -> PackedSequence:
     Cost: one gather of N rows.
     Source: torch.nn.functional.embedding.
     """
-    rows = as_data(table, "table")
+    rows = as_array(table, "table")
     if rows.ndim == 0:
         raise ValueError("table must have shape (V, *), got a scalar")
-    _check_packed(ids, "ids", "iu")
+    _check_rows(ids, "ids", "iu")
     _check_range(ids, "ids", ids.data < 0, ids.data >= len(rows), len(rows))
     return PackedSequence._of(np.take(rows, ids.data, axis=0), ids._plan)
 
@@ -104,13 +106,15 @@ def cross_entropy(
     axes after C.
     Source: torch.nn.functional.cross_entropy, which takes the same rows as ``logits.data``.
     """
-    _check_packed(logits, "logits", "f")
-    _check_packed(targets, "targets", "iuf")
+    _check_rows(logits, "logits", "f")
+    _check_rows(targets, "targets", "iuf")
     plan = shared_plan([logits._plan, targets._plan], "logits and targets")
     _check_reduction(reduction)
     shape = logits.data.shape
     if len(shape) < 2 or shape[1] == 0:
         raise ValueError(f"logits must have rows (C, *) of at least one class, got {shape[1:]}")
+    if not isinstance(label_smoothing, Real):
+        raise TypeError(f"label_smoothing must be a number, got {label_smoothing!r}")
     smoothing = float(label_smoothing)
     if not 0 <= smoothing <= 1:
         raise ValueError(f"label_smoothing must be between 0 and 1, got {label_smoothing!r}")
@@ -129,7 +133,7 @@ def cross_entropy(
                 f"targets must have rows {shape[2:]} for logits of rows {shape[1:]}, got "
                 f"{targets.data.shape[1:]}"
             )
-        counts = targets.data != as_index(ignore_index, "ignore_index")
+        counts = targets.data != as_integer(ignore_index, "ignore_index")
         low, high = targets.data < 0, targets.data >= shape[1]
         _check_range(targets, "targets", counts & low, counts & high, shape[1])
         classes = np.where(counts, targets.data, 0).astype(np.int64, copy=False)
@@ -166,8 +170,8 @@ def mse_loss(input: PackedSequence, target: PackedSequence, reduction: Reduction
     Sums are in float64, whatever the dtype.
     Source: torch.nn.functional.mse_loss.
     """
-    _check_packed(input, "input", "f")
-    _check_packed(target, "target", "f")
+    _check_rows(input, "input", "f")
+    _check_rows(target, "target", "f")
     plan = shared_plan([input._plan, target._plan], "input and target")
     _check_reduction(reduction)
     if input.data.shape != target.data.shape:
@@ -261,12 +265,11 @@ def _row_sums(values: Array) -> Array:
 # ---- what is checked ----
 
 
-def _check_packed(value: object, name: str, kinds: str) -> None:
-    if not isinstance(value, PackedSequence):
-        raise TypeError(f"{name} must be a PackedSequence, got {type(value).__name__}")
-    if value._array.dtype.kind not in kinds:
+def _check_rows(value: object, name: str, kinds: str) -> None:
+    dtype = check_packed(value, name)._array.dtype
+    if dtype.kind not in kinds or dtype.itemsize > 8:
         wanted = "float" if kinds == "f" else "integer" if kinds == "iu" else "integer or float"
-        raise TypeError(f"{name} must be of {wanted} dtype, got {value.dtype}")
+        raise TypeError(f"{name} must be of {wanted} dtype of at most 64 bits, got {dtype}")
 
 
 def _check_reduction(reduction: str) -> None:
@@ -291,7 +294,7 @@ def _as_weights(weight: ArrayLike | None, classes: int, dtype: np.dtype[Any]) ->
     working = np.result_type(dtype, np.float32)
     if weight is None:
         return np.ones(classes, working)
-    array = as_data(weight, "weight")
+    array = as_array(weight, "weight")
     if array.dtype.kind not in "fiu":
         raise TypeError(f"weight must be of float dtype, got {array.dtype}")
     if array.shape != (classes,):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from packseq.operations import ragged
 from packseq.optional import load
-from packseq.packed import PackedSequence, as_data
+from packseq.packed import PackedSequence, as_data, check_packed
 
 Array = NDArray[Any]
 
@@ -21,8 +21,9 @@ def from_arrow(column: Any) -> PackedSequence:
     Parameters
     ----------
     column : pyarrow.Array or pyarrow.ChunkedArray
-        Lists, large lists or fixed-size lists of numbers, booleans or times, or of fixed-size lists
-        of these, nested to any depth: the trailing shape. Sliced ones are taken as they are cut.
+        Lists, large lists or fixed-size lists of numbers, booleans, dates or durations, or of
+        fixed-size lists of these, nested to any depth: the trailing shape. Sliced ones are taken as
+        they are cut.
 
     Returns
     -------
@@ -64,7 +65,8 @@ def to_arrow(sequence: PackedSequence) -> Any:
     Parameters
     ----------
     sequence : PackedSequence
-        Rows of numbers, booleans or times, whose axes are not of size 0.
+        Rows of real numbers, booleans, dates or durations, whose axes are not of size 0. NaT
+        becomes a null, which :func:`from_arrow` refuses.
 
     Returns
     -------
@@ -88,6 +90,8 @@ def to_arrow(sequence: PackedSequence) -> Any:
     values, offsets = _unpacked(sequence)
     if 0 in values.shape[1:]:
         raise ValueError(f"Arrow has no lists of rows of shape {values.shape[1:]}")
+    if values.dtype.kind not in "biufMm":
+        raise TypeError(f"Arrow has no lists of dtype {values.dtype} that from_arrow would take")
     try:
         array = pa.array(np.ascontiguousarray(values).reshape(-1))
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid, pa.ArrowTypeError) as error:
@@ -180,9 +184,7 @@ def to_awkward(sequence: PackedSequence) -> Any:
 
 
 def _unpacked(sequence: PackedSequence) -> ragged.Ragged:
-    if not isinstance(sequence, PackedSequence):
-        raise TypeError(f"sequence must be a PackedSequence, got {type(sequence).__name__}")
-    return sequence.to_ragged()
+    return check_packed(sequence, "sequence").to_ragged()
 
 
 def _arrow_part(pa: ModuleType, chunk: Any, start: int) -> ragged.Ragged:
@@ -213,12 +215,14 @@ def _arrow_rows(pa: ModuleType, values: Any, offsets: NDArray[np.int64], start: 
             break
         shape.append(values.type.list_size)
         values = values.flatten()
-    if not (pa.types.is_primitive(values.type)):
+    # Times of day are primitive in Arrow, but Python objects in NumPy.
+    if not pa.types.is_primitive(values.type) or pa.types.is_time(values.type):
         raise TypeError(
-            "column must hold lists of numbers, booleans or times, or of fixed-size lists of "
-            f"these, got lists of {values.type}"
+            "column must hold lists of numbers, booleans, dates or durations, or of fixed-size "
+            f"lists of these, got lists of {values.type}"
         )
-    return np.ascontiguousarray(values.to_numpy(zero_copy_only=False)).reshape(shape)
+    rows = as_data(values.to_numpy(zero_copy_only=False), "column")
+    return np.ascontiguousarray(rows).reshape(shape)
 
 
 def _null_at(name: str, nulls: Array, offsets: NDArray[np.int64], start: int) -> str:

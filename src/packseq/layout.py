@@ -7,8 +7,6 @@ which the caller waits, as for no other.
 
 from __future__ import annotations
 
-import math
-import operator
 from collections.abc import Iterable
 from types import ModuleType
 from typing import Any, Literal, SupportsIndex
@@ -20,10 +18,8 @@ from packseq._core.order import outside
 from packseq._core.rows import alike
 from packseq.backends import numpy
 from packseq.backends.choice import dtype_name, is_tensor, torch_rows
-from packseq.packed import PackedSequence, as_data
-from packseq.plan import IndexArray, Plan, as_int64_vector
-
-INT64_MAX = np.iinfo(np.int64).max
+from packseq.packed import PackedSequence, as_data, check_packed
+from packseq.plan import IndexArray, Plan, as_int64_vector, as_integer, check_size
 
 
 def pack_padded_sequence(
@@ -67,7 +63,7 @@ def pack_padded_sequence(
     """
     padded = _as_time_major(input, "input", batch_first)
     plan = Plan.from_lengths(as_lengths(lengths, padded, "input"), enforce_sorted)
-    _check_size((plan.rows, *padded.shape[2:]), padded.dtype)
+    check_size((plan.rows, *padded.shape[2:]), padded.dtype)
     return PackedSequence._of(_rows_of(padded).gather_padded(padded, plan), plan)
 
 
@@ -114,7 +110,7 @@ def pad_packed_sequence(
     move = _rows_of(data)
     padding = move.as_padding(padding_value, data)
     leading = (plan.batch_size, steps) if batch_first else (steps, plan.batch_size)
-    _check_size((*leading, *data.shape[1:]), data.dtype)
+    check_size((*leading, *data.shape[1:]), data.dtype)
     padded = move.scatter_padded(data, plan, steps, batch_first, padding)
     return padded, move.copy_lengths(plan)
 
@@ -150,7 +146,7 @@ def pack_sequence(sequences: Iterable[ArrayLike], enforce_sorted: bool = False) 
     """
     arrays = _as_sequences(sequences)
     plan = Plan.from_lengths(np.array([len(array) for array in arrays], np.int64), enforce_sorted)
-    _check_size((plan.rows, *arrays[0].shape[1:]), arrays[0].dtype)
+    check_size((plan.rows, *arrays[0].shape[1:]), arrays[0].dtype)
     return PackedSequence._of(_rows_of(arrays[0]).gather_sequences(arrays, plan), plan)
 
 
@@ -226,7 +222,7 @@ def pad_sequence(
     move = _rows_of(first)
     padding = move.as_padding(padding_value, first)
     leading = (len(arrays), steps) if batch_first else (steps, len(arrays))
-    _check_size((*leading, *first.shape[1:]), first.dtype)
+    check_size((*leading, *first.shape[1:]), first.dtype)
     padded: NDArray[Any] = move.stack(arrays, steps, batch_first, padding_side == "left", padding)
     return padded
 
@@ -332,28 +328,17 @@ def _place(array: NDArray[Any]) -> str:
 
 
 def _unwrap(sequence: PackedSequence) -> tuple[NDArray[Any], Plan]:
-    if not isinstance(sequence, PackedSequence):
-        raise TypeError(f"sequence must be a PackedSequence, got {type(sequence).__name__}")
+    check_packed(sequence, "sequence")
     return sequence.data, sequence._plan
 
 
 def _as_total_length(total_length: SupportsIndex | None, longest: int) -> int:
     if total_length is None:
         return longest
-    try:
-        steps = operator.index(total_length)
-    except TypeError:
-        raise TypeError(f"total_length must be an integer, got {total_length!r}") from None
+    steps = as_integer(total_length, "total_length")
     if steps < longest:
         raise ValueError(f"total_length must be at least the longest length {longest}, got {steps}")
     return steps
-
-
-def _check_size(shape: tuple[int, ...], dtype: Any) -> None:
-    # NumPy leaves zeros out when it checks a product of sizes, so this does too.
-    nbytes = dtype.itemsize * math.prod(size for size in shape if size)
-    if nbytes > INT64_MAX:
-        raise ValueError(f"the result of shape {shape} would take {nbytes} bytes, beyond int64")
 
 
 def _rows_of(array: Any) -> ModuleType:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate, pairwise
 from typing import Any, ClassVar, NoReturn, SupportsIndex, final
@@ -14,7 +13,12 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from packseq.backends.choice import is_tensor, torch_rows
 from packseq.backends.numpy import cast_padding
 from packseq.operations import elementwise, moving, picture, ragged, reducing
-from packseq.plan import IndexArray, Plan, as_int64_vector
+from packseq.plan import IndexArray, Plan, as_int64_vector, as_integer
+
+_NO_ARRAY = (
+    "a PackedSequence is no array: data holds its rows, map() takes any function of them, and "
+    "pad_packed_sequence pads them"
+)
 
 
 @final
@@ -92,7 +96,7 @@ class PackedSequence(NDArrayOperatorsMixin):
         Raises
         ------
         TypeError
-            `values` is masked or of object dtype; `offsets` are not integers.
+            `values` is masked, of object dtype or a tensor; `offsets` are not integers.
         ValueError
             `values` is a scalar; `offsets` are empty, decrease, or leave `values`; the message
             names the position.
@@ -101,7 +105,7 @@ class PackedSequence(NDArrayOperatorsMixin):
         -----
         Cost: one gather of N rows.
         """
-        rows = as_data(values, "values")
+        rows = as_array(values, "values")
         if rows.ndim == 0:
             raise ValueError("values must have shape (M, *), got a scalar")
         ends = _as_offsets(offsets, len(rows))
@@ -223,10 +227,10 @@ class PackedSequence(NDArrayOperatorsMixin):
         return _elementwise(ufunc, inputs, outputs, where, kwargs)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NoReturn:
-        raise TypeError(
-            "a PackedSequence is no array: data holds its rows, map() takes any function of them, "
-            "and pad_packed_sequence pads them"
-        )
+        raise TypeError(_NO_ARRAY)
+
+    def __array_function__(self, *call: Any) -> NoReturn:
+        raise TypeError(_NO_ARRAY)
 
     def __bool__(self) -> NoReturn:
         raise ValueError("the truth of a PackedSequence is ambiguous: ask data.any() or data.all()")
@@ -242,7 +246,7 @@ class PackedSequence(NDArrayOperatorsMixin):
         Raises
         ------
         TypeError, ValueError
-            What it returns is of object dtype, or has not N rows.
+            What it returns is masked, of object dtype or a tensor, or has not N rows.
 
         Examples
         --------
@@ -250,7 +254,8 @@ class PackedSequence(NDArrayOperatorsMixin):
         >>> p.map(lambda rows: np.linalg.norm(rows, axis=-1)).data
         array([5.])
         """
-        return PackedSequence._of(elementwise.mapped(function, self._array), self._plan)
+        rows = as_array(function(self._array), "map: the function's result")
+        return PackedSequence._of(elementwise.as_rows(rows, len(self._array)), self._plan)
 
     def broadcast(self, per_sequence: ArrayLike) -> PackedSequence:
         """Give every step the row of its sequence, such as a speaker's embedding.
@@ -267,6 +272,8 @@ class PackedSequence(NDArrayOperatorsMixin):
 
         Raises
         ------
+        TypeError
+            `per_sequence` is masked, of object dtype or a tensor.
         ValueError
             There is not one row a sequence.
 
@@ -274,7 +281,7 @@ class PackedSequence(NDArrayOperatorsMixin):
         -----
         Cost: one write of N rows.
         """
-        values = as_data(per_sequence, "per_sequence")
+        values = as_array(per_sequence, "per_sequence")
         if values.ndim == 0 or len(values) != self.batch_size:
             raise ValueError(
                 f"per_sequence must have one row for each of the {self.batch_size} sequences, got "
@@ -300,7 +307,7 @@ class PackedSequence(NDArrayOperatorsMixin):
         IndexError
             It is out of range.
         """
-        b = as_index(index, "the index of one sequence")
+        b = as_integer(index, "the index of one sequence")
         if not -self.batch_size <= b < self.batch_size:
             raise IndexError(f"sequence {b} is out of range: there are {self.batch_size}")
         return moving.sequence(self._array, self._plan, b % self.batch_size)
@@ -373,7 +380,7 @@ class PackedSequence(NDArrayOperatorsMixin):
         """
         longest = self.max_length
         bounds = (
-            None if bound is None else max(-longest, min(longest, as_index(bound, name)))
+            None if bound is None else max(-longest, min(longest, as_integer(bound, name)))
             for bound, name in ((start, "start"), (stop, "stop"))
         )
         return PackedSequence._of(*moving.slice_time(self._array, self._plan, *bounds))
@@ -412,7 +419,7 @@ class PackedSequence(NDArrayOperatorsMixin):
         """
         data = self._array
         row = np.full(data.shape[1:], cast_padding(fill, "fill", data.dtype, str(data.dtype)))
-        moved = moving.shift(data, self._plan, as_index(steps, "steps"), row)
+        moved = moving.shift(data, self._plan, as_integer(steps, "steps"), row)
         return PackedSequence._of(*moved)
 
     def split(
@@ -588,8 +595,7 @@ class PackedSequence(NDArrayOperatorsMixin):
         ValueError
             The layouts differ; the shapes do not broadcast.
         """
-        if not isinstance(scores, PackedSequence):
-            raise TypeError(f"scores must be a PackedSequence, got {type(scores).__name__}")
+        check_packed(scores, "scores")
         plan = elementwise.shared_plan([self._plan, scores._plan], "the rows and scores")
         own, theirs = self._array.shape[1:], scores._array.shape[1:]
         if not elementwise.broadcasts(theirs, own):
@@ -635,7 +641,7 @@ def _elementwise(
     ufunc: np.ufunc, inputs: Sequence[Any], outputs: Sequence[Any], where: Any, kwargs: Any
 ) -> Any:
     name = f"np.{ufunc.__name__}"
-    operands = [*inputs, where]
+    operands = [_as_operand(value, name) for value in (*inputs, where)]
     packed = [value for value in (*operands, *outputs) if isinstance(value, PackedSequence)]
     plan = elementwise.shared_plan([value._plan for value in packed], f"{name}: operands")
     if not any(isinstance(value, PackedSequence) for value in operands):
@@ -647,11 +653,20 @@ def _elementwise(
     if mask is not True:
         kwargs["where"] = mask
     results = ufunc(*arrays, **kwargs)
-    if outputs:
-        return outputs[0] if len(outputs) == 1 else outputs
-    if ufunc.nout == 1:
-        return _packed_result(results, plan, name)
-    return tuple(_packed_result(result, plan, name) for result in results)
+    results = results if ufunc.nout > 1 else (results,)
+    given = outputs or (None,) * ufunc.nout
+    wrapped = tuple(
+        _packed_result(result, plan, name) if out is None else out
+        for result, out in zip(results, given, strict=True)
+    )
+    return wrapped if ufunc.nout > 1 else wrapped[0]
+
+
+def _as_operand(value: Any, name: str) -> Any:
+    # Python's numbers stay so, since NumPy lets them keep the rows' dtype.
+    if isinstance(value, PackedSequence | int | float | complex):
+        return value
+    return as_array(value, f"{name}: an operand")
 
 
 def _out_rows(out: object, name: str) -> NDArray[Any] | None:
@@ -672,23 +687,23 @@ def _matmul(inputs: Sequence[Any], outputs: Sequence[Any], kwargs: Any) -> Packe
         raise TypeError("matmul needs a PackedSequence on its left and a matrix on its right")
     if outputs or kwargs:
         raise TypeError("matmul of a PackedSequence takes no further arguments")
-    return PackedSequence._of(elementwise.matmul(left._array, right), left._plan)
+    matrix = as_array(right, "matmul: the matrix")
+    return PackedSequence._of(elementwise.matmul(left._array, matrix), left._plan)
 
 
 # ---- arguments ----
 
 
-def as_index(value: SupportsIndex, name: str) -> int:
-    """Return an integer, or raise a TypeError that names `name`."""
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be an integer, got {value!r}") from None
+def check_packed(value: object, name: str) -> PackedSequence:
+    """Return a PackedSequence, or raise a TypeError that names `name`."""
+    if not isinstance(value, PackedSequence):
+        raise TypeError(f"{name} must be a PackedSequence, got {type(value).__name__}")
+    return value
 
 
 def as_axis(axis: SupportsIndex, ndim: int) -> int:
     """Return an axis of rows (N, *) that has `ndim` with N's, which is 0 for the batch."""
-    place = as_index(axis, "axis")
+    place = as_integer(axis, "axis")
     if place == 0 or 0 < place % ndim == place + (ndim if place < 0 else 0) < ndim:
         return place % ndim
     raise ValueError(
@@ -717,7 +732,7 @@ def _as_offsets(offsets: ArrayLike, size: int) -> IndexArray:
 def _as_ends(sizes: Iterable[SupportsIndex], total: int) -> list[int]:
     if not isinstance(sizes, Iterable):
         raise TypeError(f"sizes must be a list of integers, got {sizes!r}")
-    checked = [as_index(size, f"sizes[{k}]") for k, size in enumerate(sizes)]
+    checked = [as_integer(size, f"sizes[{k}]") for k, size in enumerate(sizes)]
     for k, size in enumerate(checked):
         if size < 0:
             raise ValueError(f"sizes must not be negative, got sizes[{k}] = {size}")
@@ -725,6 +740,13 @@ def _as_ends(sizes: Iterable[SupportsIndex], total: int) -> list[int]:
     if sum(checked) != total:
         raise ValueError(f"sizes must sum to {total}, the size of the axis, got {sum(checked)}")
     return ends
+
+
+def as_array(values: ArrayLike, name: str) -> NDArray[Any]:
+    """:func:`as_data` for what goes with rows of NumPy alone: a torch tensor is refused."""
+    if is_tensor(values):
+        raise TypeError(f"{name} must be an array of NumPy, got a torch tensor: pass its numpy()")
+    return as_data(values, name)
 
 
 def as_data(values: ArrayLike, name: str) -> NDArray[Any]:

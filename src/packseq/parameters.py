@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import sys
 from collections.abc import Mapping
 from typing import Any, ClassVar, SupportsIndex
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from packseq.backends.choice import is_tensor, torch_layers
+from packseq.plan import as_integer as as_integer
 
 Array = NDArray[Any]
 Rng = int | np.random.Generator | None
@@ -211,22 +211,6 @@ def as_weights(value: Any, name: str) -> Array:
     if array.dtype.kind != "f" or array.dtype.itemsize > 8:
         raise TypeError(f"{name} must be float16, float32 or float64, got dtype {array.dtype}")
     return array
-
-
-def as_integer(value: SupportsIndex, name: str) -> int:
-    """Check an integer; booleans and integral floats are none.
-
-    Raises
-    ------
-    TypeError
-        Not an integer.
-    """
-    if isinstance(value, bool):
-        raise TypeError(f"{name} must be an integer, got {value!r}")
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be an integer, got {value!r}") from None
 
 
 def as_size(value: SupportsIndex, name: str) -> int:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, SupportsIndex, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,6 +15,8 @@ from packseq._core.order import arrange, rise
 from packseq.backends.choice import is_tensor, torch_rows
 
 IndexArray: TypeAlias = NDArray[np.int64]
+
+INT64_MAX = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
@@ -266,6 +270,36 @@ def invert_permutation(permutation: ArrayLike | None) -> IndexArray | None:
     if permutation is None:
         return None
     return _checked_inverse(as_int64_vector(permutation, "permutation"), "permutation")
+
+
+def as_integer(value: SupportsIndex, name: str) -> int:
+    """Check an integer; booleans and integral floats are none.
+
+    Raises
+    ------
+    TypeError
+        Not an integer.
+    """
+    if isinstance(value, bool):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, got {value!r}") from None
+
+
+def check_size(shape: tuple[int, ...], dtype: Any) -> None:
+    """Check that an array of so many bytes can be addressed.
+
+    Raises
+    ------
+    ValueError
+        It cannot.
+    """
+    # NumPy leaves zeros out when it checks a product of sizes, so this does too.
+    nbytes = dtype.itemsize * math.prod(size for size in shape if size)
+    if nbytes > INT64_MAX:
+        raise ValueError(f"the result of shape {shape} would take {nbytes} bytes, beyond int64")
 
 
 def as_int64_vector(values: ArrayLike, name: str) -> IndexArray:

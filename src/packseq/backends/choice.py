@@ -14,6 +14,7 @@ import os
 import sys
 from dataclasses import dataclass
 from functools import cache
+from numbers import Real
 from types import ModuleType
 from typing import Any, TypeGuard
 
@@ -33,7 +34,7 @@ class _Settings:
 
 
 def set_backend(
-    backend: str, *, offload_flops: float = OFFLOAD_FLOPS, allow_tf32: bool = False
+    backend: str, *, offload_flops: float | None = None, allow_tf32: bool | None = None
 ) -> None:
     """Choose where RNN, GRU and LSTM compute; a module's own `backend` goes before it.
 
@@ -45,16 +46,20 @@ def set_backend(
         a call has `offload_flops` a step. ``cpu``: packseq's kernels alone. ``torch``: torch's
         kernels, on the tensor's device; NumPy arrays go to the GPU, and without one to torch on the
         CPU.
-    offload_flops : float
+    offload_flops : float, optional
         Floating-point operations in a time step, on average, from which ``auto`` moves NumPy arrays
-        to a GPU; infinity for never. ``PACKSEQ_OFFLOAD_FLOPS`` at first.
-    allow_tf32 : bool
-        Let a GPU round the factors of float32 products to 10 bits: faster, to three digits.
+        to a GPU; infinity for never. ``PACKSEQ_OFFLOAD_FLOPS`` at first; None keeps what is set.
+    allow_tf32 : bool, optional
+        Let a GPU round the factors of float32 products to 10 bits: faster, to three digits. False
+        at first; None keeps what is set.
 
     Raises
     ------
+    TypeError
+        `offload_flops` is no number.
     ValueError
-        `backend` is none of the three; `offload_flops` is negative or NaN.
+        `backend` is none of the three; `offload_flops`, or ``PACKSEQ_OFFLOAD_FLOPS`` at first, is
+        negative or NaN.
     ImportError
         `backend` is ``"torch"`` and torch is not installed.
 
@@ -67,9 +72,13 @@ def set_backend(
     Layout functions follow their arrays: tensors stay on their device, NumPy arrays on the CPU.
     """
     global _settings
-    if not offload_flops >= 0:
-        raise ValueError(f"offload_flops must be at least 0, got {offload_flops}")
-    _settings = _Settings(as_backend(backend, "backend"), float(offload_flops), bool(allow_tf32))
+    chosen = as_backend(backend, "backend")
+    before = _settings or _at_first(chosen)
+    _settings = _Settings(
+        chosen,
+        before.offload_flops if offload_flops is None else _as_flops(offload_flops),
+        before.allow_tf32 if allow_tf32 is None else bool(allow_tf32),
+    )
 
 
 def get_backend() -> str:
@@ -80,7 +89,7 @@ def get_backend() -> str:
     ValueError, ImportError
         ``PACKSEQ_BACKEND`` or ``PACKSEQ_OFFLOAD_FLOPS`` is not what set_backend takes.
     """
-    return (_settings or settings()).backend
+    return settings().backend
 
 
 _settings: _Settings | None = None
@@ -90,15 +99,26 @@ def settings() -> _Settings:
     """What was set, from the environment at first."""
     global _settings
     if _settings is None:
-        _settings = _Settings(
-            as_backend(os.environ.get("PACKSEQ_BACKEND") or "auto", "PACKSEQ_BACKEND"),
-            _as_flops(os.environ.get("PACKSEQ_OFFLOAD_FLOPS")),
-            allow_tf32=False,
+        _settings = _at_first(
+            as_backend(os.environ.get("PACKSEQ_BACKEND") or "auto", "PACKSEQ_BACKEND")
         )
     return _settings
 
 
-def _as_flops(text: str | None) -> float:
+def _at_first(backend: str) -> _Settings:
+    return _Settings(backend, _flops_of_environment(), allow_tf32=False)
+
+
+def _as_flops(value: float) -> float:
+    if not isinstance(value, Real):
+        raise TypeError(f"offload_flops must be a number, got {value!r}")
+    if not value >= 0:
+        raise ValueError(f"offload_flops must be at least 0, got {value}")
+    return float(value)
+
+
+def _flops_of_environment() -> float:
+    text = os.environ.get("PACKSEQ_OFFLOAD_FLOPS")
     if not text:
         return OFFLOAD_FLOPS
     try:
@@ -161,7 +181,7 @@ def place(rows: object, backend: str) -> str:
     Raises
     ------
     ValueError
-        A tensor on a device that `backend` does not run on.
+        A tensor on a device that `backend` does not run on, or on none.
     """
     if not is_tensor(rows):
         return backend
@@ -169,6 +189,8 @@ def place(rows: object, backend: str) -> str:
         return "torch" if backend == "torch" else "cpu"
     if backend == "cpu":
         raise ValueError(f"input is on {rows.device}, where backend 'cpu' does not run")
+    if rows.device.type == "meta":
+        raise ValueError("input is on the meta device, where tensors have no values")
     return "torch"
 
 

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from packseq.backends.choice import dtype_name
 from packseq.backends.cudnn import Layers, default_device
 from packseq.backends.numpy import gather_into, scatter_into
 from packseq.backends.torch import host_buffer
@@ -198,6 +199,5 @@ def _receive(result: Tensor) -> Tensor:
     """Begin a copy to the CPU; complete once the lane has been waited for."""
     if result.device.type == "cpu":
         return result
-    name = str(result.dtype).removeprefix("torch.")
-    buffer = host_buffer(tuple(result.shape), name, result.device)
+    buffer = host_buffer(tuple(result.shape), dtype_name(result), result.device)
     return buffer.copy_(result, non_blocking=True)

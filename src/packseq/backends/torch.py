@@ -66,7 +66,11 @@ def as_padding(value: Any, data: Tensor) -> Any:
         return cast_padding(value, "padding_value", np.dtype(name), name).item()
     # bfloat16 and shorter floats, whose range NumPy does not know.
     number = cast_padding(value, "padding_value", np.dtype(np.float32), name).item()
-    if np.isfinite(number) and not torch.tensor(number, dtype=data.dtype).float().isfinite():
+    try:
+        held = torch.full((), number, dtype=data.dtype).float()
+    except RuntimeError as error:  # what torch says of eight bits, where longer floats give inf
+        raise ValueError(f"padding_value {value!r} does not fit dtype {name}") from error
+    if np.isfinite(number) and not held.isfinite():
         raise ValueError(f"padding_value {value!r} does not fit dtype {name}")
     return number
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -70,18 +70,16 @@ def _widened(rows: Array, axes: int) -> Array:
 
 
 def _for_every_row(value: Any, axes: int, name: str) -> Any:
-    if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{name}: an operand must not be a masked array: the mask would be lost")
     if np.ndim(value) > axes:
         raise ValueError(
             f"{name}: an array of shape {np.shape(value)} has more axes than the rows, which have "
             f"{axes}: arrays combine with each row; broadcast() spreads one row a sequence, and "
             "map() takes an array of one row a packed row"
         )
-    return value  # Python's numbers stay so, since NumPy lets them keep the rows' dtype
+    return value
 
 
-def matmul(data: Array, matrix: Any) -> Array:
+def matmul(data: Array, matrix: Array) -> Array:
     """(N, *, I) @ (I, H) -> (N, *, H), or (I,) -> (N, *): one product of all rows.
 
     Raises
@@ -89,7 +87,6 @@ def matmul(data: Array, matrix: Any) -> Array:
     ValueError
         The rows have no axis, `matrix` has other than 1 or 2, or its first is not I.
     """
-    matrix = np.asarray(matrix)
     if data.ndim < 2:
         raise ValueError("matmul: the rows must have an axis to multiply, got rows of shape ()")
     if matrix.ndim not in (1, 2) or matrix.shape[0] != data.shape[-1]:
@@ -101,20 +98,16 @@ def matmul(data: Array, matrix: Any) -> Array:
     return product.reshape(*data.shape[:-1], *matrix.shape[1:])
 
 
-def mapped(function: Callable[[Array], Any], data: Array) -> Array:
-    """function(data), which must keep the rows.
+def as_rows(values: Array, count: int) -> Array:
+    """Check that a mapped function has kept the rows.
 
     Raises
     ------
-    TypeError, ValueError
-        The result is no array of plain numbers, or has another number of rows.
+    ValueError
+        Another number of them.
     """
-    result = np.asarray(function(data))
-    if result.dtype.hasobject:
-        raise TypeError(f"map: the function must not return Python objects, got {result.dtype}")
-    if result.ndim == 0 or len(result) != len(data):
+    if values.ndim == 0 or len(values) != count:
         raise ValueError(
-            f"map: the function must keep the {len(data)} rows, got an array of shape "
-            f"{result.shape}"
+            f"map: the function must keep the {count} rows, got an array of shape {values.shape}"
         )
-    return result
+    return values

@@ -13,12 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from packseq._core import rows
-from packseq.plan import IndexArray, Plan
+from packseq.plan import INT64_MAX, IndexArray, Plan, check_size
 
 Array = NDArray[Any]
 Packed = tuple[Array, Plan]
-
-INT64_MAX = np.iinfo(np.int64).max
 
 
 def sequence(data: Array, plan: Plan, b: int) -> Array:
@@ -85,7 +83,9 @@ def shift(data: Array, plan: Plan, steps: int, fill: Array) -> Packed:
 def windows(data: Array, plan: Plan, size: int, step: int) -> Packed:
     """Rows (size, *): every `step`-th run of `size` steps that lies within its sequence."""
     target = plan.with_lengths(np.maximum((plan.sorted_lengths - size) // step + 1, 0))
-    framed = np.empty((target.rows, size, *data.shape[1:]), data.dtype)
+    shape = (target.rows, size, *data.shape[1:])
+    check_size(shape, data.dtype)
+    framed = np.empty(shape, data.dtype)
     for k in range(size if target.rows else 0):
         runs = _runs(target.sorted_lengths, _every(plan), k, _every(plan), 0)
         _transfer(framed[:, k], target, data, plan, runs, stride=step)

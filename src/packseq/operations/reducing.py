@@ -33,7 +33,7 @@ def sum_(data: Array, plan: Plan) -> Array:
 def mean(data: Array, plan: Plan) -> Array:
     """(B, *): NaN where there is no step; float64 for integers, as NumPy's."""
     integral = data.dtype.kind in "biu"
-    dtype = np.dtype(np.float64) if integral else _checked(data.dtype, "fc")
+    dtype = np.dtype(np.float64) if integral else _checked(data.dtype, "biufc")
     total = _total(data, dtype, plan)
     steps = plan.lengths.reshape(-1, *[1] * (data.ndim - 1)).astype(total.real.dtype)
     with np.errstate(invalid="ignore"):
@@ -197,12 +197,12 @@ def _sum_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
         return np.dtype(np.int64)
     if dtype.kind == "u":
         return np.dtype(np.uint64)
-    return _checked(dtype, "fc")
+    return _checked(dtype, "biufc")
 
 
 def _real_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """float64 for integers, as NumPy's exp."""
-    return np.dtype(np.float64) if dtype.kind in "iu" else _checked(dtype, "f")
+    return np.dtype(np.float64) if dtype.kind in "iu" else _checked(dtype, "iuf")
 
 
 def _ordered(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -213,7 +213,8 @@ def _checked(dtype: np.dtype[Any], kinds: str) -> np.dtype[Any]:
     wide = dtype.kind in "fc" and np.finfo(dtype).bits > 64
     if dtype.kind not in kinds or wide:
         wanted = " or ".join(_KINDS[kind] for kind in kinds)
-        raise TypeError(f"the rows must be {wanted} of at most 64 bits, got dtype {dtype}")
+        limit = "64 bits a part" if "c" in kinds else "64 bits"
+        raise TypeError(f"the rows must be {wanted} of at most {limit}, got dtype {dtype}")
     return dtype.newbyteorder("=")
 
 

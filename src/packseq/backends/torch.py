@@ -66,13 +66,18 @@ def as_padding(value: Any, data: Tensor) -> Any:
         return cast_padding(value, "padding_value", np.dtype(name), name).item()
     # bfloat16 and shorter floats, whose range NumPy does not know.
     number = cast_padding(value, "padding_value", np.dtype(np.float32), name).item()
-    try:
-        held = torch.full((), number, dtype=data.dtype).float()
-    except RuntimeError as error:  # what torch says of eight bits, where longer floats give inf
-        raise ValueError(f"padding_value {value!r} does not fit dtype {name}") from error
-    if np.isfinite(number) and not held.isfinite():
+    if not _holds(data.dtype, number):
         raise ValueError(f"padding_value {value!r} does not fit dtype {name}")
     return number
+
+
+def _holds(dtype: torch.dtype, number: float) -> bool:
+    """Whether a float dtype has the infinity or NaN, or the range for the number."""
+    if np.isfinite(number):
+        limits = torch.finfo(dtype)
+        return limits.min <= number <= limits.max
+    # Some of eight bits have no infinity: they take the nearest number for it, or NaN.
+    return bool(np.isnan(number) or torch.tensor(number).to(dtype).float().isinf())
 
 
 def astype(data: Tensor, dtype: Any) -> Tensor:

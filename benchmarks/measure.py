@@ -26,9 +26,10 @@ LEAST_SECONDS = 0.01  # a turn; faster calls are repeated
 # threads, when another process takes their core, need seconds where they needed milliseconds.
 OUT_OF_RACE, ITS_ROUNDS = 20, 3
 
-# Libraries' threads go on spinning after a call, for up to about 10 ms (libgomp), and would take
-# the next one's cores.
-SETTLE_SECONDS = 0.02
+# Libraries' threads go on spinning after a call and would take the next one's cores: libgomp's for
+# up to about 10 ms, OpenBLAS's for 2**26 ticks, 27 ms here (20 ms of rest cost packseq, which comes
+# after the matrix product, 6 ms a call).
+SETTLE_SECONDS = 0.06
 
 GEMM_SIZE = 1024
 GEMM_FLOPS = 2 * GEMM_SIZE**3

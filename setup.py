@@ -25,6 +25,7 @@ def extension(name, sources=(), depends=()):
         include_dirs=[numpy.get_include(), CORE, f"{CORE}/kernels"],
         define_macros=MACROS,
         extra_compile_args=CFLAGS,
+        extra_link_args=["-pthread"],
     )
 
 

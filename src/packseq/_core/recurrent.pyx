@@ -85,6 +85,12 @@ cdef extern from "kernels.h" nogil:
     int32_t packseq_cut(packseq_job *, int64_t *, int32_t, int64_t, int64_t, int64_t) noexcept nogil
     const int64_t PACKSEQ_SMALL_FLOPS
 
+cdef extern from "pool.h" nogil:
+    ctypedef void (*packseq_work)(void *argument, int32_t worker) noexcept
+    void *packseq_pool_new() noexcept
+    int32_t packseq_pool_reserve(void *pool, int32_t workers) noexcept
+    void packseq_pool_run(void *pool, packseq_work work, void *argument, int32_t workers) noexcept
+
 cdef extern from *:
     const char *COMPILER "__VERSION__"
     const long CYTHON_HEX_VERSION
@@ -399,9 +405,37 @@ cdef void *data(object array) noexcept:
     return NULL if array is None else (<cnp.ndarray> array).data
 
 
+cdef struct Task:
+    packseq_job *job
+    void (*run)(packseq_job *, int32_t) noexcept nogil
+
+
+cdef void work(void *argument, int32_t worker) noexcept nogil:
+    (<Task *> argument).run((<Task *> argument).job, worker)
+
+
+@cython.final
+cdef class Pool:
+    """Native threads that wait for calls, one call at a time. They live as long as the process."""
+
+    cdef void *handle
+
+    def __cinit__(self):
+        self.handle = packseq_pool_new()
+        if self.handle == NULL:
+            raise MemoryError
+
+    def reserve(self, int workers):
+        """Start threads for so many workers, the caller included; return how many there can be."""
+        cdef int have
+        with nogil:
+            have = packseq_pool_reserve(self.handle, workers)
+        return have
+
+
 @cython.final
 cdef class Call:
-    """One call of a network, cut up for `threads`: `workers` threads each call run(worker).
+    """One call of a network, cut up for `threads`: run() where workers is 1, else run_on(pool).
 
     x and out are packed (N, width) with `offsets`, or time-major (T, B, width) in the caller's order
     with a contiguous last axis; batch_sizes, offsets and order are a Plan's, or None.
@@ -456,9 +490,20 @@ cdef class Call:
         self.job.workspace = memory + (64 - <size_t> memory % 64)
         self.job.workspace_stride = self.workspace_bytes // self.workers
 
-    def run(self, int worker):
+    def run(self):
+        """Run it on the calling thread; its workers must be 1."""
         with nogil:
-            self.network.run(&self.job, worker)
+            self.network.run(&self.job, 0)
+
+    def run_on(self, Pool pool):
+        """Run it on the calling thread and those of `pool`, which has reserved them."""
+        cdef Task task
+        task.job = &self.job
+        task.run = self.network.kernels.run_f64
+        if self.network.typenum == cnp.NPY_FLOAT:
+            task.run = self.network.kernels.run_f32
+        with nogil:
+            packseq_pool_run(pool.handle, work, &task, self.workers)
 
     @property
     def cut(self):

@@ -73,24 +73,23 @@ def forward(
     else:
         steps, batch = plan.max_length, plan.batch_size
         batch_sizes, offsets, order = plan.batch_sizes, plan.offsets, plan.sorted_indices
-    with crew(num_threads) as run:
-        call = Call(
-            network,
-            x,
-            out,
-            batch,
-            steps,
-            batch_sizes,
-            offsets,
-            order,
-            _pair(hx),
-            _pair(hn),
-            run.size,
-            zero_tails,
+    pairs = _pair(hx), _pair(hn)
+
+    def cut(threads: int) -> Call:
+        return Call(
+            network, x, out, batch, steps, batch_sizes, offsets, order, *pairs, threads, zero_tails
         )
+
+    with crew(num_threads) as run:
+        call = cut(run.size)
+        if call.workers > 1 and run.native.reserve(call.workers) < call.workers:
+            call = cut(1)  # the system has no more threads
         workspace = _take_workspace(call.workspace_bytes + 64)
         call.use(workspace)
-        run(call.run, call.workers)
+        if call.workers == 1:
+            call.run()
+        else:
+            call.run_on(run.native)
         _keep_workspace(workspace)
 
 

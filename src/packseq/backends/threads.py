@@ -1,8 +1,8 @@
 """A small pool of threads for code that releases the GIL.
 
-Python threads, because they are portable, need no runtime of their own, and after a fork the child
-simply starts new ones. A dispatch costs tens of microseconds; the kernels keep work of less than
-that on the calling thread.
+Python threads for Python's functions, native ones (``_core/kernels/pool.c``) for the kernels' jobs;
+after a fork the child simply starts new ones. A dispatch costs tens of microseconds; the kernels
+keep work of less than that on the calling thread.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import NamedTuple, SupportsIndex
 
+from packseq._core.recurrent import Pool
+
 
 class _Task(NamedTuple):
     work: Callable[[int], None]
@@ -33,6 +35,11 @@ class Crew:
     def __init__(self, size: int) -> None:
         self.size = size
 
+    @property
+    def native(self) -> Pool:
+        """The pool's native threads, for jobs of the kernels."""
+        return _pool.native
+
     def __call__(self, work: Callable[[int], None], workers: int) -> None:
         if workers == 1:
             work(0)
@@ -45,6 +52,7 @@ class _Pool:
 
     def __init__(self) -> None:
         self.free = threading.Lock()
+        self.native = Pool()
         self._inboxes: list[SimpleQueue[_Task]] = []
 
     def run(self, work: Callable[[int], None], workers: int) -> None:

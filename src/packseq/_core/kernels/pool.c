@@ -1,0 +1,123 @@
+/* Native threads for jobs, kept off the caller's processor.
+ *
+ * Linux may wake a thread on the processor of the one that wakes it, behind a caller that computes or spins,
+ * and move it only at a later tick: a call of 1 ms then takes 7 (2 processors, LSTM 256, one sequence).
+ */
+#if defined(__linux__)
+#define _GNU_SOURCE
+#include <sched.h>
+#endif
+#include "pool.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+#define MOST_THREADS 1024
+
+typedef struct {
+    pthread_mutex_t lock;
+    pthread_cond_t wanted, finished;
+    packseq_work work;
+    void *argument;
+    int32_t started;  /* threads that exist */
+    int32_t workers;  /* of this round, the caller included */
+    int32_t pending;  /* that have not finished it */
+    uint64_t round;
+    int avoided; /* the processor that no thread may use, or -1 */
+    pthread_t threads[MOST_THREADS];
+} pool;
+
+typedef struct {
+    pool *pool;
+    int32_t worker;
+    uint64_t round; /* the last one before it was started */
+} member;
+
+static void *serve(void *argument) {
+    member me = *(member *)argument;
+    free(argument);
+    pool *p = me.pool;
+    pthread_mutex_lock(&p->lock);
+    for (;;) {
+        while (p->round == me.round) pthread_cond_wait(&p->wanted, &p->lock);
+        me.round = p->round;
+        if (me.worker >= p->workers) continue;
+        const packseq_work work = p->work;
+        void *of = p->argument;
+        pthread_mutex_unlock(&p->lock);
+        work(of, me.worker);
+        pthread_mutex_lock(&p->lock);
+        if (--p->pending == 0) pthread_cond_signal(&p->finished);
+    }
+    return NULL;
+}
+
+/* Under the lock. */
+static int start(pool *p) {
+    member *made = malloc(sizeof *made);
+    if (!made || p->started == MOST_THREADS) {
+        free(made);
+        return 0;
+    }
+    *made = (member){p, p->started + 1, p->round};
+    if (pthread_create(&p->threads[p->started], NULL, serve, made)) {
+        free(made);
+        return 0;
+    }
+    pthread_detach(p->threads[p->started]);
+    p->started++;
+    p->avoided = -1;
+    return 1;
+}
+
+/* Under the lock: leave the caller its processor, of those that it may use. */
+static void make_room(pool *p) {
+#if defined(__linux__)
+    const int here = sched_getcpu();
+    cpu_set_t usable;
+    if (here < 0 || here == p->avoided || sched_getaffinity(0, sizeof usable, &usable)) return;
+    CPU_CLR(here, &usable);
+    if (CPU_COUNT(&usable) == 0) return;
+    for (int32_t i = 0; i < p->started; i++) pthread_setaffinity_np(p->threads[i], sizeof usable, &usable);
+    p->avoided = here;
+#else
+    (void)p;
+#endif
+}
+
+void *packseq_pool_new(void) {
+    pool *p = calloc(1, sizeof *p);
+    if (!p) return NULL;
+    p->avoided = -1;
+    pthread_mutex_init(&p->lock, NULL);
+    pthread_cond_init(&p->wanted, NULL);
+    pthread_cond_init(&p->finished, NULL);
+    return p;
+}
+
+int32_t packseq_pool_reserve(void *handle, int32_t workers) {
+    pool *p = handle;
+    pthread_mutex_lock(&p->lock);
+    while (p->started + 1 < workers && start(p)) {
+    }
+    const int32_t have = p->started + 1;
+    pthread_mutex_unlock(&p->lock);
+    return have < workers ? have : workers;
+}
+
+void packseq_pool_run(void *handle, packseq_work work, void *argument, int32_t workers) {
+    pool *p = handle;
+    pthread_mutex_lock(&p->lock);
+    make_room(p);
+    p->work = work;
+    p->argument = argument;
+    p->workers = workers;
+    p->pending = workers - 1;
+    p->round++;
+    pthread_cond_broadcast(&p->wanted);
+    pthread_mutex_unlock(&p->lock);
+    work(argument, 0);
+    pthread_mutex_lock(&p->lock);
+    while (p->pending) pthread_cond_wait(&p->finished, &p->lock);
+    pthread_mutex_unlock(&p->lock);
+}

@@ -27,9 +27,9 @@ LEAST_SECONDS = 0.01  # a turn; faster calls are repeated
 OUT_OF_RACE, ITS_ROUNDS = 20, 3
 
 # Libraries' threads go on spinning after a call and would take the next one's cores: libgomp's for
-# up to about 10 ms, OpenBLAS's for 2**26 ticks, 27 ms here (20 ms of rest cost packseq, which comes
-# after the matrix product, 6 ms a call).
-SETTLE_SECONDS = 0.06
+# up to 11 ms here, and NumPy's OpenBLAS for 2**28 ticks, 110 ms, which ``report.py`` cuts to 2**22.
+# (With 60 ms of rest packseq, which comes after the matrix product, lost one of its two cores.)
+SETTLE_SECONDS = 0.02
 
 GEMM_SIZE = 1024
 GEMM_FLOPS = 2 * GEMM_SIZE**3
@@ -37,7 +37,7 @@ GEMM_FLOPS = 2 * GEMM_SIZE**3
 
 def in_turn(calls, seconds, settle=0.0):
     """Seconds per call of each, by round: {name: [round 0, round 1, ...]}."""
-    guess = {name: _guess(call) for name, call in calls.items()}
+    guess = {name: _seconds(call, 1) for name, call in calls.items()}
     repeats = {name: max(1, math.ceil(LEAST_SECONDS / guess[name])) for name in calls}
     slow = {name for name in calls if guess[name] > OUT_OF_RACE * min(guess.values())}
     times = {name: [] for name in calls}
@@ -52,14 +52,8 @@ def in_turn(calls, seconds, settle=0.0):
     return times
 
 
-def _guess(call):
-    call()  # the first call may prepare things
-    return _seconds(call, 1)
-
-
 def _seconds(call, repeats):
-    if repeats > 1:
-        call()  # what the others left in the caches is no part of a short call
+    call()  # what the others left in the caches, and cores that slept, are no part of a call
     start = time.perf_counter()
     for _ in range(repeats):
         call()

@@ -108,8 +108,9 @@ class Run:
 
 def measure(threads, seconds):
     command = [sys.executable, HERE / "measure.py", str(threads), str(seconds)]
-    quiet = {**os.environ, "PYTHONWARNINGS": "ignore"}
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, env=quiet)
+    # OpenBLAS's threads would spin on into others' turns: see SETTLE_SECONDS there.
+    settings = {**os.environ, "PYTHONWARNINGS": "ignore", "OPENBLAS_THREAD_TIMEOUT": "22"}
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, env=settings)
     return json.loads(done.stdout)
 
 

@@ -9,7 +9,7 @@
  */
 
 /* How many rows of k stay in L1 while all row tiles pass over them: 16 KiB of a panel. */
-#define K_BLOCK (16384 / (2 * VECTOR_BYTES))
+#define K_BLOCK (131072 / (2 * VECTOR_BYTES))
 
 /* Weights that stream from L3 are asked for ahead of their use, where one panel goes at a time. A single tile
  * asks AHEAD k before; several tiles over a block of k ask for the next block, a share each. On one Zen 3 core,
@@ -48,6 +48,7 @@ static inline __attribute__((always_inline)) void NAME(tile)(const int rows, con
             sum[r][p][1] = *(const VU *)(start + LANES);
         }
     }
+#pragma GCC unroll 8
     for (int64_t k = t->k_from; k < t->k_to; k++, w += 2 * LANES) {
 #pragma GCC unroll 8
         for (int p = 0; p < panels; p++) {

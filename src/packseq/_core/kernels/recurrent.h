@@ -109,42 +109,41 @@ static void NAME(lstm_gates)(NAME(walk) * w, int64_t t, const REAL *gates, int64
     /* Two passes: tanh(c) waits for c, and in one pass everything behind it would too (2 to 5 % of a layer of 4
      * rows, H 128 and 256). */
     for (int64_t r = 0; r < m; r++) {
-        REAL *c = w->arena.cell + r * padded;
-        for (int64_t unit = from * 2 * LANES; unit < to * 2 * LANES && unit < hidden; unit += LANES) {
+        for (int64_t unit = from * 2 * LANES; unit < to * 2 * LANES; unit += 2 * LANES) {
             const V *gate = (const V *)(gates + r * gate_row + unit * 4);
-            const V kept = NAME(sigmoid)(gate[1]) * *(const V *)(c + unit);
-            *(V *)(c + unit) = NAME(sigmoid)(gate[0]) * NAME(tanh)(gate[2]) + kept;
+            V *c = (V *)(w->arena.cell + r * padded + unit);
+            V x[] = {gate[0], gate[1], gate[2], gate[4], gate[5], gate[6]};
+            NAME(squash)(6, 0x24, x);
+            c[0] = x[0] * x[2] + x[1] * c[0];
+            c[1] = x[3] * x[5] + x[4] * c[1];
         }
     }
     for (int64_t r = 0; r < m; r++) {
-        const REAL *c = w->arena.cell + r * padded;
         REAL *h = projected ? w->arena.hidden + r * padded : NAME(row)(&w->output, t, w->first + r);
-        for (int64_t unit = from * 2 * LANES; unit < to * 2 * LANES && unit < hidden; unit += LANES) {
-            const V gate = *(const V *)(gates + r * gate_row + unit * 4 + 3 * LANES);
-            NAME(store)(h + unit, NAME(sigmoid)(gate) * NAME(tanh)(*(const V *)(c + unit)), hidden - unit);
+        for (int64_t unit = from * 2 * LANES; unit < to * 2 * LANES; unit += 2 * LANES) {
+            const V *gate = (const V *)(gates + r * gate_row + unit * 4);
+            const V *c = (const V *)(w->arena.cell + r * padded + unit);
+            V x[] = {gate[3], c[0], gate[7], c[1]};
+            NAME(squash)(4, 0xa, x);
+            NAME(store)(h + unit, x[0] * x[1], hidden - unit);
+            NAME(store)(h + unit + LANES, x[2] * x[3], hidden - unit - LANES);
         }
     }
 }
 
-/* Where a GRU's unit finds r, z, n and m in its gate row. */
-#define GRU_R(unit) ((unit) / (2 * LANES) * 8 * LANES + ((unit) & LANES) * 4)
-#define GRU_Z(unit) (GRU_R(unit) + LANES)
-#define GRU_N(unit) ((unit) / (2 * LANES) * 8 * LANES + 2 * LANES + ((unit) & LANES))
-#define GRU_M(unit) (GRU_N(unit) + 4 * LANES)
+/* A GRU's block is r z n n | r z m m, in vectors; two of each, for two vectors of units. */
 
-static void NAME(gru_gates)(NAME(walk) * w, int64_t t, const REAL *gates, int64_t m, int64_t from, int64_t to) {
-    const int64_t hidden = w->job->network->hidden;
-    const int64_t gate_row = NAME(blocks)(hidden) * 8 * LANES;
+static void NAME(gru_gates)(NAME(walk) * w, REAL *gates, int64_t m, int64_t from, int64_t to) {
+    const int64_t gate_row = NAME(blocks)(w->job->network->hidden) * 8 * LANES;
     for (int64_t r = 0; r < m; r++) {
-        const REAL *gate = gates + r * gate_row;
-        REAL *h = NAME(row)(&w->output, t, w->first + r);
-        for (int64_t unit = from * 2 * LANES; unit < to * 2 * LANES && unit < hidden; unit += LANES) {
-            const V reset = NAME(sigmoid)(*(const V *)(gate + GRU_R(unit)));
-            const V update = NAME(sigmoid)(*(const V *)(gate + GRU_Z(unit)));
-            const V recurrent = *(const V *)(gate + GRU_M(unit));
-            const V fresh = NAME(tanh)(*(const V *)(gate + GRU_N(unit)) + reset * recurrent);
-            const V before = NAME(load)(w->arena.h[r] + unit, hidden - unit);
-            NAME(store)(h + unit, fresh + update * (before - fresh), hidden - unit);
+        for (int64_t block = from; block < to; block++) {
+            V *gate = (V *)(gates + r * gate_row) + block * 8;
+            V x[] = {gate[0], gate[1], gate[4], gate[5]};
+            NAME(squash)(4, 0, x);
+            gate[2] += x[0] * gate[6];
+            gate[3] += x[2] * gate[7];
+            gate[1] = x[1];
+            gate[5] = x[3];
         }
     }
 }
@@ -154,28 +153,36 @@ static void NAME(gru_reset)(NAME(walk) * w, REAL *gates, int64_t m, int64_t from
     const int64_t hidden = w->job->network->hidden;
     const int64_t padded = NAME(blocks)(hidden) * 2 * LANES;
     for (int64_t r = 0; r < m; r++) {
-        REAL *gate = gates + r * padded * 4;
-        for (int64_t unit = from * 2 * LANES; unit < to * 2 * LANES && unit < hidden; unit += LANES) {
-            const V before = NAME(load)(w->arena.h[r] + unit, hidden - unit);
-            const V reset = NAME(sigmoid)(*(const V *)(gate + GRU_R(unit)));
-            *(V *)(w->arena.hidden + r * padded + unit) = reset * before;
-            *(V *)(gate + GRU_Z(unit)) = NAME(sigmoid)(*(const V *)(gate + GRU_Z(unit)));
+        for (int64_t block = from, unit = from * 2 * LANES; block < to; block++, unit += 2 * LANES) {
+            const REAL *before = w->arena.h[r] + unit;
+            V *gate = (V *)(gates + r * padded * 4) + block * 8;
+            V *reset = (V *)(w->arena.hidden + r * padded + unit);
+            V x[] = {gate[0], gate[1], gate[4], gate[5]};
+            NAME(squash)(4, 0, x);
+            reset[0] = x[0] * NAME(load)(before, hidden - unit);
+            reset[1] = x[2] * NAME(load)(before + LANES, hidden - unit - LANES);
+            gate[1] = x[1];
+            gate[5] = x[3];
         }
     }
 }
 
-/* Second half: n is complete. */
+/* Both GRUs' end: n is complete, z is in its gate's place. */
 static void NAME(gru_update)(NAME(walk) * w, int64_t t, const REAL *gates, int64_t m, int64_t from, int64_t to) {
     const int64_t hidden = w->job->network->hidden;
     const int64_t gate_row = NAME(blocks)(hidden) * 8 * LANES;
     for (int64_t r = 0; r < m; r++) {
-        const REAL *gate = gates + r * gate_row;
+        const REAL *before = w->arena.h[r];
         REAL *h = NAME(row)(&w->output, t, w->first + r);
-        for (int64_t unit = from * 2 * LANES; unit < to * 2 * LANES && unit < hidden; unit += LANES) {
-            const V fresh = NAME(tanh)(*(const V *)(gate + GRU_N(unit)));
-            const V before = NAME(load)(w->arena.h[r] + unit, hidden - unit);
-            const V update = *(const V *)(gate + GRU_Z(unit));
-            NAME(store)(h + unit, fresh + update * (before - fresh), hidden - unit);
+        for (int64_t block = from, unit = from * 2 * LANES; block < to; block++, unit += 2 * LANES) {
+            const V *gate = (const V *)(gates + r * gate_row) + block * 8;
+            V fresh[] = {gate[2], gate[3]};
+            NAME(squash)(2, 3, fresh);
+            for (int j = 0; j < 2; j++) {
+                const int64_t at = unit + j * LANES;
+                const V old = NAME(load)(before + at, hidden - at);
+                NAME(store)(h + at, fresh[j] + gate[1 + 4 * j] * (old - fresh[j]), hidden - at);
+            }
         }
     }
 }
@@ -186,9 +193,17 @@ static void NAME(rnn_gates)(NAME(walk) * w, int64_t t, const REAL *gates, int64_
     const int rectified = w->job->network->cell == PACKSEQ_RNN_RELU;
     for (int64_t r = 0; r < m; r++) {
         REAL *h = NAME(row)(&w->output, t, w->first + r);
-        for (int64_t unit = from * 2 * LANES; unit < to * 2 * LANES && unit < hidden; unit += LANES) {
-            const V gate = *(const V *)(gates + r * gate_row + unit);
-            NAME(store)(h + unit, rectified ? NAME(relu)(gate) : NAME(tanh)(gate), hidden - unit);
+        for (int64_t unit = from * 2 * LANES; unit < to * 2 * LANES; unit += 2 * LANES) {
+            const V *gate = (const V *)(gates + r * gate_row + unit);
+            V x[] = {gate[0], gate[1]};
+            if (rectified) {
+                x[0] = NAME(relu)(x[0]);
+                x[1] = NAME(relu)(x[1]);
+            } else {
+                NAME(squash)(2, 3, x);
+            }
+            NAME(store)(h + unit, x[0], hidden - unit);
+            NAME(store)(h + unit + LANES, x[1], hidden - unit - LANES);
         }
     }
 }
@@ -199,7 +214,8 @@ static void NAME(gates)(NAME(walk) * w, int64_t t, REAL *gates, int64_t m, int64
         NAME(lstm_gates)(w, t, gates, m, from, to);
         break;
     case PACKSEQ_GRU:
-        NAME(gru_gates)(w, t, gates, m, from, to);
+        NAME(gru_gates)(w, gates, m, from, to);
+        NAME(gru_update)(w, t, gates, m, from, to);
         break;
     case PACKSEQ_GRU_RESET_BEFORE:
         NAME(gru_reset)(w, gates, m, from, to);
@@ -296,9 +312,13 @@ static void NAME(project)(NAME(walk) * w, int64_t n) {
         }
     }
     if (cell != PACKSEQ_GRU) return;
-    for (int64_t i = 0; i < n; i++) /* m has no input part */
-        for (int64_t unit = w->from * 2 * LANES; unit < w->to * 2 * LANES; unit += LANES)
-            *(V *)(w->arena.gates + i * gate_row + GRU_M(unit)) = *(const V *)(bias + GRU_M(unit));
+    for (int64_t i = 0; i < n; i++) { /* m has no input part */
+        for (int64_t block = w->from; block < w->to; block++) {
+            V *gate = (V *)(w->arena.gates + i * gate_row) + block * 8;
+            gate[6] = ((const V *)bias)[block * 8 + 6];
+            gate[7] = ((const V *)bias)[block * 8 + 7];
+        }
+    }
 }
 
 static void NAME(begin)(NAME(walk) * w) {
@@ -427,8 +447,3 @@ static void NAME(run)(packseq_job *job, int32_t worker) {
     }
     restore_denormals(mode);
 }
-
-#undef GRU_R
-#undef GRU_Z
-#undef GRU_N
-#undef GRU_M

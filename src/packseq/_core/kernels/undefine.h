@@ -6,6 +6,9 @@
 #undef V
 #undef VU
 #undef VI
+#undef INLINE
+#undef MOST_ABREAST
+#undef FOR_EACH
 #undef IS_DOUBLE
 #undef SIGN_BIT
 #undef ROUNDER

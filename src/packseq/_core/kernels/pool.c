@@ -11,8 +11,14 @@
 
 #include <pthread.h>
 #include <stdlib.h>
+#include <time.h>
+
+#include "runtime.h"
 
 #define MOST_THREADS 1024
+/* How long a worker looks for the next round, and the caller for the end of this one, before it sleeps: being
+ * woken takes about as long. */
+#define SPIN_NANOSECONDS 100000
 
 typedef struct {
     pthread_mutex_t lock;
@@ -22,16 +28,32 @@ typedef struct {
     int32_t started;  /* threads that exist */
     int32_t workers;  /* of this round, the caller included */
     int32_t pending;  /* that have not finished it */
-    uint64_t round;
-    int avoided; /* the processor that no thread may use, or -1 */
+    int64_t begun, ended; /* rounds; written under the lock, read by who spins */
+    int avoided;          /* the processor that no thread may use, or -1 */
+    int32_t room;         /* how many others there are: threads beyond them must not spin */
     pthread_t threads[MOST_THREADS];
 } pool;
 
 typedef struct {
     pool *pool;
     int32_t worker;
-    uint64_t round; /* the last one before it was started */
+    int64_t seen; /* rounds begun before it was started */
 } member;
+
+static int64_t nanoseconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* Until *rounds is no longer `seen`, or for a while. */
+static void spin(const int64_t *rounds, int64_t seen) {
+    const int64_t end = nanoseconds() + SPIN_NANOSECONDS;
+    for (int i = 0; __atomic_load_n(rounds, __ATOMIC_RELAXED) == seen; i++) {
+        relax();
+        if (i % 16 == 15 && nanoseconds() > end) return;
+    }
+}
 
 static void *serve(void *argument) {
     member me = *(member *)argument;
@@ -39,15 +61,23 @@ static void *serve(void *argument) {
     pool *p = me.pool;
     pthread_mutex_lock(&p->lock);
     for (;;) {
-        while (p->round == me.round) pthread_cond_wait(&p->wanted, &p->lock);
-        me.round = p->round;
+        while (p->begun == me.seen) pthread_cond_wait(&p->wanted, &p->lock);
+        me.seen = p->begun;
         if (me.worker >= p->workers) continue;
         const packseq_work work = p->work;
         void *of = p->argument;
         pthread_mutex_unlock(&p->lock);
         work(of, me.worker);
         pthread_mutex_lock(&p->lock);
-        if (--p->pending == 0) pthread_cond_signal(&p->finished);
+        const int spins = me.worker <= p->room;
+        if (--p->pending == 0) {
+            __atomic_store_n(&p->ended, p->begun, __ATOMIC_RELAXED);
+            pthread_cond_signal(&p->finished);
+        }
+        if (!spins) continue;
+        pthread_mutex_unlock(&p->lock);
+        spin(&p->begun, me.seen);
+        pthread_mutex_lock(&p->lock);
     }
     return NULL;
 }
@@ -59,7 +89,7 @@ static int start(pool *p) {
         free(made);
         return 0;
     }
-    *made = (member){p, p->started + 1, p->round};
+    *made = (member){p, p->started + 1, p->begun};
     if (pthread_create(&p->threads[p->started], NULL, serve, made)) {
         free(made);
         return 0;
@@ -77,7 +107,8 @@ static void make_room(pool *p) {
     cpu_set_t usable;
     if (here < 0 || here == p->avoided || sched_getaffinity(0, sizeof usable, &usable)) return;
     CPU_CLR(here, &usable);
-    if (CPU_COUNT(&usable) == 0) return;
+    p->room = CPU_COUNT(&usable);
+    if (p->room == 0) return;
     for (int32_t i = 0; i < p->started; i++) pthread_setaffinity_np(p->threads[i], sizeof usable, &usable);
     p->avoided = here;
 #else
@@ -113,10 +144,11 @@ void packseq_pool_run(void *handle, packseq_work work, void *argument, int32_t w
     p->argument = argument;
     p->workers = workers;
     p->pending = workers - 1;
-    p->round++;
+    __atomic_store_n(&p->begun, p->begun + 1, __ATOMIC_RELAXED);
     pthread_cond_broadcast(&p->wanted);
     pthread_mutex_unlock(&p->lock);
     work(argument, 0);
+    if (workers - 1 <= p->room) spin(&p->ended, p->begun - 1);
     pthread_mutex_lock(&p->lock);
     while (p->pending) pthread_cond_wait(&p->finished, &p->lock);
     pthread_mutex_unlock(&p->lock);

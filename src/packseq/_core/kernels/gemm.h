@@ -48,7 +48,6 @@ static inline __attribute__((always_inline)) void NAME(tile)(const int rows, con
             sum[r][p][1] = *(const VU *)(start + LANES);
         }
     }
-#pragma GCC unroll 8
     for (int64_t k = t->k_from; k < t->k_to; k++, w += 2 * LANES) {
 #pragma GCC unroll 8
         for (int p = 0; p < panels; p++) {

@@ -8,7 +8,8 @@
  * a projection is of 48 to 1024 rows. BLAS would save at most 2 % of a layer, and its rows change with the batch.
  */
 
-/* How many rows of k stay in L1 while all row tiles pass over them: 16 KiB of a panel. */
+/* How many rows of k go at a time: 128 KiB of a panel, which stay in L2 while all row tiles pass over them. (16 KiB,
+ * which would stay in L1, cost 3 to 5 % from K 320 on: every block reads and writes C once more.) */
 #define K_BLOCK (131072 / (2 * VECTOR_BYTES))
 
 /* Weights that stream from L3 are asked for ahead of their use, where one panel goes at a time. A single tile
@@ -131,33 +132,51 @@ static void NAME(call_tile)(int64_t rows, int64_t panels, const NAME(tile_args) 
     }
 }
 
-/* Rows 0..m of C, in the columns of panels `from`..`to`: the start (distance 0: one row for all), plus A W^T. */
-static void NAME(gemm)(const packseq_matrix *w, int64_t from, int64_t to, const REAL *const *a, int64_t m,
-                       const REAL *start, int64_t start_stride, REAL *c, int64_t c_stride) {
-    const int64_t n_tiles = (m + MAX_ROWS - 1) / MAX_ROWS;
+/* Columns of panels from .. to of `rows` rows of C: what each begins with, plus A W^T. */
+typedef struct {
+    const packseq_matrix *weights;
+    int64_t from, to;
+    int32_t backwards; /* a hint: begin with the last panels, which a cache may hold from the time before */
+    const REAL *const *a;
+    int64_t rows;
+    const REAL *start;
+    int64_t start_stride; /* 0: one row for all */
+    REAL *c;
+    int64_t c_stride;
+} NAME(product);
+
+/* One group of panels. */
+static void NAME(multiply_panels)(const NAME(product) * x, int64_t panel, int64_t at_once) {
+    const packseq_matrix *w = x->weights;
+    const int64_t n_tiles = (x->rows + MAX_ROWS - 1) / MAX_ROWS;
     const int64_t k_block = n_tiles == 1 ? w->k : K_BLOCK;
-    int64_t at_once;
-    for (int64_t p = from; p < to; p += at_once) {
-        at_once = NAME(panels_at_once)(m, to - p);
-        NAME(tile_args) t = {.panel_stride = w->k * 2 * LANES, .column = w->column + p, .c_stride = c_stride};
-        t.panels = (const REAL *)w->panels + p * t.panel_stride;
-        for (int64_t k = 0; k < w->k; k += k_block) {
-            t.k_from = k;
-            t.k_to = least(k + k_block, w->k);
-            int64_t row = 0;
-            for (int64_t i = 0; i < n_tiles; i++) {
-                const int64_t rows = m / n_tiles + (i < m % n_tiles); /* 7 rows are 4 + 3, not 6 + 1 */
-                t.a = a + row;
-                t.c = c + row * c_stride;
-                t.start = k ? t.c : start + row * start_stride;
-                t.start_stride = k ? c_stride : start_stride;
-                t.hop = 2 * VECTOR_BYTES / n_tiles;
-                t.ahead = (const char *)t.panels + 2 * VECTOR_BYTES * (n_tiles == 1 ? k + AHEAD : t.k_to);
-                t.ahead += i * (t.k_to - k) * t.hop;
-                NAME(call_tile)(rows, at_once, &t);
-                row += rows;
-            }
+    NAME(tile_args) t = {.panel_stride = w->k * 2 * LANES, .column = w->column + panel, .c_stride = x->c_stride};
+    t.panels = (const REAL *)w->panels + panel * t.panel_stride;
+    for (int64_t k = 0; k < w->k; k += k_block) {
+        t.k_from = k;
+        t.k_to = least(k + k_block, w->k);
+        int64_t row = 0;
+        for (int64_t i = 0; i < n_tiles; i++) {
+            const int64_t rows = x->rows / n_tiles + (i < x->rows % n_tiles); /* 7 rows are 4 + 3, not 6 + 1 */
+            t.a = x->a + row;
+            t.c = x->c + row * x->c_stride;
+            t.start = k ? t.c : x->start + row * x->start_stride;
+            t.start_stride = k ? x->c_stride : x->start_stride;
+            t.hop = 2 * VECTOR_BYTES / n_tiles;
+            t.ahead = (const char *)t.panels + 2 * VECTOR_BYTES * (n_tiles == 1 ? k + AHEAD : t.k_to);
+            t.ahead += i * (t.k_to - k) * t.hop;
+            NAME(call_tile)(rows, at_once, &t);
+            row += rows;
         }
+    }
+}
+
+static void NAME(multiply)(const NAME(product) * x) {
+    /* Only few rows wait for the weights, and only a forward pass asks for them ahead. */
+    const int backwards = x->backwards && x->rows < 4;
+    for (int64_t done = 0, at_once; done < x->to - x->from; done += at_once) {
+        at_once = NAME(panels_at_once)(x->rows, x->to - x->from - done);
+        NAME(multiply_panels)(x, backwards ? x->to - done - at_once : x->from + done, at_once);
     }
 }
 #undef K_BLOCK

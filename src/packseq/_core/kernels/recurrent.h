@@ -36,6 +36,12 @@ static int64_t NAME(block_columns)(int32_t cell) {
     return (cell == PACKSEQ_RNN_TANH || cell == PACKSEQ_RNN_RELU ? 2 : 8) * LANES;
 }
 
+/* From one row of gates to the next. Without the gap, rows of a power of two would share a few sets of the cache,
+ * and a block's gates of many rows would not stay there. */
+static int64_t NAME(gate_row)(const packseq_network *net) {
+    return NAME(blocks)(net->hidden) * NAME(block_columns)(net->cell) + 2 * LANES;
+}
+
 static REAL *NAME(row)(const packseq_rows *rows, int64_t t, int64_t r) {
     const int64_t step = rows->offsets ? rows->offsets[t] * rows->row_stride : t * rows->step_stride;
     return (REAL *)rows->base + step + (rows->order ? rows->order[r] : r) * rows->row_stride;
@@ -52,7 +58,7 @@ static int64_t NAME(arrange)(const packseq_job *job, char *memory, int32_t direc
                              NAME(arena) * arena) {
     const packseq_network *net = job->network;
     const int64_t padded = NAME(blocks)(net->hidden) * 2 * LANES;
-    const int64_t gate_row = NAME(blocks)(net->hidden) * NAME(block_columns)(net->cell);
+    const int64_t gate_row = NAME(gate_row)(net);
     const int64_t narrow = round_up(net->state, 2 * LANES);
     const int64_t scratch = net->directions[0].second.n_panels ? job->shard_rows : 0;
     const int64_t offsets = job->shard_steps ? job->steps : 0;
@@ -99,137 +105,142 @@ static inline V NAME(load)(const REAL *from, int64_t room) {
     return v;
 }
 
-/* The gates of blocks from .. to for m rows of step t become h, and c. */
+/* The gates of this member's blocks, of m rows of step t, become h, and c. */
 
-static void NAME(lstm_gates)(NAME(walk) * w, int64_t t, const REAL *gates, int64_t m, int64_t from, int64_t to) {
-    const int64_t hidden = w->job->network->hidden;
+/* One loop, not two: constants that the registers do not hold are loaded anew wherever an inner loop begins. */
+#define EACH_BLOCK(r, b) \
+    for (int64_t r = 0, b = w->from; r < m; b + 1 < w->to ? b++ : (r++, b = w->from))
+
+static void NAME(lstm_gates)(NAME(walk) * w, int64_t t, const REAL *gates, int64_t m) {
+    const int64_t hidden = w->job->network->hidden, gate_row = NAME(gate_row)(w->job->network);
     const int64_t padded = NAME(blocks)(hidden) * 2 * LANES;
-    const int64_t gate_row = padded * 4;
     const int projected = w->weights->second.n_panels > 0;
     /* Two passes: tanh(c) waits for c, and in one pass everything behind it would too (2 to 5 % of a layer of 4
      * rows, H 128 and 256). */
-    for (int64_t r = 0; r < m; r++) {
-        for (int64_t unit = from * 2 * LANES; unit < to * 2 * LANES; unit += 2 * LANES) {
-            const V *gate = (const V *)(gates + r * gate_row + unit * 4);
-            V *c = (V *)(w->arena.cell + r * padded + unit);
-            V x[] = {gate[0], gate[1], gate[2], gate[4], gate[5], gate[6]};
-            NAME(squash)(6, 0x24, x);
-            c[0] = x[0] * x[2] + x[1] * c[0];
-            c[1] = x[3] * x[5] + x[4] * c[1];
-        }
+    EACH_BLOCK(r, b) {
+        const V *gate = (const V *)(gates + r * gate_row) + b * 8;
+        V *c = (V *)(w->arena.cell + r * padded) + b * 2;
+        V x[] = {gate[0], gate[1], gate[2], gate[4], gate[5], gate[6]};
+        NAME(squash)(6, 0x24, x);
+        c[0] = x[0] * x[2] + x[1] * c[0];
+        c[1] = x[3] * x[5] + x[4] * c[1];
     }
-    for (int64_t r = 0; r < m; r++) {
+    EACH_BLOCK(r, b) {
+        const int64_t unit = b * 2 * LANES;
+        const V *gate = (const V *)(gates + r * gate_row) + b * 8;
+        const V *c = (const V *)(w->arena.cell + r * padded) + b * 2;
         REAL *h = projected ? w->arena.hidden + r * padded : NAME(row)(&w->output, t, w->first + r);
-        for (int64_t unit = from * 2 * LANES; unit < to * 2 * LANES; unit += 2 * LANES) {
-            const V *gate = (const V *)(gates + r * gate_row + unit * 4);
-            const V *c = (const V *)(w->arena.cell + r * padded + unit);
-            V x[] = {gate[3], c[0], gate[7], c[1]};
-            NAME(squash)(4, 0xa, x);
-            NAME(store)(h + unit, x[0] * x[1], hidden - unit);
-            NAME(store)(h + unit + LANES, x[2] * x[3], hidden - unit - LANES);
-        }
+        V x[] = {gate[3], c[0], gate[7], c[1]};
+        NAME(squash)(4, 0xa, x);
+        NAME(store)(h + unit, x[0] * x[1], hidden - unit);
+        NAME(store)(h + unit + LANES, x[2] * x[3], hidden - unit - LANES);
     }
 }
 
 /* A GRU's block is r z n n | r z m m, in vectors; two of each, for two vectors of units. */
 
-static void NAME(gru_gates)(NAME(walk) * w, REAL *gates, int64_t m, int64_t from, int64_t to) {
-    const int64_t gate_row = NAME(blocks)(w->job->network->hidden) * 8 * LANES;
-    for (int64_t r = 0; r < m; r++) {
-        for (int64_t block = from; block < to; block++) {
-            V *gate = (V *)(gates + r * gate_row) + block * 8;
-            V x[] = {gate[0], gate[1], gate[4], gate[5]};
-            NAME(squash)(4, 0, x);
-            gate[2] += x[0] * gate[6];
-            gate[3] += x[2] * gate[7];
-            gate[1] = x[1];
-            gate[5] = x[3];
-        }
+static void NAME(gru_gates)(NAME(walk) * w, REAL *gates, int64_t m) {
+    const int64_t gate_row = NAME(gate_row)(w->job->network);
+    EACH_BLOCK(r, b) {
+        V *gate = (V *)(gates + r * gate_row) + b * 8;
+        V x[] = {gate[0], gate[1], gate[4], gate[5]};
+        NAME(squash)(4, 0, x);
+        gate[2] += x[0] * gate[6];
+        gate[3] += x[2] * gate[7];
+        gate[1] = x[1];
+        gate[5] = x[3];
     }
 }
 
 /* First half of a GRU that resets before its product: r * h, and z kept in place of its gate. */
-static void NAME(gru_reset)(NAME(walk) * w, REAL *gates, int64_t m, int64_t from, int64_t to) {
-    const int64_t hidden = w->job->network->hidden;
+static void NAME(gru_reset)(NAME(walk) * w, REAL *gates, int64_t m) {
+    const int64_t hidden = w->job->network->hidden, gate_row = NAME(gate_row)(w->job->network);
     const int64_t padded = NAME(blocks)(hidden) * 2 * LANES;
-    for (int64_t r = 0; r < m; r++) {
-        for (int64_t block = from, unit = from * 2 * LANES; block < to; block++, unit += 2 * LANES) {
-            const REAL *before = w->arena.h[r] + unit;
-            V *gate = (V *)(gates + r * padded * 4) + block * 8;
-            V *reset = (V *)(w->arena.hidden + r * padded + unit);
-            V x[] = {gate[0], gate[1], gate[4], gate[5]};
-            NAME(squash)(4, 0, x);
-            reset[0] = x[0] * NAME(load)(before, hidden - unit);
-            reset[1] = x[2] * NAME(load)(before + LANES, hidden - unit - LANES);
-            gate[1] = x[1];
-            gate[5] = x[3];
-        }
+    EACH_BLOCK(r, b) {
+        const int64_t unit = b * 2 * LANES;
+        const REAL *before = w->arena.h[r] + unit;
+        V *gate = (V *)(gates + r * gate_row) + b * 8;
+        V *reset = (V *)(w->arena.hidden + r * padded) + b * 2;
+        V x[] = {gate[0], gate[1], gate[4], gate[5]};
+        NAME(squash)(4, 0, x);
+        reset[0] = x[0] * NAME(load)(before, hidden - unit);
+        reset[1] = x[2] * NAME(load)(before + LANES, hidden - unit - LANES);
+        gate[1] = x[1];
+        gate[5] = x[3];
     }
 }
 
 /* Both GRUs' end: n is complete, z is in its gate's place. */
-static void NAME(gru_update)(NAME(walk) * w, int64_t t, const REAL *gates, int64_t m, int64_t from, int64_t to) {
-    const int64_t hidden = w->job->network->hidden;
-    const int64_t gate_row = NAME(blocks)(hidden) * 8 * LANES;
-    for (int64_t r = 0; r < m; r++) {
-        const REAL *before = w->arena.h[r];
+static void NAME(gru_update)(NAME(walk) * w, int64_t t, const REAL *gates, int64_t m) {
+    const int64_t hidden = w->job->network->hidden, gate_row = NAME(gate_row)(w->job->network);
+    EACH_BLOCK(r, b) {
+        const V *gate = (const V *)(gates + r * gate_row) + b * 8;
         REAL *h = NAME(row)(&w->output, t, w->first + r);
-        for (int64_t block = from, unit = from * 2 * LANES; block < to; block++, unit += 2 * LANES) {
-            const V *gate = (const V *)(gates + r * gate_row) + block * 8;
-            V fresh[] = {gate[2], gate[3]};
-            NAME(squash)(2, 3, fresh);
-            for (int j = 0; j < 2; j++) {
-                const int64_t at = unit + j * LANES;
-                const V old = NAME(load)(before + at, hidden - at);
-                NAME(store)(h + at, fresh[j] + gate[1 + 4 * j] * (old - fresh[j]), hidden - at);
-            }
+        V fresh[] = {gate[2], gate[3]};
+        NAME(squash)(2, 3, fresh);
+        for (int j = 0; j < 2; j++) {
+            const int64_t unit = (b * 2 + j) * LANES;
+            const V before = NAME(load)(w->arena.h[r] + unit, hidden - unit);
+            NAME(store)(h + unit, fresh[j] + gate[1 + 4 * j] * (before - fresh[j]), hidden - unit);
         }
     }
 }
 
-static void NAME(rnn_gates)(NAME(walk) * w, int64_t t, const REAL *gates, int64_t m, int64_t from, int64_t to) {
-    const int64_t hidden = w->job->network->hidden;
-    const int64_t gate_row = NAME(blocks)(hidden) * 2 * LANES;
+static void NAME(rnn_gates)(NAME(walk) * w, int64_t t, const REAL *gates, int64_t m) {
+    const int64_t hidden = w->job->network->hidden, gate_row = NAME(gate_row)(w->job->network);
     const int rectified = w->job->network->cell == PACKSEQ_RNN_RELU;
-    for (int64_t r = 0; r < m; r++) {
+    EACH_BLOCK(r, b) {
+        const int64_t unit = b * 2 * LANES;
+        const V *gate = (const V *)(gates + r * gate_row) + b * 2;
         REAL *h = NAME(row)(&w->output, t, w->first + r);
-        for (int64_t unit = from * 2 * LANES; unit < to * 2 * LANES; unit += 2 * LANES) {
-            const V *gate = (const V *)(gates + r * gate_row + unit);
-            V x[] = {gate[0], gate[1]};
-            if (rectified) {
-                x[0] = NAME(relu)(x[0]);
-                x[1] = NAME(relu)(x[1]);
-            } else {
-                NAME(squash)(2, 3, x);
-            }
-            NAME(store)(h + unit, x[0], hidden - unit);
-            NAME(store)(h + unit + LANES, x[1], hidden - unit - LANES);
+        V x[] = {gate[0], gate[1]};
+        if (rectified) {
+            x[0] = NAME(relu)(x[0]);
+            x[1] = NAME(relu)(x[1]);
+        } else {
+            NAME(squash)(2, 3, x);
         }
+        NAME(store)(h + unit, x[0], hidden - unit);
+        NAME(store)(h + unit + LANES, x[1], hidden - unit - LANES);
     }
 }
 
-static void NAME(gates)(NAME(walk) * w, int64_t t, REAL *gates, int64_t m, int64_t from, int64_t to) {
+static void NAME(gates)(NAME(walk) * w, int64_t t, REAL *gates, int64_t m) {
     switch (w->job->network->cell) {
     case PACKSEQ_LSTM:
-        NAME(lstm_gates)(w, t, gates, m, from, to);
+        NAME(lstm_gates)(w, t, gates, m);
         break;
     case PACKSEQ_GRU:
-        NAME(gru_gates)(w, gates, m, from, to);
-        NAME(gru_update)(w, t, gates, m, from, to);
+        NAME(gru_gates)(w, gates, m);
+        NAME(gru_update)(w, t, gates, m);
         break;
     case PACKSEQ_GRU_RESET_BEFORE:
-        NAME(gru_reset)(w, gates, m, from, to);
+        NAME(gru_reset)(w, gates, m);
         break;
     default:
-        NAME(rnn_gates)(w, t, gates, m, from, to);
+        NAME(rnn_gates)(w, t, gates, m);
     }
 }
 
-/* The columns of a matrix that blocks from .. to own; the last block may lack a panel. */
-static void NAME(multiply)(const packseq_matrix *matrix, int64_t from, int64_t to, const REAL *const *a, int64_t m,
-                           const REAL *start, int64_t start_stride, REAL *c, int64_t c_stride) {
-    const int64_t panels = matrix->panels_per_block;
-    NAME(gemm)(matrix, from * panels, least(to * panels, matrix->n_panels), a, m, start, start_stride, c, c_stride);
+/* The columns of this member's blocks; the last block may lack a panel. */
+static NAME(product) NAME(own_panels)(const NAME(walk) * w, const packseq_matrix *matrix) {
+    return (NAME(product)){
+        .weights = matrix,
+        .from = w->from * matrix->panels_per_block,
+        .to = least(w->to * matrix->panels_per_block, matrix->n_panels),
+        .backwards = w->backwards,
+    };
+}
+
+/* gates += W h, for m rows of h. */
+static void NAME(add_product)(const NAME(walk) * w, const packseq_matrix *matrix, const REAL *const *h, int64_t m,
+                              REAL *gates) {
+    NAME(product) x = NAME(own_panels)(w, matrix);
+    x.a = h;
+    x.rows = m;
+    x.start = x.c = gates;
+    x.start_stride = x.c_stride = NAME(gate_row)(w->job->network);
+    NAME(multiply)(&x);
 }
 
 /* out = W_hr hidden, this member's share of its columns. */
@@ -243,7 +254,17 @@ static void NAME(narrow)(NAME(walk) * w, int64_t t, int64_t m) {
         w->arena.h[r] = w->arena.hidden + r * padded; /* h of the step before is not needed any more */
         memset(w->arena.narrow + r * stride + column, 0, (size_t)(to - from) * 2 * VECTOR_BYTES);
     }
-    NAME(gemm)(matrix, from, to, w->arena.h, m, w->arena.narrow, stride, w->arena.narrow, stride);
+    NAME(multiply)(&(NAME(product)){
+        .weights = matrix,
+        .from = from,
+        .to = to,
+        .a = w->arena.h,
+        .rows = m,
+        .start = w->arena.narrow,
+        .start_stride = stride,
+        .c = w->arena.narrow,
+        .c_stride = stride,
+    });
     for (int64_t r = 0; r < m && columns > 0; r++)
         memcpy(NAME(row)(&w->output, t, w->first + r) + column, w->arena.narrow + r * stride + column,
                (size_t)columns * sizeof(REAL));
@@ -251,41 +272,22 @@ static void NAME(narrow)(NAME(walk) * w, int64_t t, int64_t m) {
 
 /* n += U (r * h), then h. */
 static void NAME(reset_product)(NAME(walk) * w, int64_t t, REAL *gates, int64_t m) {
-    const int64_t padded = NAME(blocks)(w->job->network->hidden) * 2 * LANES, gate_row = padded * 4;
+    const packseq_network *net = w->job->network;
+    const int64_t padded = NAME(blocks)(net->hidden) * 2 * LANES, gate_row = NAME(gate_row)(net);
     const REAL *rows[MAX_ROWS];
     for (int64_t done = 0; done < m; done += MAX_ROWS) {
         const int64_t some = least(MAX_ROWS, m - done);
         for (int64_t r = 0; r < some; r++) rows[r] = w->arena.hidden + (done + r) * padded;
-        REAL *c = gates + done * gate_row;
-        NAME(multiply)(&w->weights->second, w->from, w->to, rows, some, c, gate_row, c, gate_row);
+        NAME(add_product)(w, &w->weights->second, rows, some, gates + done * gate_row);
     }
-    NAME(gru_update)(w, t, gates, m, w->from, w->to);
-}
-
-/* Blocks that go together: several panels at once need some; with many rows, one block's gates stay in L1. */
-static int64_t NAME(blocks_at_once)(const packseq_matrix *matrix, int64_t m) {
-    return m > 8 ? 1 : matrix->panels_per_block < 4 || m == 2 ? 4 : 1;
-}
-
-/* The i-th group of blocks of this pass. Every other pass goes backwards: it begins with the weights that the
- * last one ended with, so that a cache keeps its part even where they do not fit. */
-static int64_t NAME(group)(const NAME(walk) * w, int64_t i, int64_t at_once, int64_t *end) {
-    const int64_t groups = (w->to - w->from + at_once - 1) / at_once;
-    const int64_t begin = w->from + (w->backwards ? groups - 1 - i : i) * at_once;
-    *end = least(begin + at_once, w->to);
-    return begin;
+    NAME(gru_update)(w, t, gates, m);
 }
 
 static void NAME(step)(NAME(walk) * w, int64_t t, REAL *gates, int64_t m) {
     const int32_t cell = w->job->network->cell;
-    const int64_t gate_row = NAME(blocks)(w->job->network->hidden) * NAME(block_columns)(cell);
-    const int64_t at_once = NAME(blocks_at_once)(&w->weights->hh, m);
-    for (int64_t i = 0, end; i * at_once < w->to - w->from; i++) {
-        const int64_t b = NAME(group)(w, i, at_once, &end);
-        NAME(multiply)(&w->weights->hh, b, end, w->arena.h, m, gates, gate_row, gates, gate_row);
-        NAME(gates)(w, t, gates, m, b, end);
-    }
-    w->backwards ^= 1;
+    NAME(add_product)(w, &w->weights->hh, w->arena.h, m, gates);
+    NAME(gates)(w, t, gates, m);
+    w->backwards ^= 1; /* begin with the weights that this step ended with, so that a cache keeps its part of them */
     if (w->weights->second.n_panels) {
         barrier_wait(w->barrier, w->members);
         if (cell == PACKSEQ_LSTM)
@@ -301,15 +303,17 @@ static void NAME(step)(NAME(walk) * w, int64_t t, REAL *gates, int64_t m) {
 static void NAME(project)(NAME(walk) * w, int64_t n) {
     const int32_t cell = w->job->network->cell;
     const packseq_matrix *ih = &w->weights->ih;
-    const int64_t gate_row = NAME(blocks)(w->job->network->hidden) * NAME(block_columns)(cell);
+    const int64_t gate_row = NAME(gate_row)(w->job->network);
     const int64_t slice = greatest(MAX_ROWS * 4, (int64_t)(262144 / sizeof(REAL)) / ih->k / MAX_ROWS * MAX_ROWS);
     const REAL *bias = (const REAL *)w->weights->bias;
+    NAME(product) x = NAME(own_panels)(w, ih);
+    x.start = bias;
+    x.c_stride = gate_row;
     for (int64_t row = 0; row < n; row += slice) {
-        const int64_t m = least(slice, n - row), at_once = NAME(blocks_at_once)(ih, m);
-        for (int64_t i = 0, end; i * at_once < w->to - w->from; i++) {
-            const int64_t b = NAME(group)(w, i, at_once, &end);
-            NAME(multiply)(ih, b, end, w->arena.x + row, m, bias, 0, w->arena.gates + row * gate_row, gate_row);
-        }
+        x.a = w->arena.x + row;
+        x.rows = least(slice, n - row);
+        x.c = w->arena.gates + row * gate_row;
+        NAME(multiply)(&x);
     }
     if (cell != PACKSEQ_GRU) return;
     for (int64_t i = 0; i < n; i++) { /* m has no input part */
@@ -355,8 +359,7 @@ static void NAME(finish)(NAME(walk) * w) {
 }
 
 static void NAME(walk_steps)(NAME(walk) * w) {
-    const int64_t gate_row =
-        NAME(blocks)(w->job->network->hidden) * NAME(block_columns)(w->job->network->cell);
+    const int64_t gate_row = NAME(gate_row)(w->job->network);
     NAME(begin)(w);
     barrier_wait(w->barrier, w->members); /* c is zeroed and filled by columns, but finish() reads rows */
     for (int64_t done = 0, count; done < w->steps; done += count) {

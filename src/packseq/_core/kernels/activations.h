@@ -5,15 +5,16 @@
  */
 #define LANES ((int64_t)(VECTOR_BYTES / sizeof(REAL)))
 #define NAME(x) PASTE(x, ISA, WIDTH)
-#define INLINE inline __attribute__((always_inline))
 #define MOST_ABREAST 6
 #define V NAME(vec)
 #define VU NAME(vec_unaligned)
 #define VI NAME(vec_integer)
+#define VN NAME(vec_natural)
 
 typedef REAL V __attribute__((vector_size(VECTOR_BYTES), may_alias));
 typedef REAL VU __attribute__((vector_size(VECTOR_BYTES), may_alias, aligned(sizeof(REAL))));
 typedef INTEGER VI __attribute__((vector_size(VECTOR_BYTES), may_alias));
+typedef NATURAL VN __attribute__((vector_size(VECTOR_BYTES), may_alias));
 
 static inline V NAME(splat)(REAL x) { return x - (V){0}; }
 
@@ -58,7 +59,7 @@ static INLINE void NAME(split_exp)(const int n, V *x, V *scale) {
     FOR_EACH(j, n) {
         const V shifted = x[j] * (REAL)1.4426950408889634 + ROUNDER;
         k[j] = shifted - ROUNDER;
-        scale[j] = (V)(((VI)shifted << MANTISSA) + (VI)NAME(splat)(1));
+        scale[j] = (V)(((VN)shifted << MANTISSA) + (VN)NAME(splat)(1)); /* wraps where x is NaN */
     }
     FOR_EACH(j, n) x[j] = (x[j] - k[j] * LN2_HIGH) - k[j] * LN2_LOW;
     FOR_EACH(j, n) r2[j] = x[j] * x[j];

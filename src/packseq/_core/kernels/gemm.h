@@ -32,8 +32,7 @@ typedef struct {
     int64_t hop;
 } NAME(tile_args);
 
-static inline __attribute__((always_inline)) void NAME(tile)(const int rows, const int panels,
-                                                             const NAME(tile_args) * t) {
+static INLINE void NAME(tile)(const int rows, const int panels, const NAME(tile_args) * t) {
     V sum[MAX_ROWS][4][2]; /* rows x panels x 2 of them are used, and stay in registers */
     const REAL *a[MAX_ROWS];
     const REAL *w = t->panels + t->k_from * 2 * LANES;

@@ -10,8 +10,10 @@
 #define TEXT_(a) #a
 #define TEXT(a) TEXT_(a)
 
+#define INLINE inline __attribute__((always_inline))
 #define REAL float
 #define INTEGER int32_t
+#define NATURAL uint32_t
 #define WIDTH f32
 #ifdef MINIMUM_F32
 #define MINIMUM MINIMUM_F32
@@ -24,6 +26,7 @@
 
 #define REAL double
 #define INTEGER int64_t
+#define NATURAL uint64_t
 #define WIDTH f64
 #ifdef MINIMUM_F64
 #define MINIMUM MINIMUM_F64

@@ -105,11 +105,13 @@ static inline V NAME(load)(const REAL *from, int64_t room) {
     return v;
 }
 
-/* The gates of this member's blocks, of m rows of step t, become h, and c. */
-
-/* One loop, not two: constants that the registers do not hold are loaded anew wherever an inner loop begins. */
+/* The gates of this member's blocks, of m rows of step t, become h, and c. The last block may have no second half:
+ * what lies in its place is computed with and not used.
+ *
+ * One loop, not two: constants that the registers do not hold are loaded anew wherever an inner loop begins. A team
+ * may have more members than blocks. */
 #define EACH_BLOCK(r, b) \
-    for (int64_t r = 0, b = w->from; r < m; b + 1 < w->to ? b++ : (r++, b = w->from))
+    for (int64_t r = 0, b = w->from; r < m && b < w->to; b + 1 < w->to ? b++ : (r++, b = w->from))
 
 static void NAME(lstm_gates)(NAME(walk) * w, int64_t t, const REAL *gates, int64_t m) {
     const int64_t hidden = w->job->network->hidden, gate_row = NAME(gate_row)(w->job->network);

@@ -1,12 +1,13 @@
 #undef REAL
 #undef INTEGER
+#undef NATURAL
 #undef WIDTH
 #undef LANES
 #undef NAME
 #undef V
 #undef VU
 #undef VI
-#undef INLINE
+#undef VN
 #undef MOST_ABREAST
 #undef FOR_EACH
 #undef IS_DOUBLE

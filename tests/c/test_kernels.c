@@ -233,7 +233,7 @@ static packseq_direction pack_cell(const precision *p, const network *net, const
     const int64_t hidden = net->hidden, rows = net->kind.gates * hidden;
     const order *input = cell == PACKSEQ_LSTM ? &LSTM_GATES : net->kind.gates == 3 ? &GRU_INPUT : &RNN_GATE;
     const order *state = cell == PACKSEQ_GRU ? &GRU_STATE : cell == PACKSEQ_GRU_RESET_BEFORE ? &GRU_R_AND_Z : input;
-    packseq_direction packed = {pack(p, input, w->ih, hidden, w->width), pack(p, state, w->hh, hidden, net->state), {0}, 0};
+    packseq_direction packed = {pack(p, input, w->ih, hidden, w->width), pack(p, state, w->hh, hidden, net->state), {0}, 0, 1};
     if (net->kind.projected) packed.second = pack(p, &PROJECTION, w->hr, net->state, hidden);
     if (cell == PACKSEQ_GRU_RESET_BEFORE) packed.second = pack(p, &GRU_N, w->hh, hidden, hidden);
 

@@ -26,6 +26,7 @@ cdef extern from "kernels.h" nogil:
         packseq_matrix hh
         packseq_matrix second
         const void *bias
+        int32_t finite
 
     ctypedef struct packseq_network:
         int32_t cell
@@ -209,7 +210,7 @@ cdef packseq_matrix matrix_of(tuple packed, int64_t panels_per_block) noexcept:
 cdef class Network:
     """A module's prepacked weights. Read-only once made, so threads share it.
 
-    directions is a list [L * D] of (ih, hh, second or None, bias), each matrix a pair
+    directions is a list [L * D] of (ih, hh, second or None, bias, finite), each matrix a pair
     (panels, column) with its panels per block in `per_block`; see kernels.h for their order.
     """
 
@@ -241,12 +242,13 @@ cdef class Network:
         self.net.state = state
         self.net.directions = self.table
         self.step_flops = 0
-        for i, (ih, hh, second, bias) in enumerate(directions):
+        for i, (ih, hh, second, bias, finite) in enumerate(directions):
             self.table[i].ih = matrix_of(ih, per_block[0])
             self.table[i].hh = matrix_of(hh, per_block[1])
             if second is not None:
                 self.table[i].second = matrix_of(second, per_block[2])
             self.table[i].bias = bias.data
+            self.table[i].finite = finite
             self.step_flops += 2.0 * sum(matrix[0].size for matrix in (ih, hh, second) if matrix)
         self.input_width = self.table[0].ih.k
         self.dtype = directions[0][0][0].dtype

@@ -120,7 +120,8 @@ def _direction(
         second = _matrix(weight_hr, order.second, 2, architecture.state_size, lanes)
     elif architecture.cell == "gru_reset_before":
         second = _matrix(weight_hh, order.second, order.block_vectors, hidden, lanes)
-    return ih, hh, second, _bias_row(architecture, order, parameters, suffix, lanes)
+    bias = _bias_row(architecture, order, parameters, suffix, lanes)
+    return ih, hh, second, bias, bool(np.isfinite(weight_hh).all())
 
 
 def _matrix(

@@ -39,6 +39,7 @@ typedef struct {
     packseq_matrix hh;     /* K = R; GRU_RESET_BEFORE: r and z only */
     packseq_matrix second; /* LSTM: projection, K = H, or no panels; GRU_RESET_BEFORE: n, K = H */
     const void *bias;      /* one gate row */
+    int32_t finite;        /* whether 0 times any of hh's weights is 0: then a missing h0 is not multiplied */
 } packseq_direction;
 
 typedef struct {

@@ -24,6 +24,7 @@ typedef struct {
     NAME(arena) arena;
     packseq_rows input, output;
     int64_t first, width, steps; /* sequences first .. first + width, the longest of `steps` */
+    int64_t begun;               /* the first so many have a state; that of the others is 0 still */
     int64_t from, to;            /* this member's blocks of hidden units */
     int64_t state_index;         /* layer * D + direction */
     int32_t reverse, backwards, member, members;
@@ -237,6 +238,7 @@ static NAME(product) NAME(own_panels)(const NAME(walk) * w, const packseq_matrix
 /* gates += W h, for m rows of h. */
 static void NAME(add_product)(const NAME(walk) * w, const packseq_matrix *matrix, const REAL *const *h, int64_t m,
                               REAL *gates) {
+    if (m == 0) return;
     NAME(product) x = NAME(own_panels)(w, matrix);
     x.a = h;
     x.rows = m;
@@ -276,18 +278,21 @@ static void NAME(narrow)(NAME(walk) * w, int64_t t, int64_t m) {
 static void NAME(reset_product)(NAME(walk) * w, int64_t t, REAL *gates, int64_t m) {
     const packseq_network *net = w->job->network;
     const int64_t padded = NAME(blocks)(net->hidden) * 2 * LANES, gate_row = NAME(gate_row)(net);
+    const int64_t begun = least(m, w->begun);
     const REAL *rows[MAX_ROWS];
-    for (int64_t done = 0; done < m; done += MAX_ROWS) {
-        const int64_t some = least(MAX_ROWS, m - done);
+    for (int64_t done = 0; done < begun; done += MAX_ROWS) {
+        const int64_t some = least(MAX_ROWS, begun - done);
         for (int64_t r = 0; r < some; r++) rows[r] = w->arena.hidden + (done + r) * padded;
         NAME(add_product)(w, &w->weights->second, rows, some, gates + done * gate_row);
     }
     NAME(gru_update)(w, t, gates, m);
 }
 
+/* Sequences that begin here come last, in both directions: forward all begin at once, and in reverse a step's rows
+ * are those of the step before and the newcomers. */
 static void NAME(step)(NAME(walk) * w, int64_t t, REAL *gates, int64_t m) {
     const int32_t cell = w->job->network->cell;
-    NAME(add_product)(w, &w->weights->hh, w->arena.h, m, gates);
+    NAME(add_product)(w, &w->weights->hh, w->arena.h, least(m, w->begun), gates);
     NAME(gates)(w, t, gates, m);
     w->backwards ^= 1; /* begin with the weights that this step ended with, so that a cache keeps its part of them */
     if (w->weights->second.n_panels) {
@@ -299,6 +304,7 @@ static void NAME(step)(NAME(walk) * w, int64_t t, REAL *gates, int64_t m) {
     }
     barrier_wait(w->barrier, w->members);
     for (int64_t r = 0; r < m; r++) w->arena.h[r] = NAME(row)(&w->output, t, w->first + r);
+    w->begun = greatest(w->begun, m);
 }
 
 /* Gate rows of n input rows: bias plus W_ih x, in slices of rows that L2 keeps while all panels pass. */
@@ -333,6 +339,7 @@ static void NAME(begin)(NAME(walk) * w) {
     const int64_t padded = NAME(blocks)(hidden) * 2 * LANES;
     const int64_t column = w->from * 2 * LANES, columns = (w->to - w->from) * 2 * LANES;
     memset(w->arena.zeros, 0, (size_t)state * sizeof(REAL));
+    w->begun = job->h0 || !w->weights->finite ? w->width : 0;
     for (int64_t r = 0; r < w->width; r++) {
         const int64_t caller = job->order ? job->order[w->first + r] : w->first + r;
         const int64_t index = w->state_index * job->batch + caller;

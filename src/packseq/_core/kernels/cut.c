@@ -9,8 +9,9 @@
 
 /* A step of m rows takes as long as greatest(m, LEAST_STEP_ROWS) rows: the weights must pass in any case. */
 #define LEAST_STEP_ROWS 3
-/* What a barrier costs, in the same unit: a microsecond of one core. */
-#define BARRIER_FLOPS 5e4
+/* What a barrier costs, and that a step waits for the slower of two threads: 1.5 microseconds of one core. (LSTM
+ * 128, 4 sequences: a team of two takes 1 to 1.4 times as long as two shards; LSTM 256: 0.95; LSTM 512: 0.91.) */
+#define BARRIER_FLOPS 1.5e5
 /* Rows of one shard, whose h, c and gates should stay in L2 between steps, and gate rows projected at a time.
  * Flat: half or twice of each is within 3 % (Zen 3; H 64 to 1024, 8 to 1024 sequences); shards of 256 rows and
  * blocks of 4 MiB cost 4 %. */

@@ -13,10 +13,11 @@
 #define K_BLOCK (131072 / (2 * VECTOR_BYTES))
 
 /* Weights that stream from L3 are asked for ahead of their use, where one panel goes at a time. A single tile
- * asks AHEAD k before; several tiles over a block of k ask for the next block, a share each. On one Zen 3 core,
- * GFLOP/s without, with the first, with both: K 1024, 4 rows 40, 56, 56; K 1536, 8 rows 49, 58, 72; 12 rows 55,
- * 70, 87. More panels at once are more streams, and lose (K 256, 3 rows: 76, 66). */
-#define AHEAD 32
+ * asks AHEAD k before, and at a panel's end for the next panel; several tiles over a block of k ask for the next
+ * block, a share each. On one Zen 3 core, GFLOP/s without, with the first, with both: K 1536, 8 rows 49, 58, 72;
+ * 12 rows 55, 70, 87. AHEAD at K 1024: 32, 64, 96: 4 rows 66, 76, 72; 5 rows 73, 83, 83. More panels at once are
+ * more streams, and lose (K 256, 3 rows: 76, 66). */
+#define AHEAD 64
 
 typedef struct {
     const REAL *const *a; /* row pointers */
@@ -27,9 +28,9 @@ typedef struct {
     int64_t start_stride;
     REAL *c;
     int64_t c_stride;
-    int64_t k_from, k_to;
-    const char *ahead; /* the weights to ask for at k_from, and how far on at each k */
-    int64_t hop;
+    int64_t k_from, until[2]; /* k in two parts, each of which asks for other weights ahead: */
+    const char *ahead[2];     /* these at its beginning, */
+    int64_t hop;              /* and so far on at each k */
 } NAME(tile_args);
 
 static INLINE void NAME(tile)(const int rows, const int panels, const NAME(tile_args) * t) {
@@ -37,7 +38,7 @@ static INLINE void NAME(tile)(const int rows, const int panels, const NAME(tile_
     const REAL *a[MAX_ROWS];
     const REAL *w = t->panels + t->k_from * 2 * LANES;
     const int64_t panel_stride = t->panel_stride, hop = t->hop;
-    const char *ahead = t->ahead;
+    int64_t k = t->k_from;
 #pragma GCC unroll 16
     for (int r = 0; r < rows; r++) {
         a[r] = t->a[r];
@@ -48,19 +49,23 @@ static INLINE void NAME(tile)(const int rows, const int panels, const NAME(tile_
             sum[r][p][1] = *(const VU *)(start + LANES);
         }
     }
-    for (int64_t k = t->k_from; k < t->k_to; k++, w += 2 * LANES) {
+    for (int part = 0; part < 2; part++) {
+        const char *ahead = t->ahead[part];
+        const int64_t until = t->until[part];
+        for (; k < until; k++, w += 2 * LANES) {
 #pragma GCC unroll 8
-        for (int p = 0; p < panels; p++) {
-            if (panels == 1) {
-                __builtin_prefetch(ahead);
-                ahead += hop;
-            }
-            const V w0 = *(const V *)(w + p * panel_stride);
-            const V w1 = *(const V *)(w + p * panel_stride + LANES);
+            for (int p = 0; p < panels; p++) {
+                if (panels == 1) {
+                    __builtin_prefetch(ahead);
+                    ahead += hop;
+                }
+                const V w0 = *(const V *)(w + p * panel_stride);
+                const V w1 = *(const V *)(w + p * panel_stride + LANES);
 #pragma GCC unroll 16
-            for (int r = 0; r < rows; r++) {
-                sum[r][p][0] += a[r][k] * w0;
-                sum[r][p][1] += a[r][k] * w1;
+                for (int r = 0; r < rows; r++) {
+                    sum[r][p][0] += a[r][k] * w0;
+                    sum[r][p][1] += a[r][k] * w1;
+                }
             }
         }
     }
@@ -144,26 +149,32 @@ typedef struct {
     int64_t c_stride;
 } NAME(product);
 
-/* One group of panels. */
-static void NAME(multiply_panels)(const NAME(product) * x, int64_t panel, int64_t at_once) {
+/* One group of panels; the panel `next` comes after it. */
+static void NAME(multiply_panels)(const NAME(product) * x, int64_t panel, int64_t at_once, int64_t next) {
     const packseq_matrix *w = x->weights;
-    const int64_t n_tiles = (x->rows + MAX_ROWS - 1) / MAX_ROWS;
+    const int64_t n_tiles = (x->rows + MAX_ROWS - 1) / MAX_ROWS, k_bytes = 2 * VECTOR_BYTES;
     const int64_t k_block = n_tiles == 1 ? w->k : K_BLOCK;
-    NAME(tile_args) t = {.panel_stride = w->k * 2 * LANES, .column = w->column + panel, .c_stride = x->c_stride};
-    t.panels = (const REAL *)w->panels + panel * t.panel_stride;
+    const char *own = (const char *)w->panels + panel * w->k * k_bytes;
+    const char *others = (const char *)w->panels + next * w->k * k_bytes;
+    NAME(tile_args) t = {.panels = (const REAL *)own, .panel_stride = w->k * 2 * LANES};
+    t.column = w->column + panel;
+    t.c_stride = x->c_stride;
+    t.hop = n_tiles == 1 ? k_bytes : k_bytes / n_tiles;
     for (int64_t k = 0; k < w->k; k += k_block) {
+        const int64_t k_to = least(k + k_block, w->k);
         t.k_from = k;
-        t.k_to = least(k + k_block, w->k);
+        t.until[0] = n_tiles == 1 ? greatest(0, w->k - AHEAD) : k_to;
+        t.until[1] = k_to;
         int64_t row = 0;
         for (int64_t i = 0; i < n_tiles; i++) {
             const int64_t rows = x->rows / n_tiles + (i < x->rows % n_tiles); /* 7 rows are 4 + 3, not 6 + 1 */
+            const char *following = k_to < w->k ? own + k_to * k_bytes : others;
             t.a = x->a + row;
             t.c = x->c + row * x->c_stride;
             t.start = k ? t.c : x->start + row * x->start_stride;
             t.start_stride = k ? x->c_stride : x->start_stride;
-            t.hop = 2 * VECTOR_BYTES / n_tiles;
-            t.ahead = (const char *)t.panels + 2 * VECTOR_BYTES * (n_tiles == 1 ? k + AHEAD : t.k_to);
-            t.ahead += i * (t.k_to - k) * t.hop;
+            t.ahead[0] = n_tiles == 1 ? own + AHEAD * k_bytes : following + i * (k_to - k) * t.hop;
+            t.ahead[1] = others;
             NAME(call_tile)(rows, at_once, &t);
             row += rows;
         }
@@ -171,11 +182,14 @@ static void NAME(multiply_panels)(const NAME(product) * x, int64_t panel, int64_
 }
 
 static void NAME(multiply)(const NAME(product) * x) {
-    /* Only few rows wait for the weights, and only a forward pass asks for them ahead. */
-    const int backwards = x->backwards && x->rows < 4;
-    for (int64_t done = 0, at_once; done < x->to - x->from; done += at_once) {
-        at_once = NAME(panels_at_once)(x->rows, x->to - x->from - done);
-        NAME(multiply_panels)(x, backwards ? x->to - done - at_once : x->from + done, at_once);
+    const int64_t n = x->to - x->from;
+    for (int64_t done = 0, at_once; done < n; done += at_once) {
+        at_once = NAME(panels_at_once)(x->rows, n - done);
+        const int64_t next = least(done + at_once, n - 1);
+        if (x->backwards)
+            NAME(multiply_panels)(x, x->to - done - at_once, at_once, x->to - 1 - next);
+        else
+            NAME(multiply_panels)(x, x->from + done, at_once, x->from + next);
     }
 }
 #undef K_BLOCK

@@ -7,15 +7,16 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 CORE = "src/packseq/_core"
-KERNELS = sorted(str(path) for path in Path(CORE, "kernels").glob("*.c"))
+POOL = f"{CORE}/kernels/pool.c"
+KERNELS = sorted(str(path) for path in Path(CORE, "kernels").glob("*.c") if path != Path(POOL))
 HEADERS = sorted(str(path) for path in Path(CORE, "kernels").glob("*.h"))
 WALKS = [f"{CORE}/segments.h"]
 
 # Contracting a*b+c into one FMA is wanted; -ffast-math is not: linked in, it would change the
 # denormal mode of the whole process. Instruction sets are chosen per file by pragmas.
 CFLAGS = ["-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"]
-# Where another tenant has the core's other hardware thread, a product's loop that straddles one line
-# of the decoded-instruction cache too many takes 10 to 45 % longer (Zen 3, tiles of 4 to 6 rows).
+# Where another tenant has the core's other hardware thread, a product's loop that straddles one
+# line too many of the cache of decoded instructions takes 10 to 45 % longer (Zen 3, 4 to 6 rows).
 CFLAGS += ["-falign-loops=64"]
 MACROS = [("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")]
 
@@ -38,6 +39,7 @@ setup(
         force=True,
         module_list=[
             extension("order"),
+            extension("pool", [POOL], HEADERS),
             extension("rows"),
             extension("segments", depends=WALKS),
             extension("recurrent", KERNELS, HEADERS),

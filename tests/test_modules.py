@@ -158,6 +158,18 @@ def test_hx_defaults_to_zeros(kind):
         assert_same_bits(part, part_0)
 
 
+@by_dtype
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN_TANH"])
+def test_zeros_times_infinite_weights_are_nan_without_hx_too(kind, dtype):
+    """A first state that is missing is not multiplied, and that must make no difference."""
+    case = Case(kind, 2, 3, (4,))
+    module = case.module(dtype)
+    weights = dict(module.state_dict())
+    weights["weight_hh_l0"] = np.full_like(weights["weight_hh_l0"], np.inf)
+    module.load_state_dict(weights)
+    assert np.isnan(module(np.ones((4, 2), dtype))[0]).all()
+
+
 @by_kind
 def test_without_lengths_every_sequence_is_full(kind):
     case = everything(kind, lengths=(6, 6, 6))

@@ -13,13 +13,17 @@ import pytest
 from strategies import Case, as_state, assert_same_bits, state_parts
 
 import packseq
-from packseq import LSTM, pack_sequence
-from packseq.backends import cpu, threads
+from packseq import LSTM, PackedSequence, pack_sequence
+from packseq._core.pool import Pool
+from packseq.backends import threads
+from packseq.plan import Plan
 
 
 def same_bits(result, expected):
     (output, state), (output_e, state_e) = result, expected
-    assert_same_bits(output.data, output_e.data)
+    if isinstance(output, PackedSequence):
+        output, output_e = output.data, output_e.data
+    assert_same_bits(output, output_e)
     for part, part_e in zip(state_parts(state), state_parts(state_e), strict=True):
         assert_same_bits(part, part_e)
 
@@ -144,19 +148,14 @@ def test_no_cgroups_at_all(tmp_path):
 # ---- the same bits with any number -------------------------------------------------------------
 
 
-@pytest.fixture
-def cuts(monkeypatch):
-    """(shards, members of a team) of each call, as the kernels cut it."""
-    seen = []
-    make = cpu.Call
-
-    def call(*args):
-        made = make(*args)
-        seen.append(made.cut)
-        return made
-
-    monkeypatch.setattr(cpu, "Call", call)
-    return seen
+def cut(case, threads):
+    """(shards, members of a team) of a call, as the kernels cut it."""
+    module = case.module(case.options.get("dtype", np.float32))
+    plan = Plan.from_lengths(np.array(case.lengths))
+    shards, team, *_ = module._network.cut(
+        plan.batch_size, plan.max_length, plan.batch_sizes, threads
+    )
+    return shards, team
 
 
 MANY = tuple(1 + (7 * b) % 40 for b in range(90))
@@ -178,43 +177,60 @@ def run(case, **how):
 
 @pytest.mark.parametrize("lengths", [(40,), (40, 33), (40, 35, 37)], ids=len)
 @pytest.mark.parametrize("name", LARGE)
-def test_few_sequences_share_their_hidden_units(cuts, name, lengths):
+def test_few_sequences_share_their_hidden_units(name, lengths):
     kind, input_size, hidden_size, options = LARGE[name]
     case = Case(kind, input_size, hidden_size, lengths, options, seed=5)
     expected = run(case, num_threads=1)
+    assert cut(case, 1) == (1, 1)
     for n in [2, 3, 4, 7]:
         same_bits(run(case, num_threads=n), expected)
-    assert cuts[0] == (1, 1)
-    assert [team for _, team in cuts[1:]] == [2, 3, 4, 7]
+        assert cut(case, n)[1] == n
 
 
 @pytest.mark.parametrize("name", LARGE)
-def test_few_sequences_split_their_directions(cuts, name):
+def test_few_sequences_split_their_directions(name):
     """Of an odd number of threads, one is left over."""
     kind, input_size, hidden_size, options = LARGE[name]
     case = Case(kind, input_size, hidden_size, (24,), options | {"bidirectional": True}, seed=5)
     expected = run(case, num_threads=1)
-    for n in [2, 3, 4, 7]:
+    for n, members in [(2, 2), (3, 2), (4, 4), (7, 6)]:
         same_bits(run(case, num_threads=n), expected)
-    assert [team for _, team in cuts] == [1, 2, 2, 4, 6]
+        assert cut(case, n)[1] == members
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN_TANH"])
-def test_many_sequences_are_shared_out(cuts, kind, bidirectional):
+def test_many_sequences_are_shared_out(kind, bidirectional):
     options = {"num_layers": 2, "bidirectional": bidirectional}
     case = Case(kind, 16, 64, MANY, options, seed=6)
     expected = run(case, num_threads=1)
     for n in [2, 3, 4, 7]:
         same_bits(run(case, num_threads=n), expected)
-    for n, (shards, team) in zip([1, 2, 3, 4, 7], cuts, strict=True):
+        shards, team = cut(case, n)
         assert team == 1
         assert shards >= n
 
 
-def test_small_work_stays_on_the_calling_thread(cuts):
-    run(Case("LSTM", 4, 8, (3, 2, 1)), num_threads=4)
-    assert cuts == [(1, 1)]
+@pytest.mark.parametrize("with_hx", [False, True])
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_plain_calls_are_what_general_ones_are(num_threads, kind, batch_first, with_hx):
+    """Without keywords a padded batch goes the short way; more is padding here than is not."""
+    lengths = (40, *(1 + b % 30 for b in range(59)))
+    case = Case(kind, 16, 128, lengths, {"batch_first": batch_first, "bidirectional": True}, seed=7)
+    module, x = case.module(np.float32), case.padded(np.float32, value=np.nan)
+    hx = as_state(kind, case.state(np.float32)) if with_hx else None
+    expected = module(x, hx, lengths=lengths, num_threads=1)
+    assert not np.isnan(expected[0]).any()
+    for n in [1, 2, 3, 7]:
+        packseq.set_num_threads(n)
+        for form in (list(lengths), np.array(lengths)):
+            np.full(expected[0].shape, np.nan, np.float32)  # what new memory may hold
+            same_bits(module(x, hx, lengths=form), expected)
+
+
+def test_small_work_stays_on_the_calling_thread():
+    assert cut(Case("LSTM", 4, 8, (3, 2, 1)), 4) == (1, 1)
 
 
 def test_more_threads_than_there_is_work_for():
@@ -263,29 +279,25 @@ def test_many_callers_at_once_of_small_calls():
                     assert_same_bits(part, part_e)
 
 
-def test_a_pool_that_is_lent_is_not_lent_again():
-    with threads.crew(2) as first, threads.crew(2) as second:
-        assert (first.size, second.size) == (2, 1)
-    with threads.crew(2) as again:
-        assert again.size == 2
+@pytest.fixture
+def borrowed_pool():
+    """The pool in another's hands."""
+    pool, _ = threads.crew()
+    assert pool.borrow()
+    yield pool
+    pool.put_back()
 
 
-def test_a_call_in_the_middle_of_a_call(monkeypatch):
-    """As a signal's handler makes one while the pool still works: it has memory of its own."""
-    module, x = LSTM(8, 16, rng=0), np.zeros((5, 8), np.float32)
-    taken, take = [], cpu._take_workspace
+def test_a_pool_is_lent_to_one_at_a_time(borrowed_pool):
+    assert not borrowed_pool.borrow()
+    borrowed_pool.put_back()
+    assert borrowed_pool.borrow()
 
-    def take_and_tell(size):
-        mine = take(size)
-        taken.append(mine)
-        if len(taken) == 1:
-            module(x, num_threads=1)
-        return mine
 
-    monkeypatch.setattr(cpu, "_take_workspace", take_and_tell)
-    module(x, num_threads=1)
-    outer, inner = taken
-    assert not np.shares_memory(outer, inner)
+@pytest.mark.parametrize("lengths", [MANY, (24,)], ids=["shards", "team"])
+def test_a_call_that_finds_the_pool_lent_works_alone(borrowed_pool, lengths):
+    case = Case("LSTM", 16, 256, lengths, seed=8)
+    same_bits(run(case, num_threads=2), run(case, num_threads=1))
 
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
@@ -315,36 +327,35 @@ def in_a_fork(work):
     return result
 
 
-def threaded_work(cuts):
+def threaded_work():
     """The output of a call that two threads share, as bytes."""
-    output, _ = run(Case("LSTM", 16, 256, (24,), seed=5), num_threads=2)
-    assert cuts[-1] == (1, 2)
+    case = Case("LSTM", 16, 256, (24,), seed=5)
+    assert cut(case, 2) == (1, 2)
+    output, _ = run(case, num_threads=2)
     return output.data.tobytes()
 
 
 @needs_fork
 @fork_is_meant
-def test_fork_after_use(cuts):
-    before = threaded_work(cuts)
-    assert in_a_fork(lambda: threaded_work(cuts)) == before
-    assert threaded_work(cuts) == before
+def test_fork_after_use():
+    before = threaded_work()
+    assert in_a_fork(threaded_work) == before
+    assert threaded_work() == before
 
 
 @needs_fork
 @fork_is_meant
-def test_fork_before_use(cuts, monkeypatch):
-    monkeypatch.setattr(threads, "_pool", threads._Pool())  # no thread has been started
-    in_child = in_a_fork(lambda: threaded_work(cuts))
-    assert threaded_work(cuts) == in_child
+def test_fork_before_use(monkeypatch):
+    monkeypatch.setattr(threads, "_pool", Pool())  # no thread has been started
+    in_child = in_a_fork(threaded_work)
+    assert threaded_work() == in_child
 
 
 @needs_fork
 @fork_is_meant
-def test_fork_during_another_call(cuts):
+def test_fork_during_another_call(borrowed_pool):
     """The pool that the parent has lent is no concern of the child's."""
-    expected = threaded_work(cuts)
-    with threads.crew(2):
-        assert in_a_fork(lambda: threaded_work(cuts)) == expected
+    assert in_a_fork(threaded_work) == threaded_work()
 
 
 @pytest.mark.skipif(

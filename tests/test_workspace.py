@@ -2,10 +2,8 @@
 
 import numpy as np
 import pytest
-from numpy.lib.stride_tricks import as_strided
 from strategies import make_module
 
-from packseq._core.recurrent import Call
 from packseq.plan import Plan
 
 LIMIT = 64 << 20
@@ -14,28 +12,10 @@ THREADS = (1, 2, 4, 8, 16)
 
 
 def workspace_bytes(module, lengths, threads):
-    """What a call of so large a batch would take; its rows are one number's memory."""
+    """What a call would take."""
     plan = Plan.from_lengths(np.asarray(lengths, np.int64))
-
-    def rows(width):
-        return as_strided(np.zeros(1, module.dtype), (plan.rows, width), (0, module.dtype.itemsize))
-
-    none = (None, None)
-    call = Call(
-        module._network,
-        rows(module.input_size),
-        rows(module._directions * module._state_size),
-        plan.batch_size,
-        plan.max_length,
-        plan.batch_sizes,
-        plan.offsets,
-        plan.sorted_indices,
-        none,
-        none,
-        threads,
-        False,
-    )
-    return call.workspace_bytes
+    *_, size = module._network.cut(plan.batch_size, plan.max_length, plan.batch_sizes, threads)
+    return size
 
 
 STACK = {"num_layers": 2, "bidirectional": True}

@@ -11,6 +11,7 @@ from packseq._core.recurrent import Network
 from packseq.backends import cpu
 from packseq.backends.choice import is_tensor, torch_layers
 from packseq.backends.prepack import Architecture, prepack
+from packseq.backends.threads import crew
 from packseq.parameters import (
     Array,
     Parameterised,
@@ -109,7 +110,8 @@ class _Cell(Parameterised):
         """Last states (1, B, H) of one step (1, B, I)."""
         shape = (1, x.shape[1], self.hidden_size)
         given = tuple(state if state is None else state.reshape(shape) for state in first)
-        result = self._network.stream(x, given[0] if len(given) == 1 or given[0] is None else given)
+        hx = given[0] if len(given) == 1 or given[0] is None else given
+        result = self._network.call(x, hx, None, crew)
         if result is not None:
             return result[1] if len(given) == 2 else (result[1],)
         last = tuple(allocate(shape, self.dtype) for _ in given)

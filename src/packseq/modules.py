@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from packseq._core.order import all_equal
+from packseq._core.pool import Pool
 from packseq._core.recurrent import Network
 from packseq.backends import cpu
 from packseq.backends.choice import (
@@ -23,7 +24,7 @@ from packseq.backends.choice import (
     torch_offload,
 )
 from packseq.backends.prepack import Architecture, prepack
-from packseq.backends.threads import as_thread_count
+from packseq.backends.threads import as_thread_count, crew
 from packseq.layout import as_lengths
 from packseq.packed import PackedSequence
 from packseq.parameters import (
@@ -329,7 +330,9 @@ class _Recurrent(Parameterised):
         """
         backend = self._backend or get_backend()
         if out is None and num_threads is None and backend != "torch":
-            result = self._network.stream(input, hx, lengths)
+            result = self._network.call(
+                input, hx, lengths, crew if backend == "cpu" else _crew_here
+            )
             if result is not None:
                 return result
         rows = input.data if isinstance(input, PackedSequence) else input
@@ -373,14 +376,9 @@ class _Recurrent(Parameterised):
         if is_tensor(x):
             y, states = self._run_tensors(x, plan, batch, call)
             return y[:, 0] if single else self._by_time(y), states
-        # Where most is padding, the system's own zero pages are cheaper than writing zeros.
-        zeroed = call.out is None and plan is not None and 2 * plan.rows < x.shape[0] * x.shape[1]
-        output = self._output(array, call.out, zeroed)
+        output = self._output(array, call.out)
         y = self._by_time(output)
-        states = self._run(x, y, plan, batch, call, zero_tails=not zeroed)
-        if plan is not None and not zeroed:
-            y[plan.max_length :] = 0  # only now: hx may lie there
-        return output, states
+        return output, self._run(x, y, plan, batch, call, padded_steps=x.shape[0] if plan else 0)
 
     def _as_rows(self, values: Any, name: str, call: _Call) -> Array:
         """Floats as a tensor where torch is to run on it, else as an array."""
@@ -402,11 +400,11 @@ class _Recurrent(Parameterised):
                 f"got shape {tuple(array.shape)}"
             )
 
-    def _output(self, x: Array, out: Array | None, zeroed: bool = False) -> Array:
+    def _output(self, x: Array, out: Array | None) -> Array:
         """The array to write to: a new one, or the caller's after a look at it."""
         shape = (*x.shape[:-1], self._directions * self._state_size)
         if out is None:
-            return allocate(shape, self.dtype, zeroed)
+            return allocate(shape, self.dtype)
         if not isinstance(out, np.ndarray) or out.dtype != self.dtype or not out.dtype.isnative:
             got = getattr(out, "dtype", type(out).__name__)
             raise TypeError(f"out must be an ndarray of {self.dtype}, got {got}")
@@ -425,7 +423,7 @@ class _Recurrent(Parameterised):
         plan: Plan | None,
         batch: int | None,
         call: _Call,
-        zero_tails: bool = False,
+        padded_steps: int = 0,
     ) -> Any:
         """Run (N, I) or (T, B, I) into `output`; `batch` is None where states are (L * D, R)."""
         # The kernels read h while they write the output.
@@ -438,6 +436,7 @@ class _Recurrent(Parameterised):
         if call.num_threads is not None:
             as_thread_count(call.num_threads)
         if not rows:
+            output[...] = 0
             for state, first in zip(states, given, strict=True):
                 state[...] = 0 if first is None else first
             return self._as_pair(states)
@@ -445,7 +444,9 @@ class _Recurrent(Parameterised):
         if self._moves(rows, plan.max_length if plan else x.shape[0], call.backend):
             torch_offload().forward(self._layers, x, output, plan, given, states)
         else:
-            cpu.forward(self._network, x, output, plan, given, states, call.num_threads, zero_tails)
+            cpu.forward(
+                self._network, x, output, plan, given, states, call.num_threads, padded_steps
+            )
         return self._as_pair(states)
 
     def _run_tensors(
@@ -825,6 +826,11 @@ def _as_given(rows: object, result: tuple[Array, Any]) -> tuple[Any, Any]:
     """A result's arrays as tensors, where the input is one."""
     output, states = torch_layers().as_tensors(result) if is_tensor(rows) else result
     return output, states
+
+
+def _crew_here() -> tuple[Pool, int] | None:
+    """The crew, or None where a call that is not small may be for a GPU."""
+    return None if has_driver() else crew()
 
 
 def _plan(lengths: IndexArray, steps: int) -> Plan | None:

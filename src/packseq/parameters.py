@@ -314,11 +314,11 @@ def as_state(values: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any
     return np.require(array, requirements=["C", "A"])
 
 
-def allocate(shape: tuple[int, ...], dtype: np.dtype[Any], zeroed: bool = False) -> Array:
+def allocate(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """Allocate, after checking that the size can exist."""
     size = dtype.itemsize
     for extent in shape:
         size *= extent
     if size > sys.maxsize:
         raise ValueError(f"a result of shape {shape} would take {size} bytes")
-    return (np.zeros if zeroed else np.empty)(shape, dtype)
+    return np.empty(shape, dtype)

@@ -398,7 +398,7 @@ static double run_way(const precision *p, const packseq_network *packed, const n
     packseq_job job = {.network = packed, .batch = b->batch, .steps = b->steps, .batch_sizes = b->batch_sizes};
     job.order = b->order;
     job.h0 = h0, job.c0 = c0, job.hn = hn, job.cn = cn;
-    job.zero_tails = !way->packed;
+    job.padded_steps = way->packed ? 0 : b->steps;
     job.input = (packseq_rows){x, way->packed ? b->offsets : NULL, way->packed ? NULL : b->order, b->batch * net->input, net->input};
     job.output = (packseq_rows){y, way->packed ? b->offsets : NULL, way->packed ? NULL : b->order, b->batch * width, width};
     job.barriers = barriers;

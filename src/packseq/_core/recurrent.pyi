@@ -1,7 +1,10 @@
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from packseq._core.pool import Pool
 
 BUILD: dict[str, str]
 CELLS: tuple[str, ...]
@@ -29,23 +32,11 @@ class Network:
         per_block: tuple[int, int, int],
         batch_first: bool,
     ) -> None: ...
-    def stream(
-        self, x: object, hx: object, lengths: object = None
+    def call(
+        self, x: object, hx: object, lengths: object, crew: Callable[[], tuple[Pool, int] | None]
     ) -> tuple[NDArray[Any], Any] | None: ...
-
-class Pool:
-    def reserve(self, workers: int) -> int: ...
-
-class Call:
-    @property
-    def workers(self) -> int: ...
-    @property
-    def workspace_bytes(self) -> int: ...
-    @property
-    def cut(self) -> tuple[int, int]: ...
-    def __init__(
+    def forward(
         self,
-        network: Network,
         x: NDArray[Any],
         out: NDArray[Any],
         batch: int,
@@ -55,9 +46,10 @@ class Call:
         order: NDArray[np.int64] | None,
         hx: tuple[NDArray[Any] | None, NDArray[Any] | None],
         hn: tuple[NDArray[Any] | None, NDArray[Any] | None],
+        pool: Pool,
         threads: int,
-        zero_tails: bool,
+        padded_steps: int,
     ) -> None: ...
-    def use(self, workspace: NDArray[np.uint8]) -> None: ...
-    def run(self) -> None: ...
-    def run_on(self, pool: Pool) -> None: ...
+    def cut(
+        self, batch: int, steps: int, batch_sizes: NDArray[np.int64] | None, threads: int
+    ) -> tuple[int, int, int, int]: ...

@@ -1,13 +1,19 @@
-"""Bindings of the recurrent kernels: fill in a job, release the GIL, call once. Nothing is checked here."""
+"""Bindings of the recurrent kernels: fill in a job, release the GIL, call once.
+
+`Network.call` takes plain calls whole, from arrays to arrays, and looks at what it is given; what reaches
+`Network.forward` was checked before.
+"""
 
 cimport cython
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport free, malloc
+from libc.string cimport memset
 
 cimport numpy as cnp
 
 from packseq._core.order cimport count, place_all
+from packseq._core.pool cimport Pool
 
 import numpy as np
 
@@ -54,7 +60,7 @@ cdef extern from "kernels.h" nogil:
         const int64_t *order
         packseq_rows input
         packseq_rows output
-        int32_t zero_tails
+        int64_t padded_steps
         const void *h0
         const void *c0
         void *hn
@@ -69,7 +75,6 @@ cdef extern from "kernels.h" nogil:
         char *workspace
         int64_t workspace_stride
         packseq_barrier *barriers
-        int64_t next
 
     ctypedef struct packseq_kernels:
         const char *name
@@ -86,12 +91,6 @@ cdef extern from "kernels.h" nogil:
     int32_t packseq_cut(packseq_job *, int64_t *, int32_t, int64_t, int64_t, int64_t) noexcept nogil
     const int64_t PACKSEQ_SMALL_FLOPS
 
-cdef extern from "pool.h" nogil:
-    ctypedef void (*packseq_work)(void *argument, int32_t worker) noexcept
-    void *packseq_pool_new() noexcept
-    int32_t packseq_pool_reserve(void *pool, int32_t workers) noexcept
-    void packseq_pool_run(void *pool, packseq_work work, void *argument, int32_t workers) noexcept
-
 cdef extern from *:
     const char *COMPILER "__VERSION__"
     const long CYTHON_HEX_VERSION
@@ -105,11 +104,8 @@ BUILD = {
 # The order of kernels.h's packseq_cell.
 CELLS = ("lstm", "gru", "gru_reset_before", "rnn_tanh", "rnn_relu")
 
-# Streaming calls take what they need from malloc; larger ones go through Call and its kept workspace.
-cdef enum:
-    STREAM_BYTES = 1 << 20
-    STREAM_ROWS = 48
-    STREAM_STEPS = 1024
+# What a result may take at most, in bytes, to be left to Network.call; the general path names what is too large.
+cdef double MOST_BYTES = 1e12
 
 
 cdef class Kernels:
@@ -154,20 +150,21 @@ def compiled():
     return found
 
 
-cdef struct SmallPlan:
-    int64_t lengths[STREAM_ROWS]
-    int64_t order[STREAM_ROWS]
-    int64_t inverse[STREAM_ROWS]
-    int64_t batch_sizes[STREAM_STEPS]
-    int64_t place[STREAM_STEPS + 1]
+cdef struct Order:
+    int64_t *batch_sizes # [T]
+    int64_t *order       # [B]
 
 
-cdef bint plan_small(SmallPlan *plan, object lengths, int64_t batch, int64_t steps):
-    """Plan lengths given as a list of int or an int64 array, the longest of them `steps`, or give up."""
+cdef bint arrange(object lengths, int64_t batch, int64_t steps, int64_t *memory, Order *found):
+    """Plan lengths given as a list of int or an int64 array, the longest of them `steps`, or give up.
+
+    memory is for 3 * batch + 2 * steps + 1 numbers.
+    """
+    cdef int64_t *length = memory
+    cdef int64_t *place = memory + 3 * batch + steps
     cdef int64_t b, longest = 0
     cdef bint listed = type(lengths) is list
-    if steps > STREAM_STEPS:
-        return False
+    found.order, found.batch_sizes = memory + batch, memory + 3 * batch
     if listed:
         if len(<list> lengths) != batch:
             return False
@@ -179,19 +176,28 @@ cdef bint plan_small(SmallPlan *plan, object lengths, int64_t batch, int64_t ste
         return False
     for b in range(batch):
         if not listed:
-            plan.lengths[b] = (<int64_t *> (<cnp.ndarray> lengths).data)[b]
+            length[b] = (<int64_t *> (<cnp.ndarray> lengths).data)[b]
         elif type((<list> lengths)[b]) is int and 0 <= (<list> lengths)[b] <= steps:
-            plan.lengths[b] = (<list> lengths)[b]
+            length[b] = (<list> lengths)[b]
         else:
             return False
-        if not 0 <= plan.lengths[b] <= steps:
+        if not 0 <= length[b] <= steps:
             return False
-        longest = max(longest, plan.lengths[b])
+        longest = max(longest, length[b])
     if longest < steps:
         return False
-    count(plan.lengths, batch, steps, plan.place, plan.batch_sizes)
-    place_all(plan.lengths, batch, plan.place, plan.order, plan.inverse)
+    count(length, batch, steps, place, found.batch_sizes)
+    place_all(length, batch, place, found.order, memory + 2 * batch)
     return True
+
+
+cdef struct Task:
+    packseq_job *job
+    void (*run)(packseq_job *, int32_t) noexcept nogil
+
+
+cdef void work(void *argument, int32_t worker) noexcept nogil:
+    (<Task *> argument).run((<Task *> argument).job, worker)
 
 
 cdef packseq_matrix matrix_of(tuple packed, int64_t panels_per_block) noexcept:
@@ -223,7 +229,7 @@ cdef class Network:
     cdef int64_t input_width
     cdef double step_flops
     cdef bint batch_first
-    cdef int32_t backwards  # flips at each small call; what a race leaves here is as good
+    cdef int32_t backwards  # flips at each call; what a race leaves here is as good
 
     def __cinit__(self, Kernels kernels, str cell, int64_t hidden, int64_t state, int n_directions,
                   list directions, tuple per_block, bint batch_first):
@@ -275,46 +281,53 @@ cdef class Network:
                 return False
         return True
 
-    def stream(self, object x, object hx, object lengths=None):
-        """Run a small, plain call at once, or return None for the general path to take it.
+    def call(self, object x, object hx, object lengths, object crew):
+        """Run a plain call, or return None for the general path to take it.
 
-        x is (T, I), (T, B, I) or (B, T, I); hx is None, h or (h, c). What is accepted here is
-        complete as it stands; all else, errors included, is the general path's.
+        x is (T, I), (T, B, I) or (B, T, I); hx is None, h or (h, c). crew() gives the pool and how many
+        threads there may be, or None; a small call does not ask. What is accepted here is complete as
+        it stands; all else, errors included, is the general path's.
         """
-        cdef SmallPlan plan
-        cdef bint lstm = self.net.cell == 0
         cdef cnp.ndarray array
-        cdef int ndim
-        cdef packseq_job job
-        cdef int64_t bounds[2]
-        cdef packseq_barrier unused
-        cdef cnp.npy_intp out_shape[3]
-        cdef cnp.npy_intp h_shape[3]
-        cdef cnp.npy_intp c_shape[3]
-        cdef int64_t batch, steps, bytes
-        cdef object h0 = hx, c0 = None
-        cdef char *memory
-
+        cdef int ndim, by_time
         if type(x) is not cnp.ndarray:
             return None
         array = x
         ndim = cnp.PyArray_NDIM(array)
         if ndim != 2 and ndim != 3 or not self.plain(x, ndim):
             return None
-        if cnp.PyArray_DIMS(array)[ndim - 1] != self.input_width:
+        by_time = ndim == 3 and self.batch_first
+        cdef int64_t steps = cnp.PyArray_DIMS(array)[by_time]
+        cdef int64_t batch = 1 if ndim == 2 else cnp.PyArray_DIMS(array)[1 - by_time]
+        if cnp.PyArray_DIMS(array)[ndim - 1] != self.input_width or batch == 0 or steps == 0:
             return None
-        if ndim == 2:
-            steps, batch = cnp.PyArray_DIMS(array)[0], 1
-        elif self.batch_first:
-            batch, steps = cnp.PyArray_DIMS(array)[0], cnp.PyArray_DIMS(array)[1]
-        else:
-            steps, batch = cnp.PyArray_DIMS(array)[0], cnp.PyArray_DIMS(array)[1]
-        if not 0 < batch <= STREAM_ROWS or steps == 0:
+        if <double> steps * <double> batch * self.step_flops <= PACKSEQ_SMALL_FLOPS:
+            return self.call_plain(array, batch, steps, hx, lengths, None, 1)
+        cdef object lent = crew()
+        if lent is None:
             return None
-        if <double> steps * <double> batch * self.step_flops > PACKSEQ_SMALL_FLOPS:
-            return None
-        if lengths is not None and (ndim == 2 or not plan_small(&plan, lengths, batch, steps)):
-            return None
+        cdef Pool pool = lent[0]
+        cdef int32_t threads = lent[1]
+        if threads == 1 or not pool.lend():
+            return self.call_plain(array, batch, steps, hx, lengths, pool, 1)
+        pool.rouse()  # while this thread allocates
+        try:
+            return self.call_plain(array, batch, steps, hx, lengths, pool, threads)
+        finally:
+            pool.give_back()
+
+    cdef object call_plain(self, cnp.ndarray x, int64_t batch, int64_t steps, object hx, object lengths, Pool pool,
+                           int32_t threads):
+        cdef bint lstm = self.net.cell == 0
+        cdef int ndim = cnp.PyArray_NDIM(x)
+        cdef packseq_job job
+        cdef Order found
+        cdef cnp.npy_intp out_shape[3]
+        cdef cnp.npy_intp h_shape[3]
+        cdef cnp.npy_intp c_shape[3]
+        cdef object h0 = hx, c0 = None
+        cdef int64_t *memory = NULL
+        cdef bint done
 
         cdef cnp.npy_intp slots = self.net.n_layers * self.net.n_directions
         h_shape[0] = c_shape[0] = slots
@@ -330,23 +343,23 @@ cdef class Network:
                     return None
             if not self.is_state(h0, h_shape, ndim):
                 return None
+        if lengths is not None and ndim == 2:
+            return None
 
-        out_shape[0] = cnp.PyArray_DIMS(array)[0]
-        out_shape[1] = cnp.PyArray_DIMS(array)[1]
+        out_shape[0] = cnp.PyArray_DIMS(x)[0]
+        out_shape[1] = cnp.PyArray_DIMS(x)[1]
         out_shape[ndim - 1] = self.net.n_directions * self.net.state
+        if 8.0 * batch * (<double> steps * out_shape[ndim - 1] + <double> slots * self.net.hidden) > MOST_BYTES:
+            return None
         cdef cnp.ndarray output = cnp.PyArray_EMPTY(ndim, out_shape, self.typenum, 0)
         cdef cnp.ndarray hn = cnp.PyArray_EMPTY(ndim, h_shape, self.typenum, 0)
         cdef cnp.ndarray cn = hn
         if lstm:
             cn = cnp.PyArray_EMPTY(ndim, c_shape, self.typenum, 0)
 
-        job.network = &self.net
-        job.batch = batch
-        job.steps = steps
-        job.batch_sizes = job.order = NULL
-        job.input.base = array.data
+        self.begin(&job, batch, steps)
+        job.input.base = x.data
         job.output.base = output.data
-        job.input.offsets = job.input.order = job.output.offsets = job.output.order = NULL
         if ndim == 3 and self.batch_first:
             job.input.step_stride = self.input_width
             job.input.row_stride = steps * self.input_width
@@ -357,157 +370,118 @@ cdef class Network:
             job.input.row_stride = self.input_width
             job.output.step_stride = batch * out_shape[ndim - 1]
             job.output.row_stride = out_shape[ndim - 1]
-        job.zero_tails = lengths is not None
+        job.h0, job.c0, job.hn, job.cn = data(h0), data(c0), hn.data, cn.data
         if lengths is not None:
-            job.batch_sizes = plan.batch_sizes
-            job.order = job.input.order = job.output.order = plan.order
-        job.h0 = NULL if hx is None else (<cnp.ndarray> h0).data
-        job.c0 = NULL if hx is None or not lstm else (<cnp.ndarray> c0).data
-        job.hn = hn.data
-        job.cn = cn.data
-        bounds[0], bounds[1] = 0, batch
-        job.n_shards = 1
-        job.bounds = bounds
-        job.backwards = self.backwards
-        self.backwards = not self.backwards
-        job.shard_rows = batch
-        job.block_rows = max(batch, min(steps * batch, STREAM_ROWS))
-        job.shard_steps = steps * batch if self.net.n_layers > 1 else 0
-        job.team = 1
-        job.barriers = &unused
-        job.next = 0
-        with nogil:
-            bytes = self.workspace(&job)
-            memory = <char *> malloc(bytes + 64) if bytes <= STREAM_BYTES else NULL
-            if memory != NULL:
-                job.workspace = memory + (64 - <size_t> memory % 64)
-                self.run(&job, 0)
+            memory = <int64_t *> malloc((3 * batch + 2 * steps + 1) * sizeof(int64_t))
+            if memory == NULL:
+                raise MemoryError
+            if not arrange(lengths, batch, steps, memory, &found):
                 free(memory)
-        if memory == NULL:
-            return None
+                return None
+            job.padded_steps = steps
+            job.batch_sizes = found.batch_sizes
+            job.order = job.input.order = job.output.order = found.order
+        with nogil:
+            done = self.execute(&job, pool, threads)
+            free(memory)
+        if not done:
+            raise MemoryError
         return output, ((hn, cn) if lstm else hn)
 
-    cdef inline int64_t workspace(self, const packseq_job *job) noexcept nogil:
+    def forward(self, cnp.ndarray x, cnp.ndarray out, int64_t batch, int64_t steps, object batch_sizes,
+                object offsets, object order, object hx, object hn, Pool pool, int32_t threads,
+                int64_t padded_steps):
+        """Run it on at most so many threads.
+
+        x and out are packed (N, width) with `offsets`, or time-major (T, B, width) in the caller's order
+        with a contiguous last axis; batch_sizes, offsets and order are a Plan's, or None. Rows past each
+        end, up to padded_steps, become 0.
+        """
+        cdef packseq_job job
+        cdef bint done, lent = threads > 1 and pool.lend()
+        self.begin(&job, batch, steps)
+        job.batch_sizes = <const int64_t *> data(batch_sizes)
+        job.order = <const int64_t *> data(order)
+        view(&job.input, x, &job, offsets)
+        view(&job.output, out, &job, offsets)
+        job.padded_steps = padded_steps
+        job.h0, job.c0, job.hn, job.cn = data(hx[0]), data(hx[1]), data(hn[0]), data(hn[1])
+        with nogil:
+            done = self.execute(&job, pool, threads if lent else 1)
+            if lent:
+                pool.give_back()
+        if not done:
+            raise MemoryError
+
+    def cut(self, int64_t batch, int64_t steps, object batch_sizes, int32_t threads):
+        """How a call would be cut: (shards, members of a team, workers, bytes of workspace)."""
+        cdef cnp.ndarray bounds = np.empty(batch + 1, np.int64)
+        cdef packseq_job job
+        self.begin(&job, batch, steps)
+        job.batch_sizes = <const int64_t *> data(batch_sizes)
+        cdef int32_t workers = self.share(&job, <int64_t *> bounds.data, threads)
+        return job.n_shards, job.team, workers, self.workspace(&job, workers)
+
+    cdef void begin(self, packseq_job *job, int64_t batch, int64_t steps) noexcept:
+        memset(job, 0, sizeof(packseq_job))
+        job.network = &self.net
+        job.batch = batch
+        job.steps = steps
+        job.backwards = self.backwards
+        self.backwards = not self.backwards
+
+    cdef bint execute(self, packseq_job *job, Pool pool, int32_t threads) noexcept nogil:
+        """Cut it, lend it memory, run it; whoever calls has the pool if threads > 1. False: no memory."""
+        cdef packseq_barrier barriers[3]
+        cdef Task task
+        cdef char *memory = NULL
+        cdef int64_t *bounds = <int64_t *> malloc((job.batch + 1) * sizeof(int64_t))
+        cdef int32_t workers
+        cdef int64_t size
+        if bounds != NULL:
+            workers = self.share(job, bounds, threads)
+            if workers > 1 and pool.reserve(workers) < workers:
+                workers = self.share(job, bounds, 1)  # the system has no more threads
+            size = self.workspace(job, workers)
+            memory = <char *> malloc(size + 64)
+        if memory != NULL:
+            memset(barriers, 0, sizeof(barriers))
+            job.barriers = barriers
+            job.workspace = memory + (64 - <size_t> memory % 64)
+            job.workspace_stride = size // workers
+            task.job = job
+            task.run = self.kernels.run_f32 if self.typenum == cnp.NPY_FLOAT else self.kernels.run_f64
+            if workers == 1:
+                work(&task, 0)
+            else:
+                pool.run(work, &task, workers)
+        free(memory)
+        free(bounds)
+        return memory != NULL
+
+    cdef inline int32_t share(self, packseq_job *job, int64_t *bounds, int32_t threads) noexcept nogil:
+        cdef int64_t real_bytes = 4 if self.typenum == cnp.NPY_FLOAT else 8
+        return packseq_cut(job, bounds, threads, self.input_width, real_bytes, self.kernels.vector_bytes)
+
+    cdef inline int64_t workspace(self, const packseq_job *job, int32_t workers) noexcept nogil:
+        """Of all workers together."""
+        cdef int64_t parts = 1 if job.team > 1 else workers
         if self.typenum == cnp.NPY_FLOAT:
-            return self.kernels.workspace_f32(job)
-        return self.kernels.workspace_f64(job)
-
-    cdef inline void run(self, packseq_job *job, int32_t worker) noexcept nogil:
-        if self.typenum == cnp.NPY_FLOAT:
-            self.kernels.run_f32(job, worker)
-        else:
-            self.kernels.run_f64(job, worker)
-
-
-cdef const int64_t *indices(object array) noexcept:
-    return NULL if array is None else <const int64_t *> (<cnp.ndarray> array).data
+            return parts * self.kernels.workspace_f32(job)
+        return parts * self.kernels.workspace_f64(job)
 
 
 cdef void *data(object array) noexcept:
     return NULL if array is None else (<cnp.ndarray> array).data
 
 
-cdef struct Task:
-    packseq_job *job
-    void (*run)(packseq_job *, int32_t) noexcept nogil
-
-
-cdef void work(void *argument, int32_t worker) noexcept nogil:
-    (<Task *> argument).run((<Task *> argument).job, worker)
-
-
-@cython.final
-cdef class Pool:
-    """Native threads that wait for calls, one call at a time. They live as long as the process."""
-
-    cdef void *handle
-
-    def __cinit__(self):
-        self.handle = packseq_pool_new()
-        if self.handle == NULL:
-            raise MemoryError
-
-    def reserve(self, int workers):
-        """Start threads for so many workers, the caller included; return how many there can be."""
-        cdef int have
-        with nogil:
-            have = packseq_pool_reserve(self.handle, workers)
-        return have
-
-
-@cython.final
-cdef class Call:
-    """One call of a network, cut up for `threads`: run() where workers is 1, else run_on(pool).
-
-    x and out are packed (N, width) with `offsets`, or time-major (T, B, width) in the caller's order
-    with a contiguous last axis; batch_sizes, offsets and order are a Plan's, or None.
-    """
-
-    cdef packseq_job job
-    cdef packseq_barrier barriers[3]
-    cdef Network network
-    cdef object keep
-    cdef readonly int workers
-    cdef readonly int64_t workspace_bytes
-
-    def __cinit__(self, Network network, cnp.ndarray x, cnp.ndarray out, int64_t batch, int64_t steps,
-                  object batch_sizes, object offsets, object order, object hx, object hn, int threads,
-                  bint zero_tails):
-        cdef cnp.ndarray bounds = np.empty(batch + 1, np.int64)
-        cdef packseq_job *job = &self.job
-        self.network = network
-        h0, c0 = hx
-        h_n, c_n = hn
-        self.keep = (x, out, batch_sizes, offsets, order, h0, c0, h_n, c_n, bounds)
-        job.network = &network.net
-        job.batch = batch
-        job.steps = steps
-        job.batch_sizes = indices(batch_sizes)
-        job.order = indices(order)
-        self.view(&job.input, x, indices(offsets))
-        self.view(&job.output, out, indices(offsets))
-        job.zero_tails = zero_tails
-        job.h0, job.c0, job.hn, job.cn = data(h0), data(c0), data(h_n), data(c_n)
-        job.barriers = self.barriers
-        job.next = 0
-        self.workers = packseq_cut(job, <int64_t *> bounds.data, threads, network.input_width,
-                                   network.dtype.itemsize, network.kernels.vector_bytes)
-        self.workspace_bytes = network.workspace(job) * (1 if job.team > 1 else self.workers)
-
-    cdef void view(self, packseq_rows *rows, cnp.ndarray array, const int64_t *offsets) noexcept:
-        cdef int64_t itemsize = array.dtype.itemsize
-        rows.base = array.data
-        if array.ndim == 2:
-            rows.offsets = offsets
-            rows.row_stride = array.strides[0] // itemsize
-        else:
-            rows.order = self.job.order
-            rows.step_stride = array.strides[0] // itemsize
-            rows.row_stride = array.strides[1] // itemsize
-
-    def use(self, cnp.ndarray workspace):
-        """Give it at least workspace_bytes + 64 bytes, for the time of the call."""
-        cdef char *memory = workspace.data
-        self.keep += (workspace,)
-        self.job.workspace = memory + (64 - <size_t> memory % 64)
-        self.job.workspace_stride = self.workspace_bytes // self.workers
-
-    def run(self):
-        """Run it on the calling thread; its workers must be 1."""
-        with nogil:
-            self.network.run(&self.job, 0)
-
-    def run_on(self, Pool pool):
-        """Run it on the calling thread and those of `pool`, which has reserved them."""
-        cdef Task task
-        task.job = &self.job
-        task.run = self.network.kernels.run_f64
-        if self.network.typenum == cnp.NPY_FLOAT:
-            task.run = self.network.kernels.run_f32
-        with nogil:
-            packseq_pool_run(pool.handle, work, &task, self.workers)
-
-    @property
-    def cut(self):
-        """How it is cut: (shards, members of a team)."""
-        return self.job.n_shards, self.job.team
+cdef void view(packseq_rows *rows, cnp.ndarray array, const packseq_job *job, object offsets) noexcept:
+    cdef int64_t itemsize = cnp.PyArray_ITEMSIZE(array)
+    rows.base = array.data
+    if cnp.PyArray_NDIM(array) == 2:
+        rows.offsets = <const int64_t *> data(offsets)
+        rows.row_stride = cnp.PyArray_STRIDES(array)[0] // itemsize
+    else:
+        rows.order = job.order
+        rows.step_stride = cnp.PyArray_STRIDES(array)[0] // itemsize
+        rows.row_stride = cnp.PyArray_STRIDES(array)[1] // itemsize

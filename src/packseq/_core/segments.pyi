@@ -3,7 +3,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-TILE_ELEMENTS: int
+from packseq._core.pool import Pool
 
 def walk(
     name: str,
@@ -13,7 +13,7 @@ def walk(
     out: NDArray[Any],
     other: NDArray[Any] | None,
     group: int,
-    worker: int,
-    workers: int,
+    pool: Pool,
+    threads: int,
 ) -> None: ...
 def row_totals(rows: NDArray[Any], tops: NDArray[Any], totals: NDArray[Any]) -> None: ...

@@ -1,12 +1,14 @@
 """Reductions over time, and of rows: choose the walk for the dtype, release the GIL, go.
 
 Nothing is checked. `data`, (N, *), is C-contiguous, aligned, native, of a dtype that the walk has,
-and N is not 0; arrays of B rows are in packed order. The elements of a step are cut into tiles;
-call `worker` of `workers` takes every `workers`-th tile.
+and N is not 0; arrays of B rows are in packed order. The elements of a step are cut into tiles, which
+threads share.
 """
 
 cimport numpy as cnp
-from libc.stdint cimport int64_t
+from libc.stdint cimport int32_t, int64_t
+
+from packseq._core.pool cimport Pool
 
 cnp.import_array()
 
@@ -79,31 +81,54 @@ cdef extern from *:
     enum: N_WALKS
     enum: TILE
 
-TILE_ELEMENTS = TILE
+cdef struct Walk:
+    packseq_walk *run
+    packseq_tile tile
+    const void *data
+    void *out
+    const void *other
+    int64_t elements
+    int32_t workers
+
+
+cdef void take_tiles(void *argument, int32_t worker) noexcept nogil:
+    """Every `workers`-th tile."""
+    cdef Walk walk = (<Walk *> argument)[0]
+    walk.tile.start = worker * <int64_t>TILE
+    while walk.tile.start < walk.elements:
+        walk.tile.size = min(<int64_t>TILE, walk.elements - walk.tile.start)
+        walk.run(walk.tile, walk.data, walk.out, walk.other)
+        walk.tile.start += walk.workers * <int64_t>TILE
 
 
 def walk(str name, cnp.ndarray data, const int64_t[::1] offsets, int64_t width, cnp.ndarray out,
-         cnp.ndarray other, int64_t group, int64_t worker, int64_t workers):
-    """Take tiles `worker`, `worker` + `workers`, ... of `data` through all steps into `out`.
+         cnp.ndarray other, int64_t group, Pool pool, int32_t threads):
+    """Take all of `data` through all steps into `out`, on at most so many threads.
 
     `width` is the elements of a row, and `group` those that share one of the weights in `other`,
     which is None where the walk needs nothing."""
-    cdef packseq_walk *run = find(name, data.dtype)
-    cdef const void *x = cnp.PyArray_DATA(data)
-    cdef void *y = cnp.PyArray_DATA(out)
-    cdef const void *z = NULL if other is None else cnp.PyArray_DATA(other)
-    cdef int64_t elements = offsets[1] * width
-    cdef packseq_tile tile
-    tile.offsets = &offsets[0]
-    tile.steps = offsets.shape[0] - 1
-    tile.width = width
-    tile.group = group
-    tile.start = worker * TILE
+    cdef Walk job
+    cdef bint lent
+    job.run = find(name, data.dtype)
+    job.data = cnp.PyArray_DATA(data)
+    job.out = cnp.PyArray_DATA(out)
+    job.other = NULL if other is None else cnp.PyArray_DATA(other)
+    job.elements = offsets[1] * width
+    job.tile.offsets = &offsets[0]
+    job.tile.steps = offsets.shape[0] - 1
+    job.tile.width = width
+    job.tile.group = group
     with nogil:
-        while tile.start < elements:
-            tile.size = min(<int64_t>TILE, elements - tile.start)
-            run(tile, x, y, z)
-            tile.start += workers * TILE
+        lent = threads > 1 and pool.lend()
+        job.workers = <int32_t> min(threads if lent else 1, (job.elements + TILE - 1) // TILE)
+        if job.workers > 1 and pool.reserve(job.workers) < job.workers:
+            job.workers = 1
+        if job.workers > 1:
+            pool.run(take_tiles, &job, job.workers)
+        else:
+            take_tiles(&job, 0)
+        if lent:
+            pool.give_back()
 
 
 def row_totals(cnp.ndarray rows, cnp.ndarray tops, cnp.ndarray totals):

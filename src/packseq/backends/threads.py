@@ -1,8 +1,7 @@
-"""A small pool of threads for code that releases the GIL.
+"""How many threads a call may use, and the pool that has them.
 
-Python threads for Python's functions, native ones (``_core/kernels/pool.c``) for the kernels' jobs;
-after a fork the child simply starts new ones. A dispatch costs tens of microseconds; the kernels
-keep work of less than that on the calling thread.
+The threads are native (``_core/kernels/pool.c``); after a fork the child simply starts new ones. A
+dispatch costs tens of microseconds; what takes less stays on the calling thread.
 """
 
 from __future__ import annotations
@@ -10,118 +9,29 @@ from __future__ import annotations
 import math
 import operator
 import os
-import threading
-from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
-from typing import NamedTuple, SupportsIndex
+from typing import SupportsIndex
 
-from packseq._core.recurrent import Pool
+from packseq._core.pool import Pool
 
-
-class _Task(NamedTuple):
-    work: Callable[[int], None]
-    worker: int
-    finished: list[int]
-    woken: SimpleQueue[None]
+_pool = Pool()
 
 
-class Crew:
-    """The calling thread and the pool's: ``crew(work, n)`` runs work(0) to work(n - 1)."""
+def crew(num_threads: int | None = None) -> tuple[Pool, int]:
+    """Return this process's pool, and how many threads a call may use, itself included.
 
-    def __init__(self, size: int) -> None:
-        self.size = size
-
-    @property
-    def native(self) -> Pool:
-        """The pool's native threads, for jobs of the kernels."""
-        return _pool.native
-
-    def __call__(self, work: Callable[[int], None], workers: int) -> None:
-        if workers == 1:
-            work(0)
-        else:
-            _pool.run(work, workers)
-
-
-class _Pool:
-    """Threads that wait for work. One call has them all: a team's members must run at once."""
-
-    def __init__(self) -> None:
-        self.free = threading.Lock()
-        self.native = Pool()
-        self._inboxes: list[SimpleQueue[_Task]] = []
-
-    def run(self, work: Callable[[int], None], workers: int) -> None:
-        while len(self._inboxes) < workers - 1:
-            self._start()
-        finished: list[int] = []
-        woken: SimpleQueue[None] = SimpleQueue()
-        steps = [
-            partial(inbox.put, _Task(work, worker, finished, woken))
-            for worker, inbox in enumerate(self._inboxes[: workers - 1], start=1)
-        ]
-        try:
-            # One call into C: a signal's handler that raises comes before all of it or after. A
-            # team that had been sent for in part would wait for the rest for ever.
-            deque(map(operator.call, [*steps, partial(work, 0)]), maxlen=0)
-        finally:
-            self._join(finished, woken, workers - 1)
-
-    def _start(self) -> None:
-        inbox: SimpleQueue[_Task] = SimpleQueue()
-        thread = threading.Thread(
-            target=self._serve, args=(inbox,), name=f"packseq-{len(self._inboxes) + 1}", daemon=True
-        )
-        thread.start()
-        self._inboxes.append(inbox)
-
-    def _serve(self, inbox: SimpleQueue[_Task]) -> None:
-        while True:
-            task = inbox.get()
-            task.work(task.worker)
-            task.finished.append(task.worker)
-            task.woken.put(None)
-            del task  # or the last call's arrays would live until the next one
-
-    def _join(self, finished: list[int], woken: SimpleQueue[None], others: int) -> None:
-        """Wait for all, even when interrupted: they write into arrays that the caller owns."""
-        interruption: BaseException | None = None
-        while len(finished) < others:
-            try:
-                woken.get()
-            except BaseException as error:  # whatever a signal's handler raises
-                interruption = error
-        if interruption is not None:
-            raise interruption
-
-
-_pool = _Pool()
+    The pool serves one call at a time; others work alone meanwhile.
+    """
+    return _pool, get_num_threads() if num_threads is None else as_thread_count(num_threads)
 
 
 def _new_pool() -> None:
     global _pool
-    _pool = _Pool()
+    _pool = Pool()
 
 
-os.register_at_fork(after_in_child=_new_pool)  # the parent's threads are not in the child
-
-
-@contextmanager
-def crew(num_threads: int | None = None) -> Iterator[Crew]:
-    """Lend the pool to one call; a call that finds it lent already works alone."""
-    size = get_num_threads() if num_threads is None else as_thread_count(num_threads)
-    pool = _pool
-    if size == 1 or not pool.free.acquire(blocking=False):
-        yield Crew(1)
-        return
-    try:
-        yield Crew(size)
-    finally:
-        pool.free.release()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_new_pool)  # the parent's threads are not in the child
 
 
 def as_thread_count(n: SupportsIndex) -> int:

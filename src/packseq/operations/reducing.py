@@ -124,14 +124,8 @@ def _walk(
     if not data.size:
         return
     width = data.size // plan.rows
-    tiles = -(-int(plan.offsets[1]) * width // segments.TILE_ELEMENTS)
-    with crew(None if data.nbytes >= _THREADED_BYTES else 1) as run:
-        workers = min(run.size, tiles)
-
-        def work(worker: int) -> None:
-            segments.walk(name, data, plan.offsets, width, out, other, group, worker, workers)
-
-        run(work, workers)
+    threads = None if data.nbytes >= _THREADED_BYTES else 1
+    segments.walk(name, data, plan.offsets, width, out, other, group, *crew(threads))
 
 
 def _total(data: Array, dtype: np.dtype[Any], plan: Plan) -> Array:

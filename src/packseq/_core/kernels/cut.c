@@ -32,29 +32,15 @@ typedef struct {
     int64_t most_steps; /* rows of all steps in a shard */
 } limits;
 
-/* Steps of sorted sequence r: batch_sizes never grows, so bisect. */
-static int64_t length(const packseq_job *job, int64_t r) {
-    if (!job->batch_sizes) return job->steps;
-    int64_t low = 0, high = job->steps;
-    while (low < high) {
-        const int64_t middle = low + (high - low) / 2;
-        if (job->batch_sizes[middle] > r)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
-}
-
 /* Fills bounds with the fewest shards that cost no more than `most` each (a single sequence may). */
 static int64_t fill(const limits *limits, int64_t most_cost, int64_t *bounds) {
     const packseq_job *job = limits->job;
     int64_t shards = 0, first = 0;
     while (first < job->batch) {
-        const int64_t longest = length(job, first);
+        const int64_t longest = length_of(job, first);
         int64_t steps = longest, r = first + 1;
         for (; r < job->batch && r - first < limits->most_rows; r++) {
-            const int64_t more = length(job, r);
+            const int64_t more = length_of(job, r);
             if (steps + more > limits->most_steps || steps + more + LEAST_STEP_ROWS * longest > most_cost) break;
             steps += more;
         }
@@ -68,6 +54,7 @@ static int64_t fill(const limits *limits, int64_t most_cost, int64_t *bounds) {
 /* The cut into at most `count` shards (or as few as the limits allow) whose dearest shard is cheapest. */
 static int64_t balance(const limits *limits, int64_t count, int64_t total_steps, int64_t *bounds) {
     int64_t low = 0, high = total_steps + LEAST_STEP_ROWS * limits->job->steps;
+    if (limits->job->batch == 1) return fill(limits, high, bounds);
     count = greatest(count, fill(limits, high, bounds));
     while (high - low > high / 64 + 1) {
         const int64_t middle = low + (high - low) / 2;

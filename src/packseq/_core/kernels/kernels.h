@@ -67,15 +67,15 @@ typedef struct packseq_barrier {
     char apart[56]; /* barriers of two teams must not share a cache line */
 } packseq_barrier;
 
-/* One call: what to run, on what, and how it is cut up. Read-only to the kernels, but for `next`, the
- * barriers and what the pointers to results name. */
+/* One call: what to run, on what, and how it is cut up. Read-only to the kernels, but for `next` to `cleared`,
+ * the barriers and what the pointers to results name. */
 typedef struct {
     const packseq_network *network;
     int64_t batch, steps;
     const int64_t *batch_sizes; /* [T], or NULL: every sequence has T steps */
     const int64_t *order;       /* [B] caller's index of sorted sequence r, or NULL: r itself */
     packseq_rows input, output; /* widths I and D*R */
-    int32_t zero_tails;         /* the output is padded: rows past each end become 0 */
+    int64_t padded_steps;       /* the output's, where it is padded: rows past each end become 0; else 0 */
     const void *h0, *c0;        /* [L*D][B][R], [L*D][B][H], caller's order, or NULL: zeros */
     void *hn, *cn;              /* the same shapes */
 
@@ -91,6 +91,7 @@ typedef struct {
     int64_t workspace_stride;
     packseq_barrier *barriers; /* [3], zeroed: the whole team, and one for each direction */
     int64_t next;              /* the next shard to be taken, from 0 */
+    int64_t clearing, cleared; /* parts of the padding that are taken, and that are 0 by now, from 0 */
 } packseq_job;
 
 typedef struct {

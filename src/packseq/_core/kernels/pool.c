@@ -1,4 +1,4 @@
-/* Native threads for jobs, kept off the caller's processor.
+/* Native threads that wait for work, kept off the caller's processor.
  *
  * Linux may wake a thread on the processor of the one that wakes it, behind a caller that computes or spins,
  * and move it only at a later tick: a call of 1 ms then takes 7 (2 processors, LSTM 256, one sequence).
@@ -29,6 +29,8 @@ typedef struct {
     int32_t workers;  /* of this round, the caller included */
     int32_t pending;  /* that have not finished it */
     int64_t begun, ended; /* rounds; written under the lock, read by who spins */
+    int64_t roused;       /* how often threads have been told to look out for a round */
+    int32_t lent;
     int avoided;          /* the processor that no thread may use, or -1 */
     int32_t room;         /* how many others there are: threads beyond them must not spin */
     pthread_t threads[MOST_THREADS];
@@ -37,7 +39,7 @@ typedef struct {
 typedef struct {
     pool *pool;
     int32_t worker;
-    int64_t seen; /* rounds begun before it was started */
+    int64_t seen, roused; /* rounds begun, and calls to look out, that it knows of */
 } member;
 
 static int64_t nanoseconds(void) {
@@ -61,7 +63,17 @@ static void *serve(void *argument) {
     pool *p = me.pool;
     pthread_mutex_lock(&p->lock);
     for (;;) {
-        while (p->begun == me.seen) pthread_cond_wait(&p->wanted, &p->lock);
+        if (p->begun == me.seen) {
+            if (me.roused == p->roused || me.worker > p->room) {
+                pthread_cond_wait(&p->wanted, &p->lock);
+                continue;
+            }
+            me.roused = p->roused;
+            pthread_mutex_unlock(&p->lock);
+            spin(&p->begun, me.seen);
+            pthread_mutex_lock(&p->lock);
+            continue;
+        }
         me.seen = p->begun;
         if (me.worker >= p->workers) continue;
         const packseq_work work = p->work;
@@ -69,15 +81,11 @@ static void *serve(void *argument) {
         pthread_mutex_unlock(&p->lock);
         work(of, me.worker);
         pthread_mutex_lock(&p->lock);
-        const int spins = me.worker <= p->room;
+        me.roused = p->roused - 1; /* the next round may follow at once */
         if (--p->pending == 0) {
             __atomic_store_n(&p->ended, p->begun, __ATOMIC_RELAXED);
             pthread_cond_signal(&p->finished);
         }
-        if (!spins) continue;
-        pthread_mutex_unlock(&p->lock);
-        spin(&p->begun, me.seen);
-        pthread_mutex_lock(&p->lock);
     }
     return NULL;
 }
@@ -89,7 +97,7 @@ static int start(pool *p) {
         free(made);
         return 0;
     }
-    *made = (member){p, p->started + 1, p->begun};
+    *made = (member){p, p->started + 1, p->begun, p->roused};
     if (pthread_create(&p->threads[p->started], NULL, serve, made)) {
         free(made);
         return 0;
@@ -124,6 +132,19 @@ void *packseq_pool_new(void) {
     pthread_cond_init(&p->wanted, NULL);
     pthread_cond_init(&p->finished, NULL);
     return p;
+}
+
+int packseq_pool_lend(void *handle) { return !__atomic_exchange_n(&((pool *)handle)->lent, 1, __ATOMIC_ACQUIRE); }
+
+void packseq_pool_give_back(void *handle) { __atomic_store_n(&((pool *)handle)->lent, 0, __ATOMIC_RELEASE); }
+
+void packseq_pool_rouse(void *handle) {
+    pool *p = handle;
+    pthread_mutex_lock(&p->lock);
+    make_room(p);
+    p->roused++;
+    pthread_cond_broadcast(&p->wanted);
+    pthread_mutex_unlock(&p->lock);
 }
 
 int32_t packseq_pool_reserve(void *handle, int32_t workers) {

@@ -1,4 +1,4 @@
-/* Threads that wait for work. One caller at a time; a forked child makes a new pool. */
+/* Threads that wait for work, for one borrower at a time. A forked child makes a new pool. */
 #ifndef PACKSEQ_POOL_H
 #define PACKSEQ_POOL_H
 
@@ -7,7 +7,12 @@
 typedef void (*packseq_work)(void *argument, int32_t worker);
 
 void *packseq_pool_new(void);
-/* Starts threads for so many workers, the caller included; returns how many there can be. */
+/* Whether the caller has the pool from now on, until it gives it back; else another has it. */
+int packseq_pool_lend(void *pool);
+void packseq_pool_give_back(void *pool);
+/* Work will come within microseconds: threads that sleep wake up, which takes some tens, and look out for it. */
+void packseq_pool_rouse(void *pool);
+/* For the borrower: starts threads for so many workers, itself included; returns how many there can be. */
 int32_t packseq_pool_reserve(void *pool, int32_t workers);
 /* work(argument, 0) here and work(argument, 1 ..) on reserved threads; returns when all are done. */
 void packseq_pool_run(void *pool, packseq_work work, void *argument, int32_t workers);

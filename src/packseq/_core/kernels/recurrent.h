@@ -406,12 +406,48 @@ static int64_t NAME(plan_spill)(const packseq_job *job, NAME(arena) * arena, int
     return t;
 }
 
-static void NAME(zero_tails)(const packseq_job *job, int64_t first, int64_t width) {
-    const size_t bytes = (size_t)(job->network->n_directions * job->network->state) * sizeof(REAL);
-    for (int64_t t = 0; t < job->steps; t++)
-        for (int64_t r = NAME(alive)(job, t, first, width); r < width; r++)
-            memset(NAME(row)(&job->output, t, first + r), 0, bytes);
+/* ---- padding ----
+ *
+ * It becomes 0 before all else, so that parts of it are taken by whoever is there already, and so that a step that is
+ * padding for the most part can be cleared as one (Zipf, B 256: 0.8 ms for 16 MB, row by row 1.2). */
+
+#define CLEAR_BYTES (1 << 17)
+
+static int64_t NAME(output_width)(const packseq_network *net) { return net->n_directions * net->state; }
+
+static void NAME(clear_step)(const packseq_job *job, int64_t t) {
+    const int64_t width = NAME(output_width)(job->network);
+    const size_t bytes = (size_t)width * sizeof(REAL);
+    const int64_t alive = t < job->steps ? NAME(alive)(job, t, 0, job->batch) : 0;
+    if (2 * alive < job->batch && job->output.row_stride == width) {
+        memset((REAL *)job->output.base + t * job->output.step_stride, 0, (size_t)job->batch * bytes);
+    } else {
+        for (int64_t r = alive; r < job->batch; r++) memset(NAME(row)(&job->output, t, r), 0, bytes);
+    }
 }
+
+/* Rows of one sequence that lie one after the other. */
+static void NAME(clear_sequence)(const packseq_job *job, int64_t r) {
+    const int64_t length = length_of(job, r), width = NAME(output_width)(job->network);
+    if (length < job->padded_steps)
+        memset(NAME(row)(&job->output, length, r), 0, (size_t)((job->padded_steps - length) * width) * sizeof(REAL));
+}
+
+static void NAME(clear_padding)(packseq_job *job) {
+    const int64_t width = NAME(output_width)(job->network);
+    const int by_sequence = job->output.step_stride == width;
+    const int64_t lines = by_sequence ? job->batch : job->padded_steps, across = by_sequence ? job->padded_steps : job->batch;
+    const int64_t part = greatest(1, CLEAR_BYTES / (int64_t)sizeof(REAL) / width / across);
+    const int64_t parts = (lines + part - 1) / part;
+    int64_t taken;
+    while ((taken = __atomic_fetch_add(&job->clearing, 1, __ATOMIC_RELAXED)) < parts) {
+        for (int64_t i = taken * part; i < least(lines, (taken + 1) * part); i++)
+            by_sequence ? NAME(clear_sequence)(job, i) : NAME(clear_step)(job, i);
+        __atomic_add_fetch(&job->cleared, 1, __ATOMIC_RELEASE);
+    }
+    for (int spins = 0; __atomic_load_n(&job->cleared, __ATOMIC_ACQUIRE) < parts; spins++) relax_or_yield(spins);
+}
+#undef CLEAR_BYTES
 
 /* All layers and directions of one shard; member 0 of 1, or one of a team that shares it. */
 static void NAME(run_shard)(packseq_job *job, int64_t shard, char *memory, int32_t member) {
@@ -444,11 +480,11 @@ static void NAME(run_shard)(packseq_job *job, int64_t shard, char *memory, int32
         w.output = both;
         barrier_wait(&job->barriers[0], job->team);
     }
-    if (job->zero_tails && member == 0) NAME(zero_tails)(job, w.first, w.width);
 }
 
 static void NAME(run)(packseq_job *job, int32_t worker) {
     const uint64_t mode = flush_denormals();
+    if (job->padded_steps) NAME(clear_padding)(job);
     if (job->team > 1) {
         for (int64_t s = 0; s < job->n_shards; s++) NAME(run_shard)(job, s, job->workspace, worker);
     } else {

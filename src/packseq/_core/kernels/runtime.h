@@ -1,4 +1,4 @@
-/* What every kernel needs of the machine: the denormal mode, and a barrier for a team of threads. */
+/* What every kernel needs: the denormal mode, ways to wait for other threads, small arithmetic. */
 #ifndef PACKSEQ_RUNTIME_H
 #define PACKSEQ_RUNTIME_H
 
@@ -48,8 +48,16 @@ static inline void relax(void) {
 #endif
 }
 
-/* All `members` arrive before any leaves. Spins, since a step lasts microseconds; yields when the others
- * have evidently lost their processor. */
+/* For who waits for others: spins, since a step lasts microseconds; yields when the others have evidently lost
+ * their processor. */
+static inline void relax_or_yield(int spins) {
+    if (spins < 4096)
+        relax();
+    else
+        sched_yield();
+}
+
+/* All `members` arrive before any leaves. */
 static inline void barrier_wait(packseq_barrier *barrier, int32_t members) {
     if (members == 1) return;
     const int32_t generation = __atomic_load_n(&barrier->generation, __ATOMIC_RELAXED);
@@ -58,16 +66,26 @@ static inline void barrier_wait(packseq_barrier *barrier, int32_t members) {
         __atomic_store_n(&barrier->generation, generation + 1, __ATOMIC_RELEASE);
         return;
     }
-    for (int spins = 0; __atomic_load_n(&barrier->generation, __ATOMIC_ACQUIRE) == generation; spins++) {
-        if (spins < 4096)
-            relax();
-        else
-            sched_yield();
-    }
+    for (int spins = 0; __atomic_load_n(&barrier->generation, __ATOMIC_ACQUIRE) == generation; spins++)
+        relax_or_yield(spins);
 }
 
 static inline int64_t round_up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t greatest(int64_t a, int64_t b) { return a > b ? a : b; }
+
+/* Steps of sorted sequence r: batch_sizes never grows, so bisect. */
+static inline int64_t length_of(const packseq_job *job, int64_t r) {
+    if (!job->batch_sizes) return job->steps;
+    int64_t low = 0, high = job->steps;
+    while (low < high) {
+        const int64_t middle = low + (high - low) / 2;
+        if (job->batch_sizes[middle] > r)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
 
 #endif

@@ -16,9 +16,10 @@
 #include "runtime.h"
 
 #define MOST_THREADS 1024
-/* How long a worker looks for the next round, and the caller for the end of this one, before it sleeps: being
- * woken takes about as long. */
+/* How long a worker looks for the next round before it sleeps: being woken takes about as long. The caller looks
+ * longer for the last worker's end, by a part of the time that it has worked itself: it is near. */
 #define SPIN_NANOSECONDS 100000
+#define SPIN_PART 4
 
 typedef struct {
     pthread_mutex_t lock;
@@ -48,9 +49,9 @@ static int64_t nanoseconds(void) {
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-/* Until *rounds is no longer `seen`, or for a while. */
-static void spin(const int64_t *rounds, int64_t seen) {
-    const int64_t end = nanoseconds() + SPIN_NANOSECONDS;
+/* Until *rounds is no longer `seen`, or for so long. */
+static void spin(const int64_t *rounds, int64_t seen, int64_t time) {
+    const int64_t end = nanoseconds() + time;
     for (int i = 0; __atomic_load_n(rounds, __ATOMIC_RELAXED) == seen; i++) {
         relax();
         if (i % 16 == 15 && nanoseconds() > end) return;
@@ -70,7 +71,7 @@ static void *serve(void *argument) {
             }
             me.roused = p->roused;
             pthread_mutex_unlock(&p->lock);
-            spin(&p->begun, me.seen);
+            spin(&p->begun, me.seen, SPIN_NANOSECONDS);
             pthread_mutex_lock(&p->lock);
             continue;
         }
@@ -143,8 +144,8 @@ void packseq_pool_rouse(void *handle) {
     pthread_mutex_lock(&p->lock);
     make_room(p);
     p->roused++;
-    pthread_cond_broadcast(&p->wanted);
     pthread_mutex_unlock(&p->lock);
+    pthread_cond_broadcast(&p->wanted); /* unlocked, or they would wake up to wait for the lock */
 }
 
 int32_t packseq_pool_reserve(void *handle, int32_t workers) {
@@ -166,10 +167,12 @@ void packseq_pool_run(void *handle, packseq_work work, void *argument, int32_t w
     p->workers = workers;
     p->pending = workers - 1;
     __atomic_store_n(&p->begun, p->begun + 1, __ATOMIC_RELAXED);
-    pthread_cond_broadcast(&p->wanted);
     pthread_mutex_unlock(&p->lock);
+    pthread_cond_broadcast(&p->wanted);
+    const int64_t begun = nanoseconds();
     work(argument, 0);
-    if (workers - 1 <= p->room) spin(&p->ended, p->begun - 1);
+    const int64_t patience = SPIN_NANOSECONDS + (nanoseconds() - begun) / SPIN_PART;
+    if (workers - 1 <= p->room) spin(&p->ended, p->begun - 1, patience);
     pthread_mutex_lock(&p->lock);
     while (p->pending) pthread_cond_wait(&p->finished, &p->lock);
     pthread_mutex_unlock(&p->lock);

@@ -98,16 +98,22 @@ class Case:
 
     @property
     def flops(self):
-        """Multiplications and additions of the matrix products over real steps."""
+        """Multiplications and additions of the matrix products that are needed.
+
+        Real steps only; and where no first state is given, a first step has nothing to multiply it
+        with. (packseq leaves that product out; the others compute it.)
+        """
         directions = 1 + self.bidirectional
         state = self.proj_size or self.hidden_size
+        continuing = self.rows if self.stream else self.rows - np.count_nonzero(self.lengths)
         width, total = self.input_size, 0
         for _ in range(self.num_layers):
-            products = len(TORCH[self.cell]) * self.hidden_size * (width + state)
-            products += self.hidden_size * self.proj_size
-            total += 2 * directions * products * self.rows
+            columns = len(TORCH[self.cell]) * self.hidden_size
+            products = columns * (width * self.rows + state * continuing)
+            products += self.hidden_size * self.proj_size * self.rows
+            total += 2 * directions * products
             width = directions * state
-        return total
+        return int(total)
 
     @property
     def model(self):

@@ -3,7 +3,7 @@
     python benchmarks/measure.py THREADS [SECONDS]
 
 Speed drifts within seconds on a shared machine, so nothing is compared across time: all that is
-to be compared is called in turn, A B C A B C, for SECONDS (2.5) a case, and so is the machine's
+to be compared is called in turn, A B C C B A, for SECONDS (4) a case, and so is the machine's
 own matrix product. ``report.py`` takes ratios within each turn.
 """
 
@@ -19,12 +19,12 @@ from cases import CASES, DECAYING, STEADY, Problem
 
 from packseq.backends import cpu
 
-LEAST_ROUNDS, MOST_ROUNDS = 5, 25
-LEAST_SECONDS = 0.01  # a turn; faster calls are repeated
+LEAST_ROUNDS, MOST_ROUNDS = 7, 60
+LEAST_SECONDS = 0.004  # a turn; faster calls are repeated
 
-# What is this many times slower than the fastest is out of the race after three rounds. OpenBLAS's
-# threads, when another process takes their core, need seconds where they needed milliseconds.
-OUT_OF_RACE, ITS_ROUNDS = 20, 3
+# What is this many times slower than the fastest is out of the race after a few rounds: the time
+# goes to those that are near, whose ratio takes many rounds where other tenants come and go.
+OUT_OF_RACE, ITS_ROUNDS = 4, 5
 
 # Libraries' threads go on spinning after a call and would take the next one's cores: libgomp's for
 # up to 11 ms here, and NumPy's OpenBLAS for 2**28 ticks, 110 ms, which ``report.py`` cuts to 2**22.
@@ -39,13 +39,13 @@ def in_turn(calls, seconds, settle=0.0):
     """Seconds per call of each, by round: {name: [round 0, round 1, ...]}."""
     guess = {name: _seconds(call, 1) for name, call in calls.items()}
     repeats = {name: max(1, math.ceil(LEAST_SECONDS / guess[name])) for name in calls}
-    slow = {name for name in calls if guess[name] > OUT_OF_RACE * min(guess.values())}
+    slow = {name for name in calls if guess[name] > OUT_OF_RACE * min(guess.values())} - {"gemm"}
     times = {name: [] for name in calls}
     end = time.perf_counter() + seconds
     for done in range(MOST_ROUNDS):
         if done >= LEAST_ROUNDS and time.perf_counter() > end:
             break
-        for name, call in calls.items():
+        for name, call in list(calls.items())[:: -1 if done % 2 else 1]:
             if done < ITS_ROUNDS or name not in slow:
                 time.sleep(settle)
                 times[name].append(_seconds(call, repeats[name]))
@@ -139,4 +139,4 @@ def measure_all(threads, seconds):
 
 if __name__ == "__main__":
     threads = int(sys.argv[1])
-    json.dump(measure_all(threads, float(sys.argv[2]) if len(sys.argv) > 2 else 2.5), sys.stdout)
+    json.dump(measure_all(threads, float(sys.argv[2]) if len(sys.argv) > 2 else 4), sys.stdout)

@@ -3,7 +3,7 @@
     python benchmarks/measure.py THREADS [SECONDS]
 
 Speed drifts within seconds on a shared machine, so nothing is compared across time: all that is
-to be compared is called in turn, A B C C B A, for SECONDS (4) a case, and so is the machine's
+to be compared is called in turn, A B C C B A, for SECONDS (2.5) a case, and so is the machine's
 own matrix product. ``report.py`` takes ratios within each turn.
 """
 
@@ -139,4 +139,4 @@ def measure_all(threads, seconds):
 
 if __name__ == "__main__":
     threads = int(sys.argv[1])
-    json.dump(measure_all(threads, float(sys.argv[2]) if len(sys.argv) > 2 else 4), sys.stdout)
+    json.dump(measure_all(threads, float(sys.argv[2]) if len(sys.argv) > 2 else 2.5), sys.stdout)

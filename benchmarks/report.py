@@ -1,8 +1,8 @@
 """Measure everything and write docs/benchmarks.md and docs/benchmarks.png.
 
-    python benchmarks/report.py [--seconds 4] [--output docs]
+    python benchmarks/report.py [--seconds 2.5] [--output docs]
 
-One process per number of threads, one after the other (see ``measure.py``), about nine minutes in
+One process per number of threads, one after the other (see ``measure.py``), about eight minutes in
 all. A ratio is the median, over rounds, of the ratio of two times of the same round; a time is the
 median over rounds. Nothing here is typed in: a case that is lost is listed first.
 """
@@ -312,7 +312,7 @@ def table(rows):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=4.0, help="per case and number of threads")
+    parser.add_argument("--seconds", type=float, default=2.5, help="per case and number of threads")
     parser.add_argument("--output", type=Path, default=HERE.parent / "docs")
     options = parser.parse_args()
     measured = {n: measure(n, options.seconds) for n in sorted({1, usable_cores()})}

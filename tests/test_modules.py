@@ -21,7 +21,7 @@ from strategies import (
     state_parts,
 )
 
-from packseq import LSTM, PackedSequence, pack_sequence, unpack_sequence
+from packseq import GRU, LSTM, PackedSequence, pack_sequence, unpack_sequence
 
 pytestmark = [
     pytest.mark.usefixtures("backend"),
@@ -168,6 +168,19 @@ def test_zeros_times_infinite_weights_are_nan_without_hx_too(kind, dtype):
     weights["weight_hh_l0"] = np.full_like(weights["weight_hh_l0"], np.inf)
     module.load_state_dict(weights)
     assert np.isnan(module(np.ones((4, 2), dtype))[0]).all()
+
+
+@by_dtype
+def test_a_reset_gate_of_nan_reaches_every_unit_without_hx_too(dtype):
+    """GRU(reset_after=False) multiplies r * h, which is NaN though h is 0."""
+    module = GRU(2, 3, reset_after=False, dtype=dtype, backend="cpu", rng=0)
+    weights = dict(module.state_dict())
+    weights["weight_ih_l0"] = np.ones_like(weights["weight_ih_l0"])
+    weights["weight_ih_l0"][0, 1] = -1  # r of unit 0 is sigmoid(inf - inf)
+    module.load_state_dict(weights)
+    x = np.full((1, 2), np.inf, dtype)
+    assert np.isnan(module(x)[0]).all()
+    assert np.isnan(module(x, np.zeros((1, 3), dtype))[0]).all()
 
 
 @by_kind

@@ -278,10 +278,9 @@ static void NAME(narrow)(NAME(walk) * w, int64_t t, int64_t m) {
 static void NAME(reset_product)(NAME(walk) * w, int64_t t, REAL *gates, int64_t m) {
     const packseq_network *net = w->job->network;
     const int64_t padded = NAME(blocks)(net->hidden) * 2 * LANES, gate_row = NAME(gate_row)(net);
-    const int64_t begun = least(m, w->begun);
-    const REAL *rows[MAX_ROWS];
-    for (int64_t done = 0; done < begun; done += MAX_ROWS) {
-        const int64_t some = least(MAX_ROWS, begun - done);
+    const REAL *rows[MAX_ROWS]; /* of newcomers too: r may be NaN, and NaN times 0 is not 0 */
+    for (int64_t done = 0; done < m; done += MAX_ROWS) {
+        const int64_t some = least(MAX_ROWS, m - done);
         for (int64_t r = 0; r < some; r++) rows[r] = w->arena.hidden + (done + r) * padded;
         NAME(add_product)(w, &w->weights->second, rows, some, gates + done * gate_row);
     }

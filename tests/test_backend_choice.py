@@ -51,7 +51,9 @@ def test_a_forked_process_asks_for_a_gpu_again():
         "if not (child := os.fork()): os._exit(choice._has_gpu.cache_info().currsize)\n"
         "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))"
     )
-    assert (done.stdout, done.stderr) == ("0\n", "")
+    # stderr may hold CPython's warning of a fork beside threads: NumPy's OpenBLAS ends its own
+    # at the fork, and the system counts one for a moment longer (1 run in 200).
+    assert done.stdout == "0\n"
 
 
 # ---- the choice ---------------------------------------------------------------------------------

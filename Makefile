@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 # What an editable install is made from: change one, and the next target builds again.
-BUILD := pyproject.toml setup.py $(wildcard src/packseq/_core/*.pyx src/packseq/_core/*.h src/packseq/_core/kernels/*)
+BUILD := pyproject.toml setup.py $(wildcard src/packseq/_core/*.pyx src/packseq/_core/*.pxd src/packseq/_core/*.h src/packseq/_core/kernels/*)
 
 .PHONY: demo test test-peers bench lint sanitize neon clean
 
@@ -26,8 +26,9 @@ lint: $(VENV)/.lint ## Style, and types of the public API
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-sanitize: ## The kernels' C test under every instruction set of this machine, with sanitizers
+sanitize: ## The kernels' C tests under every instruction set of this machine, with sanitizers
 	CFLAGS="-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined" sh tests/c/run.sh
+	CFLAGS="-O1 -g -fsanitize=thread" sh tests/c/run.sh
 
 neon: ## The kernels for 64-bit Arm, cross-compiled and run by qemu (Debian's packages)
 	sh tests/c/neon.sh

@@ -175,7 +175,7 @@ def run_module(dtype, **how):
 
 
 def run_module_in_general(dtype):
-    run_module(dtype, num_threads=1)  # not the short cut of small calls
+    run_module(dtype, num_threads=1)  # not the short way of plain calls
 
 
 by_run = pytest.mark.parametrize("run", [run_activation, run_module, run_module_in_general])

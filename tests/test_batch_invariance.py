@@ -52,7 +52,7 @@ class Batch:
         return by_sequence([output[:n, i] for i, n in enumerate(lengths)], state)
 
     def alone(self, b, **how):
-        """As a 2-D input; without keywords this is the short cut of small calls."""
+        """As a 2-D input; without keywords this is the short way of plain calls."""
         output, state = self.module(self.sequences[b], self.hx(b), **how)
         return (output, *state_parts(state))
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -229,8 +230,60 @@ def test_plain_calls_are_what_general_ones_are(num_threads, kind, batch_first, w
             same_bits(module(x, hx, lengths=form), expected)
 
 
-def test_small_work_stays_on_the_calling_thread():
-    assert cut(Case("LSTM", 4, 8, (3, 2, 1)), 4) == (1, 1)
+@pytest.fixture
+def new_pool(monkeypatch):
+    """A pool in which no thread has been started."""
+    monkeypatch.setattr(threads, "_pool", Pool())
+
+
+def rounds():
+    """How often threads have worked together."""
+    return threads.crew()[0].rounds
+
+
+def test_large_work_is_shared_either_way(num_threads):
+    """The plain way, and that of calls with keywords."""
+    packseq.set_num_threads(2)
+    module, x = LSTM(16, 256, rng=0), np.zeros((40, 16), np.float32)
+    for how in ({}, {"num_threads": 2}):
+        before = rounds()
+        module(x, **how)
+        assert rounds() == before + 1
+        before = rounds()
+        module(x, num_threads=1)
+        assert rounds() == before
+
+
+@pytest.mark.parametrize("how", [{}, {"num_threads": 2}])
+def test_small_work_stays_on_the_calling_thread(num_threads, new_pool, how):
+    packseq.set_num_threads(2)
+    LSTM(128, 128, rng=0)(np.zeros((1, 128), np.float32), **how)
+    assert rounds() == 0
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_a_stream_of_small_calls_is_shared(num_threads, new_pool, name):
+    """When that begins is up to the machine; the bits are the same before and after."""
+    kind, input_size, hidden_size, options = LARGE[name]
+    case = Case(kind, input_size, hidden_size, (1,), options, seed=9)
+    dtype = options.get("dtype", np.float32)
+    module, x, hx = case.module(dtype), case.padded(dtype), as_state(kind, case.state(dtype))
+    expected = module(x, hx, num_threads=1)
+    packseq.set_num_threads(2)
+    deadline = time.monotonic() + 30
+    while rounds() == 0 and time.monotonic() < deadline:
+        results = [module(x, hx) for _ in range(200)]
+    assert rounds() > 0
+    for result in results:
+        same_bits(result, expected)
+
+
+def test_tiny_calls_are_not_shared(num_threads, new_pool):
+    packseq.set_num_threads(2)
+    module, x = LSTM(16, 16, rng=0), np.zeros((1, 16), np.float32)
+    for _ in range(300):
+        module(x)
+    assert rounds() == 0
 
 
 def test_more_threads_than_there_is_work_for():
@@ -296,8 +349,9 @@ def test_a_pool_is_lent_to_one_at_a_time(borrowed_pool):
 
 @pytest.mark.parametrize("lengths", [MANY, (24,)], ids=["shards", "team"])
 def test_a_call_that_finds_the_pool_lent_works_alone(borrowed_pool, lengths):
-    case = Case("LSTM", 16, 256, lengths, seed=8)
+    case, before = Case("LSTM", 16, 256, lengths, seed=8), rounds()
     same_bits(run(case, num_threads=2), run(case, num_threads=1))
+    assert rounds() == before
 
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
@@ -329,9 +383,9 @@ def in_a_fork(work):
 
 def threaded_work():
     """The output of a call that two threads share, as bytes."""
-    case = Case("LSTM", 16, 256, (24,), seed=5)
-    assert cut(case, 2) == (1, 2)
-    output, _ = run(case, num_threads=2)
+    before = rounds()
+    output, _ = run(Case("LSTM", 16, 256, (24,), seed=5), num_threads=2)
+    assert rounds() == before + 1
     return output.data.tobytes()
 
 
@@ -345,8 +399,7 @@ def test_fork_after_use():
 
 @needs_fork
 @fork_is_meant
-def test_fork_before_use(monkeypatch):
-    monkeypatch.setattr(threads, "_pool", Pool())  # no thread has been started
+def test_fork_before_use(new_pool):
     in_child = in_a_fork(threaded_work)
     assert threaded_work() == in_child
 
@@ -355,7 +408,9 @@ def test_fork_before_use(monkeypatch):
 @fork_is_meant
 def test_fork_during_another_call(borrowed_pool):
     """The pool that the parent has lent is no concern of the child's."""
-    assert in_a_fork(threaded_work) == threaded_work()
+    in_child = in_a_fork(threaded_work)
+    borrowed_pool.put_back()
+    assert threaded_work() == in_child
 
 
 @pytest.mark.skipif(

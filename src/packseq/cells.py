@@ -111,7 +111,7 @@ class _Cell(Parameterised):
         shape = (1, x.shape[1], self.hidden_size)
         given = tuple(state if state is None else state.reshape(shape) for state in first)
         hx = given[0] if len(given) == 1 or given[0] is None else given
-        result = self._network.call(x, hx, None, crew)
+        result = self._network.call(x, hx, None, crew, None)
         if result is not None:
             return result[1] if len(given) == 2 else (result[1],)
         last = tuple(allocate(shape, self.dtype) for _ in given)

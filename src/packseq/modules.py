@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from packseq._core.order import all_equal
-from packseq._core.pool import Pool
 from packseq._core.recurrent import Network
 from packseq.backends import cpu
 from packseq.backends.choice import (
@@ -331,7 +330,7 @@ class _Recurrent(Parameterised):
         backend = self._backend or get_backend()
         if out is None and num_threads is None and backend != "torch":
             result = self._network.call(
-                input, hx, lengths, crew if backend == "cpu" else _crew_here
+                input, hx, lengths, crew, None if backend == "cpu" else has_driver
             )
             if result is not None:
                 return result
@@ -826,11 +825,6 @@ def _as_given(rows: object, result: tuple[Array, Any]) -> tuple[Any, Any]:
     """A result's arrays as tensors, where the input is one."""
     output, states = torch_layers().as_tensors(result) if is_tensor(rows) else result
     return output, states
-
-
-def _crew_here() -> tuple[Pool, int] | None:
-    """The crew, or None where a call that is not small may be for a GPU."""
-    return None if has_driver() else crew()
 
 
 def _plan(lengths: IndexArray, steps: int) -> Plan | None:

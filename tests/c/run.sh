@@ -1,5 +1,5 @@
 #!/bin/sh
-# Compiles the kernels and their C test with $CC and $CFLAGS, and runs it, by $RUN where that is set.
+# Compiles the kernels and their C tests with $CC and $CFLAGS, and runs them, by $RUN where that is set.
 set -eu
 here=$(dirname "$0")
 kernels=$here/../../src/packseq/_core/kernels
@@ -15,5 +15,11 @@ wait # what did not compile is missing below
 for source in "$kernels"/*.c "$here"/*.c; do
     test -e "$built/$(basename "$source").o"
 done
-${CC:-cc} ${CFLAGS:--O2} "$built"/*.o -o "$built/test_kernels" -lm -lpthread
-${RUN:-} "$built/test_kernels"
+for test in "$here"/test_*.c; do
+    name=$(basename "$test" .c)
+    mv "$built/$name.c.o" "$built/$name.main"
+done
+for main in "$built"/*.main; do
+    ${CC:-cc} ${CFLAGS:--O2} "$main" "$built"/*.o -o "$built/test" -lm -lpthread
+    ${RUN:-} "$built/test"
+done

@@ -1,4 +1,4 @@
-"""The counting sort that puts a batch in order, shared by the plan and by small calls."""
+"""The counting sort that puts a batch in order, shared by the plan and by plain calls."""
 
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset

@@ -12,4 +12,5 @@ cdef class Pool:
     cdef void give_back(self) noexcept nogil
     cdef void rouse(self) noexcept nogil
     cdef int32_t reserve(self, int32_t workers) noexcept nogil
+    cdef bint ready(self, int32_t workers) noexcept nogil
     cdef void run(self, packseq_work work, void *argument, int32_t workers) noexcept nogil

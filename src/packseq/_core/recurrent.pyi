@@ -33,7 +33,12 @@ class Network:
         batch_first: bool,
     ) -> None: ...
     def call(
-        self, x: object, hx: object, lengths: object, crew: Callable[[], tuple[Pool, int] | None]
+        self,
+        x: object,
+        hx: object,
+        lengths: object,
+        crew: Callable[[], tuple[Pool, int]],
+        elsewhere: Callable[[], bool] | None,
     ) -> tuple[NDArray[Any], Any] | None: ...
     def forward(
         self,

@@ -89,7 +89,8 @@ cdef extern from "kernels.h" nogil:
     const packseq_kernels *const *packseq_compiled() noexcept nogil
     int packseq_supported(const packseq_kernels *) noexcept nogil
     int32_t packseq_cut(packseq_job *, int64_t *, int32_t, int64_t, int64_t, int64_t) noexcept nogil
-    const int64_t PACKSEQ_SMALL_FLOPS
+    double packseq_flops(const packseq_job *, int64_t) noexcept nogil
+    const int64_t PACKSEQ_SMALL_FLOPS, PACKSEQ_TINY_FLOPS
 
 cdef extern from *:
     const char *COMPILER "__VERSION__"
@@ -166,7 +167,9 @@ cdef bint arrange(object lengths, int64_t batch, int64_t steps, int64_t *memory,
     cdef bint listed = type(lengths) is list
     found.order, found.batch_sizes = memory + batch, memory + 3 * batch
     if listed:
-        if len(<list> lengths) != batch:
+        lengths = tuple(lengths)  # which no other thread can shorten meanwhile
+    if listed:
+        if len(<tuple> lengths) != batch:
             return False
     elif (type(lengths) is not cnp.ndarray
             or cnp.PyArray_TYPE(<cnp.ndarray> lengths) != cnp.NPY_INT64
@@ -177,8 +180,8 @@ cdef bint arrange(object lengths, int64_t batch, int64_t steps, int64_t *memory,
     for b in range(batch):
         if not listed:
             length[b] = (<int64_t *> (<cnp.ndarray> lengths).data)[b]
-        elif type((<list> lengths)[b]) is int and 0 <= (<list> lengths)[b] <= steps:
-            length[b] = (<list> lengths)[b]
+        elif type((<tuple> lengths)[b]) is int and 0 <= (<tuple> lengths)[b] <= steps:
+            length[b] = (<tuple> lengths)[b]
         else:
             return False
         if not 0 <= length[b] <= steps:
@@ -281,12 +284,13 @@ cdef class Network:
                 return False
         return True
 
-    def call(self, object x, object hx, object lengths, object crew):
+    def call(self, object x, object hx, object lengths, object crew, object elsewhere):
         """Run a plain call, or return None for the general path to take it.
 
         x is (T, I), (T, B, I) or (B, T, I); hx is None, h or (h, c). crew() gives the pool and how many
-        threads there may be, or None; a small call does not ask. What is accepted here is complete as
-        it stands; all else, errors included, is the general path's.
+        threads there may be. elsewhere() tells whether a call that is not small may be for another
+        backend; None: it is not. What is accepted here is complete as it stands; all else, errors
+        included, is the general path's.
         """
         cdef cnp.ndarray array
         cdef int ndim, by_time
@@ -301,16 +305,19 @@ cdef class Network:
         cdef int64_t batch = 1 if ndim == 2 else cnp.PyArray_DIMS(array)[1 - by_time]
         if cnp.PyArray_DIMS(array)[ndim - 1] != self.input_width or batch == 0 or steps == 0:
             return None
-        if <double> steps * <double> batch * self.step_flops <= PACKSEQ_SMALL_FLOPS:
+        cdef double most_flops = <double> steps * <double> batch * self.step_flops
+        if most_flops <= PACKSEQ_TINY_FLOPS:
             return self.call_plain(array, batch, steps, hx, lengths, None, 1)
-        cdef object lent = crew()
-        if lent is None:
+        cdef bint small = most_flops <= PACKSEQ_SMALL_FLOPS
+        if not small and elsewhere is not None and elsewhere():
             return None
-        cdef Pool pool = lent[0]
-        cdef int32_t threads = lent[1]
+        cdef Pool pool
+        cdef int32_t threads
+        pool, threads = crew()
         if threads == 1 or not pool.lend():
             return self.call_plain(array, batch, steps, hx, lengths, pool, 1)
-        pool.rouse()  # while this thread allocates
+        if not small:
+            pool.rouse()  # while this thread allocates
         try:
             return self.call_plain(array, batch, steps, hx, lengths, pool, threads)
         finally:
@@ -389,7 +396,7 @@ cdef class Network:
         return output, ((hn, cn) if lstm else hn)
 
     def forward(self, cnp.ndarray x, cnp.ndarray out, int64_t batch, int64_t steps, object batch_sizes,
-                object offsets, object order, object hx, object hn, Pool pool, int32_t threads,
+                object offsets, object order, tuple hx, tuple hn, Pool pool, int32_t threads,
                 int64_t padded_steps):
         """Run it on at most so many threads.
 
@@ -398,7 +405,7 @@ cdef class Network:
         end, up to padded_steps, become 0.
         """
         cdef packseq_job job
-        cdef bint done, lent = threads > 1 and pool.lend()
+        cdef bint done, lent
         self.begin(&job, batch, steps)
         job.batch_sizes = <const int64_t *> data(batch_sizes)
         job.order = <const int64_t *> data(order)
@@ -407,6 +414,7 @@ cdef class Network:
         job.padded_steps = padded_steps
         job.h0, job.c0, job.hn, job.cn = data(hx[0]), data(hx[1]), data(hn[0]), data(hn[1])
         with nogil:
+            lent = threads > 1 and pool.lend()
             done = self.execute(&job, pool, threads if lent else 1)
             if lent:
                 pool.give_back()
@@ -439,9 +447,7 @@ cdef class Network:
         cdef int32_t workers
         cdef int64_t size
         if bounds != NULL:
-            workers = self.share(job, bounds, threads)
-            if workers > 1 and pool.reserve(workers) < workers:
-                workers = self.share(job, bounds, 1)  # the system has no more threads
+            workers = self.recruit(job, bounds, pool, threads)
             size = self.workspace(job, workers)
             memory = <char *> malloc(size + 64)
         if memory != NULL:
@@ -458,6 +464,15 @@ cdef class Network:
         free(memory)
         free(bounds)
         return memory != NULL
+
+    cdef int32_t recruit(self, packseq_job *job, int64_t *bounds, Pool pool, int32_t threads) noexcept nogil:
+        """Cut it for as many workers as are worth it and can be had, up to `threads`; returns how many."""
+        cdef double flops = packseq_flops(job, self.input_width)
+        cdef int32_t workers = self.share(job, bounds, threads if flops > PACKSEQ_TINY_FLOPS else 1)
+        cdef bint there = True
+        if workers > 1:
+            there = pool.ready(workers) if flops <= PACKSEQ_SMALL_FLOPS else pool.reserve(workers) == workers
+        return workers if there else self.share(job, bounds, 1)
 
     cdef inline int32_t share(self, packseq_job *job, int64_t *bounds, int32_t threads) noexcept nogil:
         cdef int64_t real_bytes = 4 if self.typenum == cnp.NPY_FLOAT else 8

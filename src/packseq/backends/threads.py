@@ -1,7 +1,7 @@
 """How many threads a call may use, and the pool that has them.
 
-The threads are native (``_core/kernels/pool.c``); after a fork the child simply starts new ones. A
-dispatch costs tens of microseconds; what takes less stays on the calling thread.
+The threads are native (``_core/kernels/pool.c``); after a fork the child simply starts new ones. To
+wake them takes tens of microseconds: work that takes less is shared only with those awake.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ def crew(num_threads: int | None = None) -> tuple[Pool, int]:
 
     The pool serves one call at a time; others work alone meanwhile.
     """
-    return _pool, get_num_threads() if num_threads is None else as_thread_count(num_threads)
+    if num_threads is None:
+        return _pool, _num_threads or get_num_threads()
+    return _pool, as_thread_count(num_threads)
 
 
 def _new_pool() -> None:
@@ -82,7 +84,9 @@ def set_num_threads(n: int) -> None:
 
     Notes
     -----
-    Results do not depend on it, to the last bit. Threads start when first needed.
+    Results do not depend on it, to the last bit. Threads start when first needed, and look out for
+    the next call for 0.1 ms before they sleep. Small calls that come faster than that, as the steps
+    of one stream may, keep them awake and are shared too. With 1 no core waits.
     Source: torch.set_num_threads.
     """
     global _num_threads

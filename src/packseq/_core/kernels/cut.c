@@ -102,8 +102,19 @@ static int shares_units(const packseq_job *job, int32_t team, double row_flops) 
     const int barriers = job->network->directions[0].second.n_panels ? 2 : 1;
     const double apart = (double)dearest * row_flops * directions;
     const double together = (double)cost(job, 0, job->batch) * row_flops * directions / team +
-                            (team > directions) * barriers * BARRIER_FLOPS * (double)job->steps;
+                            (team > directions) * BARRIER_FLOPS * (double)(job->steps * barriers - 1);
     return together < 0.95 * apart;
+}
+
+/* Of one sequence's step, in one direction of one layer. */
+static double step_flops(const packseq_network *net, int64_t input_width) {
+    return 2.0 * (double)gates_of(net->cell) * (double)net->hidden * (double)(net->state + input_width);
+}
+
+double packseq_flops(const packseq_job *job, int64_t input_width) {
+    const packseq_network *net = job->network;
+    const double rows = (double)rows_within(job, 0, job->batch);
+    return rows * net->n_layers * net->n_directions * step_flops(net, input_width);
 }
 
 int32_t packseq_cut(packseq_job *job, int64_t *bounds, int32_t threads, int64_t input_width, int64_t real_bytes,
@@ -111,9 +122,8 @@ int32_t packseq_cut(packseq_job *job, int64_t *bounds, int32_t threads, int64_t 
     const packseq_network *net = job->network;
     const int64_t gates = gates_of(net->cell), width = net->n_directions * net->state;
     const int64_t total = rows_within(job, 0, job->batch);
-    const double row_flops = 2.0 * (double)gates * (double)net->hidden * (double)(net->state + input_width);
+    const double row_flops = step_flops(net, input_width);
 
-    if ((double)total * row_flops * net->n_layers * net->n_directions < PACKSEQ_SMALL_FLOPS) threads = 1;
     const int64_t gate_row = net->hidden * real_bytes * (gates == 1 ? 1 : 4);
     const int64_t most_gates = greatest(1, GATES_BYTES / threads / gate_row);
     limits limits = {

@@ -10,8 +10,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Up to here the calling thread is done before another has woken up, some tens of microseconds. */
+/* Up to here the calling thread is done before another has woken up, some tens of microseconds: only those that are
+ * awake take part. And up to here before another, awake, has heard of it. */
 #define PACKSEQ_SMALL_FLOPS 8000000
+#define PACKSEQ_TINY_FLOPS 100000
 
 enum packseq_cell {
     PACKSEQ_LSTM,
@@ -106,8 +108,11 @@ typedef struct {
     void (*activate_f64)(int activation, const double *x, double *y, int64_t n);
 } packseq_kernels;
 
-/* Cuts a call into shards for at most `threads` workers: sets the job's fields from n_shards to team, with
- * bounds in the caller's array of batch + 1. Returns how many workers to start. */
+/* What a call computes, its first layer's input taken for that of all. */
+double packseq_flops(const packseq_job *, int64_t input_width);
+
+/* Cuts a call into shards for at most `threads` workers: sets the job's fields from n_shards to team, but for
+ * `backwards`, with bounds in the caller's array of batch + 1. Returns how many workers to start. */
 int32_t packseq_cut(packseq_job *, int64_t *bounds, int32_t threads, int64_t input_width, int64_t real_bytes,
                     int64_t vector_bytes);
 

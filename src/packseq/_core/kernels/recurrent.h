@@ -25,7 +25,8 @@ typedef struct {
     packseq_rows input, output;
     int64_t first, width, steps; /* sequences first .. first + width, the longest of `steps` */
     int64_t begun;               /* the first so many have a state; that of the others is 0 still */
-    int64_t from, to;            /* this member's blocks of hidden units */
+    int64_t from, to;            /* this member's blocks of hidden units, */
+    int64_t column, columns;     /* and its columns of the state */
     int64_t state_index;         /* layer * D + direction */
     int32_t reverse, backwards, member, members;
     packseq_barrier *barrier;
@@ -247,16 +248,14 @@ static void NAME(add_product)(const NAME(walk) * w, const packseq_matrix *matrix
     NAME(multiply)(&x);
 }
 
-/* out = W_hr hidden, this member's share of its columns. */
+/* out = W_hr hidden, this member's columns. */
 static void NAME(narrow)(NAME(walk) * w, int64_t t, int64_t m) {
     const packseq_matrix *matrix = &w->weights->second;
-    const int64_t from = matrix->n_panels * w->member / w->members;
-    const int64_t to = matrix->n_panels * (w->member + 1) / w->members;
+    const int64_t from = w->column / (2 * LANES), to = round_up(w->column + w->columns, 2 * LANES) / (2 * LANES);
     const int64_t stride = matrix->n_panels * 2 * LANES, padded = NAME(blocks)(w->job->network->hidden) * 2 * LANES;
-    const int64_t column = from * 2 * LANES, columns = least(to * 2 * LANES, w->job->network->state) - column;
     for (int64_t r = 0; r < m; r++) {
         w->arena.h[r] = w->arena.hidden + r * padded; /* h of the step before is not needed any more */
-        memset(w->arena.narrow + r * stride + column, 0, (size_t)(to - from) * 2 * VECTOR_BYTES);
+        memset(w->arena.narrow + r * stride + w->column, 0, (size_t)(to - from) * 2 * VECTOR_BYTES);
     }
     NAME(multiply)(&(NAME(product)){
         .weights = matrix,
@@ -269,9 +268,9 @@ static void NAME(narrow)(NAME(walk) * w, int64_t t, int64_t m) {
         .c = w->arena.narrow,
         .c_stride = stride,
     });
-    for (int64_t r = 0; r < m && columns > 0; r++)
-        memcpy(NAME(row)(&w->output, t, w->first + r) + column, w->arena.narrow + r * stride + column,
-               (size_t)columns * sizeof(REAL));
+    for (int64_t r = 0; r < m; r++)
+        memcpy(NAME(row)(&w->output, t, w->first + r) + w->column, w->arena.narrow + r * stride + w->column,
+               (size_t)w->columns * sizeof(REAL));
 }
 
 /* n += U (r * h), then h. */
@@ -301,7 +300,6 @@ static void NAME(step)(NAME(walk) * w, int64_t t, REAL *gates, int64_t m) {
         else
             NAME(reset_product)(w, t, gates, m);
     }
-    barrier_wait(w->barrier, w->members);
     for (int64_t r = 0; r < m; r++) w->arena.h[r] = NAME(row)(&w->output, t, w->first + r);
     w->begun = greatest(w->begun, m);
 }
@@ -346,30 +344,32 @@ static void NAME(begin)(NAME(walk) * w) {
         if (job->network->cell != PACKSEQ_LSTM) continue;
         REAL *c = w->arena.cell + r * padded + column;
         memset(c, 0, (size_t)columns * sizeof(REAL));
-        if (job->c0 && column < hidden)
+        if (job->c0)
             memcpy(c, (const REAL *)job->c0 + index * hidden + column,
                    (size_t)least(columns, hidden - column) * sizeof(REAL));
     }
 }
 
+/* This member's columns of the last states. */
 static void NAME(finish)(NAME(walk) * w) {
     const packseq_job *job = w->job;
     const int64_t hidden = job->network->hidden, state = job->network->state;
     const int64_t padded = NAME(blocks)(hidden) * 2 * LANES;
-    if (w->member) return;
+    const int64_t unit = w->from * 2 * LANES, units = least(w->to * 2 * LANES, hidden) - unit;
     for (int64_t r = 0; r < w->width; r++) {
         const int64_t caller = job->order ? job->order[w->first + r] : w->first + r;
         const int64_t index = w->state_index * job->batch + caller;
-        memcpy((REAL *)job->hn + index * state, w->arena.h[r], (size_t)state * sizeof(REAL));
+        memcpy((REAL *)job->hn + index * state + w->column, w->arena.h[r] + w->column,
+               (size_t)w->columns * sizeof(REAL));
         if (job->network->cell == PACKSEQ_LSTM)
-            memcpy((REAL *)job->cn + index * hidden, w->arena.cell + r * padded, (size_t)hidden * sizeof(REAL));
+            memcpy((REAL *)job->cn + index * hidden + unit, w->arena.cell + r * padded + unit,
+                   (size_t)units * sizeof(REAL));
     }
 }
 
 static void NAME(walk_steps)(NAME(walk) * w) {
     const int64_t gate_row = NAME(gate_row)(w->job->network);
     NAME(begin)(w);
-    barrier_wait(w->barrier, w->members); /* c is zeroed and filled by columns, but finish() reads rows */
     for (int64_t done = 0, count; done < w->steps; done += count) {
         int64_t rows = 0;
         for (count = 0; done + count < w->steps; count++) {
@@ -383,6 +383,7 @@ static void NAME(walk_steps)(NAME(walk) * w) {
         for (int64_t i = 0; i < count; i++) {
             const int64_t t = w->reverse ? w->steps - 1 - done - i : done + i;
             const int64_t m = NAME(alive)(w->job, t, w->first, w->width);
+            if (done + i) barrier_wait(w->barrier, w->members); /* for all columns of h of the step before */
             NAME(step)(w, t, gates, m);
             gates += m * gate_row;
         }
@@ -448,6 +449,18 @@ static void NAME(clear_padding)(packseq_job *job) {
 }
 #undef CLEAR_BYTES
 
+/* A projection's columns are cut by themselves. */
+static void NAME(set_columns)(NAME(walk) * w) {
+    const packseq_network *net = w->job->network;
+    int64_t from = w->from, to = w->to;
+    if (net->cell == PACKSEQ_LSTM && net->directions[0].second.n_panels) {
+        from = net->directions[0].second.n_panels * w->member / w->members;
+        to = net->directions[0].second.n_panels * (w->member + 1) / w->members;
+    }
+    w->column = from * 2 * LANES;
+    w->columns = least(to * 2 * LANES, net->state) - w->column;
+}
+
 /* All layers and directions of one shard; member 0 of 1, or one of a team that shares it. */
 static void NAME(run_shard)(packseq_job *job, int64_t shard, char *memory, int32_t member) {
     const packseq_network *net = job->network;
@@ -465,7 +478,9 @@ static void NAME(run_shard)(packseq_job *job, int64_t shard, char *memory, int32
     NAME(arrange)(job, memory, member % apart, member, &w.arena);
     w.steps = NAME(plan_spill)(job, &w.arena, w.first, w.width, &spill);
     w.output = job->input;
+    NAME(set_columns)(&w);
     for (int32_t layer = 0; layer < net->n_layers; layer++) {
+        if (shard || layer) barrier_wait(&job->barriers[0], job->team); /* for what the layer before gave */
         w.input = w.output;
         w.output = (net->n_layers - 1 - layer) % 2 ? spill : job->output;
         const packseq_rows both = w.output;
@@ -477,12 +492,12 @@ static void NAME(run_shard)(packseq_job *job, int64_t shard, char *memory, int32
             NAME(walk_steps)(&w);
         }
         w.output = both;
-        barrier_wait(&job->barriers[0], job->team);
     }
 }
 
 static void NAME(run)(packseq_job *job, int32_t worker) {
     const uint64_t mode = flush_denormals();
+    for (size_t at = 0; at < sizeof *job; at += 64) __builtin_prefetch((const char *)job + at); /* another core has it */
     if (job->padded_steps) NAME(clear_padding)(job);
     if (job->team > 1) {
         for (int64_t s = 0; s < job->n_shards; s++) NAME(run_shard)(job, s, job->workspace, worker);

@@ -28,7 +28,7 @@ lint: $(VENV)/.lint ## Style, and types of the public API
 
 sanitize: ## The kernels' C tests under every instruction set of this machine, with sanitizers
 	CFLAGS="-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined" sh tests/c/run.sh
-	CFLAGS="-O1 -g -fsanitize=thread" sh tests/c/run.sh
+	CFLAGS="-O1 -g -fsanitize=thread" sh tests/c/run.sh test_pool
 
 neon: ## The kernels for 64-bit Arm, cross-compiled and run by qemu (Debian's packages)
 	sh tests/c/neon.sh

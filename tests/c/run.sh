@@ -1,5 +1,6 @@
 #!/bin/sh
-# Compiles the kernels and their C tests with $CC and $CFLAGS, and runs them, by $RUN where that is set.
+# Compiles the kernels and their C tests with $CC and $CFLAGS, and runs them, by $RUN where that is set: those named,
+# or all.
 set -eu
 here=$(dirname "$0")
 kernels=$here/../../src/packseq/_core/kernels
@@ -19,7 +20,8 @@ for test in "$here"/test_*.c; do
     name=$(basename "$test" .c)
     mv "$built/$name.c.o" "$built/$name.main"
 done
-for main in "$built"/*.main; do
-    ${CC:-cc} ${CFLAGS:--O2} "$main" "$built"/*.o -o "$built/test" -lm -lpthread
+[ $# -gt 0 ] || set -- test_kernels test_pool
+for test; do
+    ${CC:-cc} ${CFLAGS:--O2} "$built/$test.main" "$built"/*.o -o "$built/test" -lm -lpthread
     ${RUN:-} "$built/test"
 done

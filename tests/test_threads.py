@@ -261,6 +261,7 @@ def test_small_work_stays_on_the_calling_thread(num_threads, new_pool, how):
     assert rounds() == 0
 
 
+@pytest.mark.skipif(threads.usable_cores() < 2, reason="one core: no other can be kept awake")
 @pytest.mark.parametrize("name", LARGE)
 def test_a_stream_of_small_calls_is_shared(num_threads, new_pool, name):
     """When that begins is up to the machine; the bits are the same before and after."""

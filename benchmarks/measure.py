@@ -42,7 +42,7 @@ def in_turn(calls, seconds, settle=0.0):
         for name, call in calls.items():
             guess[name] = _seconds(call, repeats[name])
             repeats[name] = max(1, math.ceil(LEAST_SECONDS / guess[name]))
-    best = min((guess[name] for name in calls if name != "gemm"), default=0)  # it runs no race
+    best = min(guess[name] for name in calls if name != "gemm")  # which runs no race
     slow = {name for name in calls if guess[name] > OUT_OF_RACE * best} - {"gemm"}
     times = {name: [] for name in calls}
     end = time.perf_counter() + seconds

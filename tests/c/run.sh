@@ -16,12 +16,13 @@ wait # what did not compile is missing below
 for source in "$kernels"/*.c "$here"/*.c; do
     test -e "$built/$(basename "$source").o"
 done
-for test in "$here"/test_*.c; do
-    name=$(basename "$test" .c)
-    mv "$built/$name.c.o" "$built/$name.main"
+all=
+for source in "$here"/test_*.c; do
+    test=$(basename "$source" .c)
+    mv "$built/$test.c.o" "$built/$test.main"
+    all="$all $test"
 done
-[ $# -gt 0 ] || set -- test_kernels test_pool
-for test; do
+for test in ${*:-$all}; do
     ${CC:-cc} ${CFLAGS:--O2} "$built/$test.main" "$built"/*.o -o "$built/test" -lm -lpthread
     ${RUN:-} "$built/test"
 done

@@ -2,4 +2,6 @@
 #define ISA wide
 #define VECTOR_BYTES 64
 #define MAX_ROWS 12
+#define TILE_ROWS 8
+#define POINTERS_IN_REGISTERS 8
 #include "isa.h"

@@ -12,6 +12,8 @@
 #define MAXIMUM_F64 _mm256_max_pd
 #define ISA avx2
 #define VECTOR_BYTES 32
+#define REGISTERS 16
+#define LOADED(v) __asm__("" : "+x"(v))
 #define MAX_ROWS 6 /* 6 rows x 2 vectors = 12 of 16 registers; 2 hold weights, 1 a broadcast */
 #include "isa.h"
 #ifdef __clang__

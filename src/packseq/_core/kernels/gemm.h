@@ -12,12 +12,13 @@
  * which would stay in L1, cost 3 to 5 % from K 320 on: every block reads and writes C once more.) */
 #define K_BLOCK (131072 / (2 * VECTOR_BYTES))
 
-/* Weights that stream from L3 are asked for ahead of their use, where one panel goes at a time. A single tile
- * asks AHEAD k before, and at a panel's end for the next panel; several tiles over a block of k ask for the next
- * block, a share each. On one Zen 3 core, GFLOP/s without, with the first, with both: K 1536, 8 rows 49, 58, 72;
- * 12 rows 55, 70, 87. AHEAD at K 1024: 32, 64, 96: 4 rows 66, 76, 72; 5 rows 73, 83, 83. More panels at once are
- * more streams, and lose (K 256, 3 rows: 76, 66). */
+/* Weights that stream from L3 are asked for ahead of their use, where the rows are more than 3. A single tile asks
+ * AHEAD k before, and at a panel's end for the next panel; several tiles over a block of k ask for the next block, a
+ * share each. On one Zen 3 core, GFLOP/s without, with the first, with both: K 1536, 8 rows 49, 58, 72; 12 rows 55,
+ * 70, 87. AHEAD at K 1024: 32, 64, 96: 4 rows 66, 76, 72; 5 rows 73, 83, 83. One to three rows wait for the cache
+ * in any case, and lose by asking (AVX-512, weights in L2: 1 row 64, 56; 3 rows 157, 145). */
 #define AHEAD 64
+#define LINES ((2 * VECTOR_BYTES + 63) / 64) /* of the cache, for one k of a panel */
 
 typedef struct {
     const REAL *const *a; /* row pointers */
@@ -37,6 +38,7 @@ static INLINE void NAME(tile)(const int rows, const int panels, const NAME(tile_
     V sum[MAX_ROWS][4][2]; /* rows x panels x 2 of them are used, and stay in registers */
     const REAL *a[MAX_ROWS];
     const REAL *w = t->panels + t->k_from * 2 * LANES;
+    const REAL *const volatile *others = t->a;
     const int64_t panel_stride = t->panel_stride, hop = t->hop;
     int64_t k = t->k_from;
 #pragma GCC unroll 16
@@ -55,18 +57,22 @@ static INLINE void NAME(tile)(const int rows, const int panels, const NAME(tile_
         for (; k < until; k++, w += 2 * LANES) {
 #pragma GCC unroll 8
             for (int p = 0; p < panels; p++) {
-                if (panels == 1) {
-                    __builtin_prefetch(ahead);
-                    ahead += hop;
+                for (int line = 0; rows > 3 && line < LINES; line++)
+                    __builtin_prefetch(ahead + p * panel_stride * (int64_t)sizeof(REAL) + line * 64);
+                V w0 = *(const V *)(w + p * panel_stride);
+                V w1 = *(const V *)(w + p * panel_stride + LANES);
+                if (panels == 1 || 2 * rows * panels + rows + 2 <= REGISTERS) {
+                    LOADED(w0);
+                    LOADED(w1);
                 }
-                const V w0 = *(const V *)(w + p * panel_stride);
-                const V w1 = *(const V *)(w + p * panel_stride + LANES);
 #pragma GCC unroll 16
                 for (int r = 0; r < rows; r++) {
-                    sum[r][p][0] += a[r][k] * w0;
-                    sum[r][p][1] += a[r][k] * w1;
+                    const REAL *row = r < POINTERS_IN_REGISTERS ? a[r] : others[r];
+                    sum[r][p][0] += row[k] * w0;
+                    sum[r][p][1] += row[k] * w1;
                 }
             }
+            ahead += hop;
         }
     }
 #pragma GCC unroll 16
@@ -94,6 +100,7 @@ TILE(4, 1)
 TILE(5, 1)
 TILE(6, 1)
 #if MAX_ROWS == 12
+TILE(4, 2)
 TILE(7, 1)
 TILE(8, 1)
 TILE(9, 1)
@@ -112,11 +119,21 @@ static void (*const NAME(tiles)[MAX_ROWS + 1])(const NAME(tile_args) *) = {
 #endif
 };
 
+static void (*const NAME(tiles_of_two)[])(const NAME(tile_args) *) = {
+    [3] = NAME(tile_3x2),
+#if MAX_ROWS == 12
+    [4] = NAME(tile_4x2),
+#endif
+};
+
 /* Few rows leave multiply-adds waiting for each other, so several panels go at once. */
 static int64_t NAME(panels_at_once)(int64_t rows, int64_t panels_left) {
     if (rows == 1 && panels_left >= 4) return 4;
     if (rows == 2 && panels_left >= 3) return 3;
     if (rows == 3 && panels_left >= 2) return 2;
+#if MAX_ROWS == 12
+    if (rows == 4 && panels_left >= 2) return 2;
+#endif
     return 1;
 }
 
@@ -129,7 +146,7 @@ static void NAME(call_tile)(int64_t rows, int64_t panels, const NAME(tile_args) 
         NAME(tile_2x3)(t);
         break;
     case 2:
-        NAME(tile_3x2)(t);
+        NAME(tiles_of_two)[rows](t);
         break;
     default:
         NAME(tiles)[rows](t);
@@ -152,7 +169,7 @@ typedef struct {
 /* One group of panels; the panel `next` comes after it. */
 static void NAME(multiply_panels)(const NAME(product) * x, int64_t panel, int64_t at_once, int64_t next) {
     const packseq_matrix *w = x->weights;
-    const int64_t n_tiles = (x->rows + MAX_ROWS - 1) / MAX_ROWS, k_bytes = 2 * VECTOR_BYTES;
+    const int64_t n_tiles = x->rows <= MAX_ROWS ? 1 : (x->rows + TILE_ROWS - 1) / TILE_ROWS, k_bytes = 2 * VECTOR_BYTES;
     const int64_t k_block = n_tiles == 1 ? w->k : K_BLOCK;
     const char *own = (const char *)w->panels + panel * w->k * k_bytes;
     const char *others = (const char *)w->panels + next * w->k * k_bytes;
@@ -183,14 +200,16 @@ static void NAME(multiply_panels)(const NAME(product) * x, int64_t panel, int64_
 
 static void NAME(multiply)(const NAME(product) * x) {
     const int64_t n = x->to - x->from;
-    for (int64_t done = 0, at_once; done < n; done += at_once) {
-        at_once = NAME(panels_at_once)(x->rows, n - done);
-        const int64_t next = least(done + at_once, n - 1);
-        if (x->backwards)
-            NAME(multiply_panels)(x, x->to - done - at_once, at_once, x->to - 1 - next);
-        else
-            NAME(multiply_panels)(x, x->from + done, at_once, x->from + next);
+    int64_t at_once = NAME(panels_at_once)(x->rows, n);
+    for (int64_t done = 0; done < n;) {
+        const int64_t panel = x->backwards ? x->to - done - at_once : x->from + done;
+        done += at_once;
+        const int64_t then = least(n - done, NAME(panels_at_once)(x->rows, n - done));
+        const int64_t next = x->backwards ? x->to - done - then : x->from + done - (then == 0);
+        NAME(multiply_panels)(x, panel, at_once, next);
+        at_once = then;
     }
 }
 #undef K_BLOCK
 #undef AHEAD
+#undef LINES

@@ -2,6 +2,18 @@
 #if !defined(ISA) || !defined(VECTOR_BYTES) || !defined(MAX_ROWS)
 #error "include isa.h from an instruction set's file, which names it and its sizes"
 #endif
+/* What follows may be left to these defaults. */
+#ifndef LOADED
+/* Load it once, since x86 could multiply it from memory, by each row anew; where there are REGISTERS for it. */
+#define LOADED(v) (void)(v)
+#define REGISTERS 32
+#endif
+#ifndef TILE_ROWS
+#define TILE_ROWS MAX_ROWS /* rows at a time where there are more than MAX_ROWS */
+#endif
+#ifndef POINTERS_IN_REGISTERS
+#define POINTERS_IN_REGISTERS MAX_ROWS /* pointers to more rows are read anew at each k */
+#endif
 #include "kernels.h"
 #include "runtime.h"
 

@@ -255,6 +255,15 @@ def test_large_work_is_shared_either_way(num_threads):
 
 
 @pytest.mark.parametrize("how", [{}, {"num_threads": 2}])
+def test_one_step_that_waits_for_its_weights_is_shared(num_threads, how):
+    """8 MB of them take longer to read than a thread to wake, however little is computed."""
+    packseq.set_num_threads(2)
+    module, before = LSTM(512, 512, rng=0), rounds()
+    module(np.zeros((1, 512), np.float32), **how)
+    assert rounds() == before + 1
+
+
+@pytest.mark.parametrize("how", [{}, {"num_threads": 2}])
 def test_small_work_stays_on_the_calling_thread(num_threads, new_pool, how):
     packseq.set_num_threads(2)
     LSTM(128, 128, rng=0)(np.zeros((1, 128), np.float32), **how)

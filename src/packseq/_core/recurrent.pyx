@@ -89,8 +89,9 @@ cdef extern from "kernels.h" nogil:
     const packseq_kernels *const *packseq_compiled() noexcept nogil
     int packseq_supported(const packseq_kernels *) noexcept nogil
     int32_t packseq_cut(packseq_job *, int64_t *, int32_t, int64_t, int64_t, int64_t) noexcept nogil
-    double packseq_flops(const packseq_job *, int64_t) noexcept nogil
-    const int64_t PACKSEQ_SMALL_FLOPS, PACKSEQ_TINY_FLOPS
+    int64_t packseq_least_rows(double, int64_t) noexcept nogil
+    int64_t packseq_cost(const packseq_job *, int64_t) noexcept nogil
+    const double PACKSEQ_SMALL_MICROSECONDS, PACKSEQ_TINY_MICROSECONDS, PACKSEQ_FLOPS_PER_MICROSECOND
 
 cdef extern from *:
     const char *COMPILER "__VERSION__"
@@ -230,7 +231,8 @@ cdef class Network:
     cdef object dtype
     cdef int typenum
     cdef int64_t input_width
-    cdef double step_flops
+    cdef double row_microseconds  # a step of one sequence, about, beside enough others
+    cdef int64_t least_rows  # what a step of fewer sequences takes
     cdef bint batch_first
     cdef int32_t backwards  # flips at each call; what a race leaves here is as good
 
@@ -250,7 +252,7 @@ cdef class Network:
         self.net.hidden = hidden
         self.net.state = state
         self.net.directions = self.table
-        self.step_flops = 0
+        weights = 0
         for i, (ih, hh, second, bias, finite) in enumerate(directions):
             self.table[i].ih = matrix_of(ih, per_block[0])
             self.table[i].hh = matrix_of(hh, per_block[1])
@@ -258,10 +260,13 @@ cdef class Network:
                 self.table[i].second = matrix_of(second, per_block[2])
             self.table[i].bias = bias.data
             self.table[i].finite = finite
-            self.step_flops += 2.0 * sum(matrix[0].size for matrix in (ih, hh, second) if matrix)
+            weights += sum(matrix[0].size for matrix in (ih, hh, second) if matrix)
         self.input_width = self.table[0].ih.k
         self.dtype = directions[0][0][0].dtype
         self.typenum = self.dtype.num
+        cdef double lanes = <double> kernels.vector_bytes / self.dtype.itemsize
+        self.row_microseconds = 2.0 * weights / PACKSEQ_FLOPS_PER_MICROSECOND * 8 / lanes
+        self.least_rows = packseq_least_rows(<double> weights * self.dtype.itemsize, kernels.vector_bytes)
 
     def __dealloc__(self):
         PyMem_Free(self.table)
@@ -305,10 +310,10 @@ cdef class Network:
         cdef int64_t batch = 1 if ndim == 2 else cnp.PyArray_DIMS(array)[1 - by_time]
         if cnp.PyArray_DIMS(array)[ndim - 1] != self.input_width or batch == 0 or steps == 0:
             return None
-        cdef double most_flops = <double> steps * <double> batch * self.step_flops
-        if most_flops <= PACKSEQ_TINY_FLOPS:
+        cdef double most = <double> steps * <double> max(batch, self.least_rows) * self.row_microseconds
+        if most <= PACKSEQ_TINY_MICROSECONDS:
             return self.call_plain(array, batch, steps, hx, lengths, None, 1)
-        cdef bint small = most_flops <= PACKSEQ_SMALL_FLOPS
+        cdef bint small = most <= PACKSEQ_SMALL_MICROSECONDS
         if not small and elsewhere is not None and elsewhere():
             return None
         cdef Pool pool
@@ -467,11 +472,11 @@ cdef class Network:
 
     cdef int32_t recruit(self, packseq_job *job, int64_t *bounds, Pool pool, int32_t threads) noexcept nogil:
         """Cut it for as many workers as are worth it and can be had, up to `threads`; returns how many."""
-        cdef double flops = packseq_flops(job, self.input_width)
-        cdef int32_t workers = self.share(job, bounds, threads if flops > PACKSEQ_TINY_FLOPS else 1)
+        cdef double takes = packseq_cost(job, self.least_rows) * self.row_microseconds
+        cdef int32_t workers = self.share(job, bounds, threads if takes > PACKSEQ_TINY_MICROSECONDS else 1)
         cdef bint there = True
         if workers > 1:
-            there = pool.ready(workers) if flops <= PACKSEQ_SMALL_FLOPS else pool.reserve(workers) == workers
+            there = pool.ready(workers) if takes <= PACKSEQ_SMALL_MICROSECONDS else pool.reserve(workers) == workers
         return workers if there else self.share(job, bounds, 1)
 
     cdef inline int32_t share(self, packseq_job *job, int64_t *bounds, int32_t threads) noexcept nogil:

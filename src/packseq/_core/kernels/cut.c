@@ -4,11 +4,21 @@
  * adjacent and its steps stay full. (Every S-th row would balance by itself, but leaves single rows where
  * few sequences are long.) Results do not depend on any of this; only time does.
  */
+#include <unistd.h>
+
 #include "kernels.h"
 #include "runtime.h"
 
-/* A step of m rows takes as long as greatest(m, LEAST_STEP_ROWS) rows: the weights must pass in any case. */
-#define LEAST_STEP_ROWS 3
+/* A step of m rows takes as long as greatest(m, least_rows) rows, since the weights must pass in any case: 3 where
+ * they come from L2, and up to so many where they come from L3, with vectors of 32 bytes; twice as fast arithmetic waits
+ * twice as long. (One core of Emerald Rapids reads L3 at 27 GB/s, and 8 MB of Zen 3's at 72, 38 MB at 30; a product of
+ * many rows runs at 165 and 90 Gflop/s.) */
+#define L2_ROWS 3
+#define L3_ROWS 5
+/* What stays in L2 from one step to the next, which begins with the weights that the one before ended with (Emerald
+ * Rapids, 3 and 4 MB of weights). */
+#define L2_PART 0.65
+#define USUAL_L2_BYTES (1 << 19)
 /* What a barrier costs, and that a step waits for the slower of two threads: 1.5 microseconds of one core. (LSTM
  * 128, 4 sequences: a team of two takes 1 to 1.4 times as long as two shards; LSTM 256: 0.95; LSTM 512: 0.91.) */
 #define BARRIER_FLOPS 1.5e5
@@ -30,7 +40,27 @@ typedef struct {
     const packseq_job *job;
     int64_t most_rows;  /* sequences in a shard */
     int64_t most_steps; /* rows of all steps in a shard */
+    int64_t least_rows; /* what a step of fewer rows counts as */
 } limits;
+
+/* Of this machine. */
+static double l2_bytes(void) {
+    static int64_t found;
+    int64_t bytes = __atomic_load_n(&found, __ATOMIC_RELAXED);
+    if (!bytes) {
+#ifdef _SC_LEVEL2_CACHE_SIZE
+        bytes = sysconf(_SC_LEVEL2_CACHE_SIZE); /* in a virtual machine this takes microseconds */
+#endif
+        if (bytes <= 0) bytes = USUAL_L2_BYTES;
+        __atomic_store_n(&found, bytes, __ATOMIC_RELAXED);
+    }
+    return (double)bytes;
+}
+
+int64_t packseq_least_rows(double weight_bytes, int64_t vector_bytes) {
+    const double streamed = 1 - L2_PART * l2_bytes() / weight_bytes;
+    return greatest(L2_ROWS, (int64_t)(streamed * L3_ROWS * (double)vector_bytes / 32 + 0.5));
+}
 
 /* Fills bounds with the fewest shards that cost no more than `most` each (a single sequence may). */
 static int64_t fill(const limits *limits, int64_t most_cost, int64_t *bounds) {
@@ -41,7 +71,7 @@ static int64_t fill(const limits *limits, int64_t most_cost, int64_t *bounds) {
         int64_t steps = longest, r = first + 1;
         for (; r < job->batch && r - first < limits->most_rows; r++) {
             const int64_t more = length_of(job, r);
-            if (steps + more > limits->most_steps || steps + more + LEAST_STEP_ROWS * longest > most_cost) break;
+            if (steps + more > limits->most_steps || steps + more + limits->least_rows * longest > most_cost) break;
             steps += more;
         }
         bounds[shards++] = first;
@@ -53,7 +83,7 @@ static int64_t fill(const limits *limits, int64_t most_cost, int64_t *bounds) {
 
 /* The cut into at most `count` shards (or as few as the limits allow) whose dearest shard is cheapest. */
 static int64_t balance(const limits *limits, int64_t count, int64_t total_steps, int64_t *bounds) {
-    int64_t low = 0, high = total_steps + LEAST_STEP_ROWS * limits->job->steps;
+    int64_t low = 0, high = total_steps + limits->least_rows * limits->job->steps;
     if (limits->job->batch == 1) return fill(limits, high, bounds);
     count = greatest(count, fill(limits, high, bounds));
     while (high - low > high / 64 + 1) {
@@ -66,14 +96,14 @@ static int64_t balance(const limits *limits, int64_t count, int64_t total_steps,
     return fill(limits, high, bounds);
 }
 
-/* Steps' rows, each step counted as at least LEAST_STEP_ROWS where it has any, of sequences first .. last. */
-static int64_t cost(const packseq_job *job, int64_t first, int64_t last) {
-    if (!job->batch_sizes) return job->steps * greatest(LEAST_STEP_ROWS, last - first);
+/* packseq_cost of sequences first .. last. */
+static int64_t cost(const packseq_job *job, int64_t first, int64_t last, int64_t least_rows) {
+    if (!job->batch_sizes) return job->steps * greatest(least_rows, last - first);
     int64_t sum = 0;
     for (int64_t t = 0; t < job->steps; t++) {
         const int64_t alive = least(job->batch_sizes[t], last) - first;
         if (alive <= 0) break;
-        sum += greatest(LEAST_STEP_ROWS, alive);
+        sum += greatest(least_rows, alive);
     }
     return sum;
 }
@@ -92,29 +122,29 @@ static int64_t gates_of(int32_t cell) {
     return cell == PACKSEQ_LSTM ? 4 : cell == PACKSEQ_RNN_TANH || cell == PACKSEQ_RNN_RELU ? 1 : 3;
 }
 
+int64_t packseq_cost(const packseq_job *job, int64_t least_rows) { return cost(job, 0, job->batch, least_rows); }
+
+/* A step in one direction of one layer. */
+typedef struct {
+    double row_flops;    /* of one sequence */
+    double weight_bytes; /* of those that multiply h */
+    int64_t vector_bytes;
+} step;
+
 /* Is a team of so many threads, which share the hidden units of all sequences, faster than shards for each? */
-static int shares_units(const packseq_job *job, int32_t team, double row_flops) {
+static int shares_units(const packseq_job *job, int32_t team, const step *step) {
     const int32_t directions = job->network->n_directions;
     if (team < 2) return 0;
+    const int64_t all = packseq_least_rows(step->weight_bytes, step->vector_bytes);
+    const int64_t share = packseq_least_rows(step->weight_bytes * directions / team, step->vector_bytes);
     int64_t dearest = 0;
     for (int64_t s = 0; s < job->n_shards; s++)
-        dearest = greatest(dearest, cost(job, job->bounds[s], job->bounds[s + 1]));
+        dearest = greatest(dearest, cost(job, job->bounds[s], job->bounds[s + 1], all));
     const int barriers = job->network->directions[0].second.n_panels ? 2 : 1;
-    const double apart = (double)dearest * row_flops * directions;
-    const double together = (double)cost(job, 0, job->batch) * row_flops * directions / team +
+    const double apart = (double)dearest * step->row_flops * directions;
+    const double together = (double)packseq_cost(job, share) * step->row_flops * directions / team +
                             (team > directions) * BARRIER_FLOPS * (double)(job->steps * barriers - 1);
     return together < 0.95 * apart;
-}
-
-/* Of one sequence's step, in one direction of one layer. */
-static double step_flops(const packseq_network *net, int64_t input_width) {
-    return 2.0 * (double)gates_of(net->cell) * (double)net->hidden * (double)(net->state + input_width);
-}
-
-double packseq_flops(const packseq_job *job, int64_t input_width) {
-    const packseq_network *net = job->network;
-    const double rows = (double)rows_within(job, 0, job->batch);
-    return rows * net->n_layers * net->n_directions * step_flops(net, input_width);
 }
 
 int32_t packseq_cut(packseq_job *job, int64_t *bounds, int32_t threads, int64_t input_width, int64_t real_bytes,
@@ -122,7 +152,11 @@ int32_t packseq_cut(packseq_job *job, int64_t *bounds, int32_t threads, int64_t 
     const packseq_network *net = job->network;
     const int64_t gates = gates_of(net->cell), width = net->n_directions * net->state;
     const int64_t total = rows_within(job, 0, job->batch);
-    const double row_flops = step_flops(net, input_width);
+    const step step = {
+        .row_flops = 2.0 * (double)gates * (double)net->hidden * (double)(net->state + input_width),
+        .weight_bytes = (double)gates * (double)net->hidden * (double)net->state * (double)real_bytes,
+        .vector_bytes = vector_bytes,
+    };
 
     const int64_t gate_row = net->hidden * real_bytes * (gates == 1 ? 1 : 4);
     const int64_t most_gates = greatest(1, GATES_BYTES / threads / gate_row);
@@ -131,6 +165,7 @@ int32_t packseq_cut(packseq_job *job, int64_t *bounds, int32_t threads, int64_t 
         .most_rows = least(most_gates, clamp(SHARD_BYTES / (net->hidden * real_bytes), LEAST_SHARD_ROWS,
                                              MOST_SHARD_ROWS)),
         .most_steps = net->n_layers > 1 ? SPILL_BYTES / threads / (width * real_bytes) : INT64_MAX,
+        .least_rows = packseq_least_rows(step.weight_bytes, vector_bytes),
     };
     job->bounds = bounds;
     job->n_shards = balance(&limits, threads, total, bounds);
@@ -139,7 +174,7 @@ int32_t packseq_cut(packseq_job *job, int64_t *bounds, int32_t threads, int64_t 
     /* As many for each direction, and a block of hidden units at least for each member. */
     const int64_t block_units = 2 * vector_bytes / real_bytes, blocks = (net->hidden + block_units - 1) / block_units;
     const int32_t most = (int32_t)least(threads, net->n_directions * blocks), team = most - most % net->n_directions;
-    if (shares_units(job, team, row_flops)) {
+    if (shares_units(job, team, &step)) {
         job->team = team;
         limits.most_steps = net->n_layers > 1 ? SPILL_BYTES / (width * real_bytes) : INT64_MAX;
         job->n_shards = balance(&limits, 1, total, bounds);

@@ -10,10 +10,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Up to here the calling thread is done before another has woken up, some tens of microseconds: only those that are
- * awake take part. And up to here before another, awake, has heard of it. */
-#define PACKSEQ_SMALL_FLOPS 8000000
-#define PACKSEQ_TINY_FLOPS 100000
+/* Up to here the calling thread is done before another has woken up: only those that are awake take part. And up to
+ * here before another, awake, has heard of it. */
+#define PACKSEQ_SMALL_MICROSECONDS 90
+#define PACKSEQ_TINY_MICROSECONDS 3.5
+/* One thread's speed, for these, in float32 with vectors of 32 bytes; Zen 3's. */
+#define PACKSEQ_FLOPS_PER_MICROSECOND 90e3
 
 enum packseq_cell {
     PACKSEQ_LSTM,
@@ -108,8 +110,11 @@ typedef struct {
     void (*activate_f64)(int activation, const double *x, double *y, int64_t n);
 } packseq_kernels;
 
-/* What a call computes, its first layer's input taken for that of all. */
-double packseq_flops(const packseq_job *, int64_t input_width);
+/* A step of fewer rows than this takes as long as one of so many, where it passes over so many bytes of weights. */
+int64_t packseq_least_rows(double weight_bytes, int64_t vector_bytes);
+
+/* The rows of all steps, each step counted as at least so many. */
+int64_t packseq_cost(const packseq_job *, int64_t least_rows);
 
 /* Cuts a call into shards for at most `threads` workers: sets the job's fields from n_shards to team, but for
  * `backwards`, with bounds in the caller's array of batch + 1. Returns how many workers to start. */

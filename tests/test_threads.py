@@ -189,14 +189,14 @@ def test_few_sequences_share_their_hidden_units(name, lengths):
 
 
 @pytest.mark.parametrize("name", LARGE)
-def test_few_sequences_split_their_directions(name):
-    """Of an odd number of threads, one is left over."""
+def test_few_sequences_of_two_directions_are_shared(name):
+    """Or all of them take one direction after the other: then an odd number leaves no one over."""
     kind, input_size, hidden_size, options = LARGE[name]
     case = Case(kind, input_size, hidden_size, (24,), options | {"bidirectional": True}, seed=5)
     expected = run(case, num_threads=1)
-    for n, members in [(2, 2), (3, 2), (4, 4), (7, 6)]:
+    for n, members in [(2, {2}), (3, {2, 3}), (4, {4}), (7, {6, 7})]:
         same_bits(run(case, num_threads=n), expected)
-        assert cut(case, n)[1] == members
+        assert cut(case, n)[1] in members
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])

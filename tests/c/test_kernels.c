@@ -316,13 +316,19 @@ typedef struct {
     const char *name;
     int packed;
     int64_t shards; /* 0: packseq_cut decides, for two threads */
-    int32_t team;
+    int32_t team, abreast;
 } way;
 
 static const way WAYS[] = {
-    {"packed, one shard", 1, 1, 1},      {"packed, four shards", 1, 4, 1},   {"packed, team of 2", 1, 1, 2},
-    {"packed, 2 shards, team of 4", 1, 2, 4}, {"padded, three shards", 0, 3, 1}, {"padded, team of 2", 0, 1, 2},
-    {"padded, cut for two threads", 0, 0, 1},
+    {"packed, one shard", 1, 1, 1, 1},
+    {"packed, four shards", 1, 4, 1, 1},
+    {"packed, team of 2", 1, 1, 2, 1},
+    {"packed, team of 2, directions abreast", 1, 1, 2, 2},
+    {"packed, 2 shards, team of 4", 1, 2, 4, 1},
+    {"packed, 2 shards, team of 4, directions abreast", 1, 2, 4, 2},
+    {"padded, three shards", 0, 3, 1, 1},
+    {"padded, team of 2", 0, 1, 2, 1},
+    {"padded, cut for two threads", 0, 0, 1, 1},
 };
 
 typedef struct {
@@ -348,13 +354,14 @@ static void run_workers(const precision *p, packseq_job *job, int32_t workers) {
     for (int32_t i = 0; i < workers; i++) pthread_join(threads[i], NULL);
 }
 
-/* Fills the job's fields from n_shards to team; returns how many workers to start. */
+/* Fills the job's fields from n_shards to abreast; returns how many workers to start. */
 static int32_t cut(packseq_job *job, const network *net, const batch *b, const way *way, const precision *p,
                    int64_t *bounds) {
     if (!way->shards) return packseq_cut(job, bounds, 2, net->input, p->real_bytes, p->lanes * p->real_bytes);
     job->bounds = bounds;
     job->n_shards = way->shards;
     job->team = way->team;
+    job->abreast = way->abreast;
     job->shard_rows = (b->batch + way->shards - 1) / way->shards;
     job->shard_steps = net->layers > 1 ? job->shard_rows * b->steps : 0;
     job->block_rows = job->shard_rows * 2 + 1; /* several blocks, some of them not full */
@@ -427,7 +434,7 @@ static void check_precision(const precision *p, const network *net, const batch 
     for (int32_t i = 0; i < net->layers * net->directions; i++) cells[i] = pack_cell(p, net, &net->cells[i]);
     const packseq_network packed = {net->kind.cell, net->layers, net->directions, net->hidden, net->state, cells};
     for (size_t i = 0; i < sizeof(WAYS) / sizeof(*WAYS); i++) {
-        if (WAYS[i].team % net->directions && WAYS[i].team > 1) continue;
+        if (WAYS[i].abreast > net->directions) continue;
         const double off = run_way(p, &packed, net, b, &WAYS[i]);
         runs++;
         if (off <= tolerance) continue;

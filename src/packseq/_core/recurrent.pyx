@@ -72,6 +72,7 @@ cdef extern from "kernels.h" nogil:
         int64_t shard_rows
         int64_t shard_steps
         int32_t team
+        int32_t abreast
         char *workspace
         int64_t workspace_stride
         packseq_barrier *barriers

@@ -91,9 +91,10 @@ typedef struct {
     int64_t shard_steps;   /* rows of all steps in the fullest shard, 0 if L == 1 */
 
     int32_t team;          /* members that share one shard; 1: each shard has one worker */
+    int32_t abreast;       /* directions that run at the same time, each by its part of the team; divides both */
     char *workspace;       /* 64-byte aligned; workspace_f32 or _f64 bytes for each worker or team */
     int64_t workspace_stride;
-    packseq_barrier *barriers; /* [3], zeroed: the whole team, and one for each direction */
+    packseq_barrier *barriers; /* [3], zeroed: the whole team, and one for each direction abreast */
     int64_t next;              /* the next shard to be taken, from 0 */
     int64_t clearing, cleared; /* parts of the padding that are taken, and that are 0 by now, from 0 */
 } packseq_job;
@@ -116,7 +117,7 @@ int64_t packseq_least_rows(double weight_bytes, int64_t vector_bytes);
 /* The rows of all steps, each step counted as at least so many. */
 int64_t packseq_cost(const packseq_job *, int64_t least_rows);
 
-/* Cuts a call into shards for at most `threads` workers: sets the job's fields from n_shards to team, but for
+/* Cuts a call into shards for at most `threads` workers: sets the job's fields from n_shards to abreast, but for
  * `backwards`, with bounds in the caller's array of batch + 1. Returns how many workers to start. */
 int32_t packseq_cut(packseq_job *, int64_t *bounds, int32_t threads, int64_t input_width, int64_t real_bytes,
                     int64_t vector_bytes);

@@ -71,7 +71,7 @@ static int64_t NAME(arrange)(const packseq_job *job, char *memory, int32_t direc
         at += round_up((count) * (int64_t)sizeof(type), 64);    \
     } while (0)
     TAKE(spill, 1, job->shard_steps * net->n_directions * net->state, REAL);
-    for (int32_t d = 0; d < (job->team > 1 ? net->n_directions : 1); d++) {
+    for (int32_t d = 0; d < job->abreast; d++) {
         TAKE(gates, d == direction, job->block_rows * gate_row, REAL);
         TAKE(cell, d == direction, job->shard_rows * padded, REAL);
         TAKE(hidden, d == direction, scratch * padded, REAL);
@@ -464,18 +464,17 @@ static void NAME(set_columns)(NAME(walk) * w) {
 /* All layers and directions of one shard; member 0 of 1, or one of a team that shares it. */
 static void NAME(run_shard)(packseq_job *job, int64_t shard, char *memory, int32_t member) {
     const packseq_network *net = job->network;
-    const int32_t directions = net->n_directions;
-    const int32_t apart = job->team > 1 ? directions : 1; /* directions that run at the same time */
+    const int32_t directions = net->n_directions, abreast = job->abreast;
     const int64_t blocks = NAME(blocks)(net->hidden);
     NAME(walk) w = {.job = job, .first = job->bounds[shard], .backwards = job->backwards};
     packseq_rows spill;
     w.width = job->bounds[shard + 1] - w.first;
-    w.members = job->team / apart;
-    w.member = member / apart;
+    w.members = job->team / abreast;
+    w.member = member / abreast;
     w.from = blocks * w.member / w.members;
     w.to = blocks * (w.member + 1) / w.members;
-    w.barrier = &job->barriers[1 + member % apart];
-    NAME(arrange)(job, memory, member % apart, member, &w.arena);
+    w.barrier = &job->barriers[1 + member % abreast];
+    NAME(arrange)(job, memory, member % abreast, member, &w.arena);
     w.steps = NAME(plan_spill)(job, &w.arena, w.first, w.width, &spill);
     w.output = job->input;
     NAME(set_columns)(&w);
@@ -484,7 +483,8 @@ static void NAME(run_shard)(packseq_job *job, int64_t shard, char *memory, int32
         w.input = w.output;
         w.output = (net->n_layers - 1 - layer) % 2 ? spill : job->output;
         const packseq_rows both = w.output;
-        for (int32_t d = member % apart; d < directions; d += apart) {
+        for (int32_t d = member % abreast; d < directions; d += abreast) {
+            if (d >= abreast) barrier_wait(w.barrier, w.members); /* for who still reads `hidden` of the one before */
             w.state_index = (int64_t)layer * directions + d;
             w.weights = &net->directions[w.state_index];
             w.reverse = d;

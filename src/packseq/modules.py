@@ -14,11 +14,11 @@ from packseq._core.recurrent import Network
 from packseq.backends import cpu
 from packseq.backends.choice import (
     as_backend,
-    get_backend,
     has_driver,
     is_tensor,
     pays_to_move,
     place,
+    settings,
     torch_layers,
     torch_offload,
 )
@@ -327,9 +327,10 @@ class _Recurrent(Parameterised):
         bidirectional layers alone needs more: N * D * R numbers.
         Source: torch.nn.RNN, GRU and LSTM, in eval mode.
         """
-        backend = self._backend or get_backend()
+        backend = self._backend or settings().backend
         if out is None and num_threads is None and backend != "torch":
-            result = self._network.call(
+            network = self._packed or self._network  # without a call: one step takes microseconds
+            result = network.call(
                 input, hx, lengths, crew, None if backend == "cpu" else has_driver
             )
             if result is not None:

@@ -196,14 +196,18 @@ int32_t packseq_cut(packseq_job *job, int64_t *bounds, int32_t threads, int64_t 
         job->n_shards = balance(&limits, 1, total, bounds);
     }
 
-    job->shard_rows = job->shard_steps = 0;
+    int64_t fullest = 0; /* rows of all steps in a shard */
+    job->shard_rows = 0;
     for (int64_t s = 0; s < job->n_shards; s++) {
         job->shard_rows = greatest(job->shard_rows, bounds[s + 1] - bounds[s]);
-        if (net->n_layers > 1)
-            job->shard_steps = greatest(job->shard_steps, rows_within(job, bounds[s], bounds[s + 1]));
+        fullest = greatest(fullest, rows_within(job, bounds[s], bounds[s + 1]));
     }
-    const int64_t block = least(most_gates, clamp(BLOCK_BYTES / gate_row, LEAST_BLOCK_ROWS, MOST_BLOCK_ROWS));
-    job->block_rows = greatest(job->shard_rows, least(block, total));
+    job->shard_steps = net->n_layers > 1 ? fullest : 0;
+    /* Blocks of like size: for a few rows left over all weights would pass once more. */
+    const int64_t usual = clamp(BLOCK_BYTES / gate_row, LEAST_BLOCK_ROWS, MOST_BLOCK_ROWS);
+    const int64_t blocks = greatest(1, (fullest + usual / 2) / usual);
+    const int64_t block = least(fullest, (fullest + blocks - 1) / blocks + job->shard_rows); /* of whole steps */
+    job->block_rows = greatest(job->shard_rows, least(most_gates, block));
     if (job->team > 1) return job->team;
     /* A shard of one long sequence may spill more than its worker's part: then fewer work at once. */
     const int64_t spill = greatest(1, job->shard_steps * width * real_bytes);

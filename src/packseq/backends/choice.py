@@ -18,6 +18,8 @@ from numbers import Real
 from types import ModuleType
 from typing import Any, TypeGuard
 
+from packseq.optional import load
+
 NAMES = ("auto", "cpu", "torch")
 
 # Floating-point operations in a time step, on average, from which `auto` moves NumPy arrays to a
@@ -163,14 +165,8 @@ def torch_offload() -> ModuleType:
 
 
 def _with_torch(name: str) -> ModuleType:
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        raise ImportError(
-            "the torch backend needs torch: pip install 'packseq[torch]'", name="torch"
-        ) from error
+    load("torch", "torch")
+    return importlib.import_module(name)
 
 
 def place(rows: object, backend: str) -> str:

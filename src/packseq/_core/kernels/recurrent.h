@@ -334,7 +334,7 @@ static void NAME(begin)(NAME(walk) * w) {
     const packseq_job *job = w->job;
     const int64_t hidden = job->network->hidden, state = job->network->state;
     const int64_t padded = NAME(blocks)(hidden) * 2 * LANES;
-    const int64_t column = w->from * 2 * LANES, columns = (w->to - w->from) * 2 * LANES;
+    const int64_t unit = w->from * 2 * LANES, units = (w->to - w->from) * 2 * LANES;
     memset(w->arena.zeros, 0, (size_t)state * sizeof(REAL));
     w->begun = job->h0 || !w->weights->finite ? w->width : 0;
     for (int64_t r = 0; r < w->width; r++) {
@@ -342,11 +342,11 @@ static void NAME(begin)(NAME(walk) * w) {
         const int64_t index = w->state_index * job->batch + caller;
         w->arena.h[r] = job->h0 ? (const REAL *)job->h0 + index * state : w->arena.zeros;
         if (job->network->cell != PACKSEQ_LSTM) continue;
-        REAL *c = w->arena.cell + r * padded + column;
-        memset(c, 0, (size_t)columns * sizeof(REAL));
+        REAL *c = w->arena.cell + r * padded + unit;
+        memset(c, 0, (size_t)units * sizeof(REAL));
         if (job->c0)
-            memcpy(c, (const REAL *)job->c0 + index * hidden + column,
-                   (size_t)least(columns, hidden - column) * sizeof(REAL));
+            memcpy(c, (const REAL *)job->c0 + index * hidden + unit,
+                   (size_t)least(units, hidden - unit) * sizeof(REAL));
     }
 }
 

@@ -17,7 +17,7 @@ test: $(VENV)/.test ## All tests; those beside other libraries are skipped where
 test-peers: $(VENV)/.peers ## All tests, beside torch, ONNX Runtime and the libraries of each format
 	$(BIN)/python -m pytest
 
-bench: $(VENV)/.bench ## Speed beside torch, ONNX Runtime and NumPy; rewrites docs/benchmarks.md
+bench: $(VENV)/.bench ## Speed beside torch, ONNX Runtime and NumPy; rewrites docs/benchmarks-*.md of this machine's kernels
 	$(BIN)/python -m pytest benchmarks --benchmark-only
 	$(BIN)/python benchmarks/report.py
 

@@ -1,4 +1,4 @@
-"""Measure everything and write docs/benchmarks.md and docs/benchmarks.png.
+"""Measure everything and write docs/benchmarks-ISA.md and .png, ISA the kernels chosen here.
 
     python benchmarks/report.py [--seconds 2.5] [--output docs]
 
@@ -118,22 +118,25 @@ def measure(threads, seconds):
 
 
 def write_report(runs, decay, layout):
-    parts = [HEAD]
+    parts = [f"# Benchmarks, {runs[0].kernels.upper()}", HEAD]
     parts += losses(runs, layout)
     parts += summary(runs, layout)
-    parts += ["![How many times as fast packseq is](benchmarks.png)"]
+    parts += [f"![How many times as fast packseq is]({file_name(runs)}.png)"]
     parts += [case_table(run) for run in runs]
     parts += layout_table(layout)
     parts += [decay_table(decay), *how(runs)]
     return "\n\n".join(parts) + "\n"
 
 
-HEAD = """# Benchmarks
+def file_name(runs):
+    """Without its suffix: machines of other instruction sets keep theirs."""
+    return f"benchmarks-{runs[0].kernels}"
 
-Written by `make bench`; not by hand. Each library runs the same weights on the same padded batch,
-from padded in to padded out, everything that a call costs included (sorting, packing, padding
-back). Before a case is timed, all results are compared; a library that cannot do a case, or gives
-a wrong answer, is left out of it."""
+
+HEAD = """Written by `make bench`; not by hand. Each library runs the same weights on the same
+padded batch, from padded in to padded out, everything that a call costs included (sorting, packing,
+padding back). Before a case is timed, all results are compared; a library that cannot do a case, or
+gives a wrong answer, is left out of it."""
 
 
 def losses(runs, layout):
@@ -319,8 +322,8 @@ def main():
     runs = [Run(m, TARGETS[n > 1]) for n, m in measured.items()]
     report = write_report(runs, measured[1]["decay"], measured[1]["layout"])
     options.output.mkdir(exist_ok=True)
-    (options.output / "benchmarks.md").write_text(report)
-    draw(runs, options.output / "benchmarks.png")
+    (options.output / f"{file_name(runs)}.md").write_text(report)
+    draw(runs, options.output / f"{file_name(runs)}.png")
 
 
 if __name__ == "__main__":

@@ -150,13 +150,10 @@ def test_no_cgroups_at_all(tmp_path):
 
 
 def cut(case, threads):
-    """(shards, members of a team) of a call, as the kernels cut it."""
+    """(shards, members of a team, directions abreast) of a call, as the kernels cut it."""
     module = case.module(case.options.get("dtype", np.float32))
     plan = Plan.from_lengths(np.array(case.lengths))
-    shards, team, *_ = module._network.cut(
-        plan.batch_size, plan.max_length, plan.batch_sizes, threads
-    )
-    return shards, team
+    return module._network.cut(plan.batch_size, plan.max_length, plan.batch_sizes, threads)[:3]
 
 
 MANY = tuple(1 + (7 * b) % 40 for b in range(90))
@@ -182,7 +179,7 @@ def test_few_sequences_share_their_hidden_units(name, lengths):
     kind, input_size, hidden_size, options = LARGE[name]
     case = Case(kind, input_size, hidden_size, lengths, options, seed=5)
     expected = run(case, num_threads=1)
-    assert cut(case, 1) == (1, 1)
+    assert cut(case, 1) == (1, 1, 1)
     for n in [2, 3, 4, 7]:
         same_bits(run(case, num_threads=n), expected)
         assert cut(case, n)[1] == n
@@ -190,13 +187,26 @@ def test_few_sequences_share_their_hidden_units(name, lengths):
 
 @pytest.mark.parametrize("name", LARGE)
 def test_few_sequences_of_two_directions_are_shared(name):
-    """Or all of them take one direction after the other: then an odd number leaves no one over."""
+    """Abreast, each by its half of the team, or in turn, by all: the machine's caches decide."""
     kind, input_size, hidden_size, options = LARGE[name]
     case = Case(kind, input_size, hidden_size, (24,), options | {"bidirectional": True}, seed=5)
     expected = run(case, num_threads=1)
     for n, members in [(2, {2}), (3, {2, 3}), (4, {4}), (7, {6, 7})]:
         same_bits(run(case, num_threads=n), expected)
         assert cut(case, n)[1] in members
+
+
+@pytest.mark.parametrize(
+    ("hidden_size", "threads", "team", "abreast"),
+    [
+        pytest.param(64, 2, 2, 2, id="any cache holds one direction's weights: abreast"),
+        pytest.param(512, 3, 3, 1, id="abreast one thread would be left over: in turn"),
+    ],
+)
+def test_directions_abreast_and_in_turn(hidden_size, threads, team, abreast):
+    case = Case("LSTM", 16, hidden_size, (24,), {"bidirectional": True}, seed=5)
+    same_bits(run(case, num_threads=threads), run(case, num_threads=1))
+    assert cut(case, threads) == (1, team, abreast)
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
@@ -207,7 +217,7 @@ def test_many_sequences_are_shared_out(kind, bidirectional):
     expected = run(case, num_threads=1)
     for n in [2, 3, 4, 7]:
         same_bits(run(case, num_threads=n), expected)
-        shards, team = cut(case, n)
+        shards, team, _ = cut(case, n)
         assert team == 1
         assert shards >= n
 
@@ -256,10 +266,10 @@ def test_large_work_is_shared_either_way(num_threads):
 
 @pytest.mark.parametrize("how", [{}, {"num_threads": 2}])
 def test_one_step_that_waits_for_its_weights_is_shared(num_threads, how):
-    """8 MB of them take longer to read than a thread to wake, however little is computed."""
+    """16 MB of them take longer to read than a thread to wake, however little is computed."""
     packseq.set_num_threads(2)
-    module, before = LSTM(512, 512, rng=0), rounds()
-    module(np.zeros((1, 512), np.float32), **how)
+    module, before = LSTM(700, 700, rng=0), rounds()
+    module(np.zeros((1, 700), np.float32), **how)
     assert rounds() == before + 1
 
 

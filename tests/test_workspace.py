@@ -8,7 +8,7 @@ from packseq.plan import Plan
 
 LIMIT = 64 << 20
 
-THREADS = (1, 2, 4, 8, 16)
+THREADS = (1, 2, 4, 8, 16, 32)
 
 
 def workspace_bytes(module, lengths, threads):
@@ -19,6 +19,7 @@ def workspace_bytes(module, lengths, threads):
 
 
 STACK = {"num_layers": 2, "bidirectional": True}
+DEEP = {"num_layers": 3, "reset_after": False, "dtype": np.float64}
 BATCHES = {
     "many sequences": ("LSTM", 64, {}, [50] * 100_000),
     "long sequences": ("LSTM", 64, {}, [100_000] * 4),
@@ -30,6 +31,9 @@ BATCHES = {
     "large hidden size, float64": ("GRU", 1536, {"dtype": np.float64}, [100] * 64),
     "large projection": ("LSTM", 1536, {"proj_size": 512}, [100] * 64),
     "reset before": ("GRU", 1024, {"reset_after": False} | STACK, [100] * 64),
+    "a deep stack, float64": ("GRU", 1147, DEEP, [1 + b % 100 for b in range(3255)]),
+    "a deep stack, few steps": ("GRU", 893, DEEP, [1 + b % 17 for b in range(1161)]),
+    "a narrow stack, long sequences": ("RNN_TANH", 1, {"num_layers": 2}, [100_000] * 64),
     "zipf": ("RNN_TANH", 256, STACK, [1 + 5000 // (1 + b) for b in range(5000)]),
 }
 

@@ -233,7 +233,8 @@ cdef class Network:
     cdef int typenum
     cdef int64_t input_width
     cdef double row_microseconds  # a step of one sequence, about, beside enough others
-    cdef int64_t least_rows  # what a step of fewer sequences takes
+    cdef int64_t least_rows  # what a step of fewer sequences counts as, in the midst of others,
+    cdef int64_t least_rows_alone  # and where it is the only one, so that all weights pass
     cdef bint batch_first
     cdef int32_t backwards  # flips at each call; what a race leaves here is as good
 
@@ -253,7 +254,7 @@ cdef class Network:
         self.net.hidden = hidden
         self.net.state = state
         self.net.directions = self.table
-        weights = 0
+        weights = recurrent = 0
         for i, (ih, hh, second, bias, finite) in enumerate(directions):
             self.table[i].ih = matrix_of(ih, per_block[0])
             self.table[i].hh = matrix_of(hh, per_block[1])
@@ -262,12 +263,14 @@ cdef class Network:
             self.table[i].bias = bias.data
             self.table[i].finite = finite
             weights += sum(matrix[0].size for matrix in (ih, hh, second) if matrix)
+            recurrent = max(recurrent, sum(matrix[0].size for matrix in (hh, second) if matrix))
         self.input_width = self.table[0].ih.k
         self.dtype = directions[0][0][0].dtype
         self.typenum = self.dtype.num
         cdef double lanes = <double> kernels.vector_bytes / self.dtype.itemsize
         self.row_microseconds = 2.0 * weights / PACKSEQ_FLOPS_PER_MICROSECOND * 8 / lanes
-        self.least_rows = packseq_least_rows(<double> weights * self.dtype.itemsize, kernels.vector_bytes)
+        self.least_rows = packseq_least_rows(<double> recurrent * self.dtype.itemsize, self.kernels.vector_bytes)
+        self.least_rows_alone = packseq_least_rows(<double> weights * self.dtype.itemsize, self.kernels.vector_bytes)
 
     def __dealloc__(self):
         PyMem_Free(self.table)
@@ -311,7 +314,7 @@ cdef class Network:
         cdef int64_t batch = 1 if ndim == 2 else cnp.PyArray_DIMS(array)[1 - by_time]
         if cnp.PyArray_DIMS(array)[ndim - 1] != self.input_width or batch == 0 or steps == 0:
             return None
-        cdef double most = <double> steps * <double> max(batch, self.least_rows) * self.row_microseconds
+        cdef double most = <double> steps * <double> max(batch, self.rows_of_a_step(steps)) * self.row_microseconds
         if most <= PACKSEQ_TINY_MICROSECONDS:
             return self.call_plain(array, batch, steps, hx, lengths, None, 1)
         cdef bint small = most <= PACKSEQ_SMALL_MICROSECONDS
@@ -428,13 +431,13 @@ cdef class Network:
             raise MemoryError
 
     def cut(self, int64_t batch, int64_t steps, object batch_sizes, int32_t threads):
-        """How a call would be cut: (shards, members of a team, workers, bytes of workspace)."""
+        """How a call would be cut: (shards, members of a team, directions abreast, workers, bytes of workspace)."""
         cdef cnp.ndarray bounds = np.empty(batch + 1, np.int64)
         cdef packseq_job job
         self.begin(&job, batch, steps)
         job.batch_sizes = <const int64_t *> data(batch_sizes)
         cdef int32_t workers = self.share(&job, <int64_t *> bounds.data, threads)
-        return job.n_shards, job.team, workers, self.workspace(&job, workers)
+        return job.n_shards, job.team, job.abreast, workers, self.workspace(&job, workers)
 
     cdef void begin(self, packseq_job *job, int64_t batch, int64_t steps) noexcept:
         memset(job, 0, sizeof(packseq_job))
@@ -473,12 +476,16 @@ cdef class Network:
 
     cdef int32_t recruit(self, packseq_job *job, int64_t *bounds, Pool pool, int32_t threads) noexcept nogil:
         """Cut it for as many workers as are worth it and can be had, up to `threads`; returns how many."""
-        cdef double takes = packseq_cost(job, self.least_rows) * self.row_microseconds
+        cdef double takes = packseq_cost(job, self.rows_of_a_step(job.steps)) * self.row_microseconds
         cdef int32_t workers = self.share(job, bounds, threads if takes > PACKSEQ_TINY_MICROSECONDS else 1)
         cdef bint there = True
         if workers > 1:
             there = pool.ready(workers) if takes <= PACKSEQ_SMALL_MICROSECONDS else pool.reserve(workers) == workers
         return workers if there else self.share(job, bounds, 1)
+
+    cdef inline int64_t rows_of_a_step(self, int64_t steps) noexcept nogil:
+        """At least."""
+        return self.least_rows_alone if steps == 1 else self.least_rows
 
     cdef inline int32_t share(self, packseq_job *job, int64_t *bounds, int32_t threads) noexcept nogil:
         cdef int64_t real_bytes = 4 if self.typenum == cnp.NPY_FLOAT else 8

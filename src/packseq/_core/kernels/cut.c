@@ -22,17 +22,17 @@
 /* What a barrier costs, and that a step waits for the slower of two threads: 1.5 microseconds of one core. (LSTM
  * 128, 4 sequences: a team of two takes 1 to 1.4 times as long as two shards; LSTM 256: 0.95; LSTM 512: 0.91.) */
 #define BARRIER_FLOPS 1.5e5
-/* Rows of one shard, whose h, c and gates should stay in L2 between steps, and gate rows projected at a time.
- * Flat: half or twice of each is within 3 % (Zen 3; H 64 to 1024, 8 to 1024 sequences); shards of 256 rows and
- * blocks of 4 MiB cost 4 %. */
+/* Rows of one shard, whose h, c and gates should stay in L2 between steps, and gate rows projected at a time, about.
+ * Flat: half or twice of each is within 3 % (Zen 3; H 64 to 1024, 8 to 1024 sequences; Emerald Rapids 1 %); shards of
+ * 256 rows and blocks of 4 MiB cost 4 %. */
 #define SHARD_BYTES (1 << 16)
 #define LEAST_SHARD_ROWS 30
 #define MOST_SHARD_ROWS 256
 #define BLOCK_BYTES (1 << 18)
 #define LEAST_BLOCK_ROWS 96
 #define MOST_BLOCK_ROWS 1024
-/* What all workers together may take for gates, and */
-#define GATES_BYTES (24 << 20)
+/* What all workers together may take for gates and states, and */
+#define ROWS_BYTES (24 << 20)
 /* what they may keep of every other layer's output; one sequence may need more. */
 #define SPILL_BYTES (32 << 20)
 
@@ -40,7 +40,6 @@ typedef struct {
     const packseq_job *job;
     int64_t most_rows;  /* sequences in a shard */
     int64_t most_steps; /* rows of all steps in a shard */
-    int64_t least_rows; /* what a step of fewer rows counts as */
 } limits;
 
 /* Of this machine. */
@@ -62,7 +61,8 @@ int64_t packseq_least_rows(double weight_bytes, int64_t vector_bytes) {
     return greatest(L2_ROWS, (int64_t)(streamed * L3_ROWS * (double)vector_bytes / 32 + 0.5));
 }
 
-/* Fills bounds with the fewest shards that cost no more than `most` each (a single sequence may). */
+/* Fills bounds with the fewest shards that cost no more than `most_cost` each (a single sequence may). Here a step costs
+ * its rows and L2_ROWS, not the greater of both: of shards that cost the same then, those are best that are alike. */
 static int64_t fill(const limits *limits, int64_t most_cost, int64_t *bounds) {
     const packseq_job *job = limits->job;
     int64_t shards = 0, first = 0;
@@ -71,7 +71,7 @@ static int64_t fill(const limits *limits, int64_t most_cost, int64_t *bounds) {
         int64_t steps = longest, r = first + 1;
         for (; r < job->batch && r - first < limits->most_rows; r++) {
             const int64_t more = length_of(job, r);
-            if (steps + more > limits->most_steps || steps + more + limits->least_rows * longest > most_cost) break;
+            if (steps + more > limits->most_steps || steps + more + L2_ROWS * longest > most_cost) break;
             steps += more;
         }
         bounds[shards++] = first;
@@ -83,7 +83,7 @@ static int64_t fill(const limits *limits, int64_t most_cost, int64_t *bounds) {
 
 /* The cut into at most `count` shards (or as few as the limits allow) whose dearest shard is cheapest. */
 static int64_t balance(const limits *limits, int64_t count, int64_t total_steps, int64_t *bounds) {
-    int64_t low = 0, high = total_steps + limits->least_rows * limits->job->steps;
+    int64_t low = 0, high = total_steps + L2_ROWS * limits->job->steps;
     if (limits->job->batch == 1) return fill(limits, high, bounds);
     count = greatest(count, fill(limits, high, bounds));
     while (high - low > high / 64 + 1) {
@@ -133,31 +133,34 @@ typedef struct {
 } step;
 
 /* What a team costs that shares the hidden units of all sequences, in operations of one thread. */
-static double team_cost(const packseq_job *job, int32_t team, int32_t abreast, const step *step) {
-    const int32_t members = team / abreast, turns = job->network->n_directions / abreast;
+static double team_cost(const packseq_job *job, int32_t members, int32_t abreast, const step *step) {
+    const int32_t turns = job->network->n_directions / abreast;
     const int64_t most_blocks = (step->blocks + members - 1) / members; /* of one member */
-    const int64_t rows = packseq_cost(job, packseq_least_rows(step->weight_bytes / members, step->vector_bytes));
+    const double part = (double)most_blocks / (double)step->blocks;
+    const int64_t rows = packseq_cost(job, packseq_least_rows(step->weight_bytes * part, step->vector_bytes));
     const int barriers = job->network->directions[0].second.n_panels ? 2 : 1;
-    return turns * ((double)rows * step->row_flops * (double)most_blocks / (double)step->blocks +
+    return turns * ((double)rows * step->row_flops * part +
                     (members > 1) * BARRIER_FLOPS * (double)(job->steps * barriers - 1));
 }
 
-/* Makes teams of at most so many threads, where they are faster than shards for each. Directions share their weights
- * with no one; but where a core's L2 holds its part of one direction's weights and not the whole of them, both
- * directions in turn, by all, are faster (Emerald Rapids, 2 threads: LSTM 512, 1 sequence 1.5, 8 sequences 1.15). */
+/* Makes teams of at most so many threads, where they are faster than shards for each. Directions abreast share their
+ * weights with no one. Both directions in turn, by all, are faster where a core's L2 holds its part of one direction's
+ * weights and not the whole of them (Emerald Rapids, 2 threads: LSTM 512, 1 sequence 1.5, 8 sequences 1.15), and where
+ * an odd number of threads would leave one over. */
 static void team_up(packseq_job *job, int32_t threads, const step *step) {
     const int32_t directions = job->network->n_directions;
+    job->team = job->abreast = 1;
+    if (threads < 2) return;
+    const int64_t least_rows = packseq_least_rows(step->weight_bytes, step->vector_bytes);
     int64_t dearest = 0;
     for (int64_t s = 0; s < job->n_shards; s++)
-        dearest = greatest(dearest, cost(job, job->bounds[s], job->bounds[s + 1],
-                                         packseq_least_rows(step->weight_bytes, step->vector_bytes)));
+        dearest = greatest(dearest, cost(job, job->bounds[s], job->bounds[s + 1], least_rows));
     double least_cost = (double)dearest * step->row_flops * directions;
-    job->team = job->abreast = 1;
     for (int32_t abreast = directions; abreast > 0; abreast--) {
         /* As many for each direction, and a block of hidden units at least for each member. */
         const int32_t members = (int32_t)least(threads / abreast, step->blocks);
         if (members * abreast < 2) continue;
-        const double cost = team_cost(job, members * abreast, abreast, step);
+        const double cost = team_cost(job, members, abreast, step);
         if (cost > 0.95 * least_cost) continue;
         least_cost = cost;
         job->team = members * abreast;
@@ -178,14 +181,15 @@ int32_t packseq_cut(packseq_job *job, int64_t *bounds, int32_t threads, int64_t 
         .vector_bytes = vector_bytes,
     };
 
-    const int64_t gate_row = net->hidden * real_bytes * (gates == 1 ? 1 : 4);
-    const int64_t most_gates = greatest(1, GATES_BYTES / threads / gate_row);
+    /* Bytes of a row of gates, and of c, of what `second` multiplies and of what it gives, as the kernels lay them out. */
+    const int64_t gate_row = (step.blocks * (gates == 1 ? 2 : 8) + 2) * vector_bytes;
+    const int64_t state_rows = 3 * step.blocks * 2 * vector_bytes;
+    const int64_t most_rows = greatest(1, ROWS_BYTES / threads / (gate_row + state_rows));
     limits limits = {
         .job = job,
-        .most_rows = least(most_gates, clamp(SHARD_BYTES / (net->hidden * real_bytes), LEAST_SHARD_ROWS,
-                                             MOST_SHARD_ROWS)),
+        .most_rows = least(most_rows, clamp(SHARD_BYTES / (net->hidden * real_bytes), LEAST_SHARD_ROWS,
+                                            MOST_SHARD_ROWS)),
         .most_steps = net->n_layers > 1 ? SPILL_BYTES / threads / (width * real_bytes) : INT64_MAX,
-        .least_rows = packseq_least_rows(step.weight_bytes, vector_bytes),
     };
     job->bounds = bounds;
     job->n_shards = balance(&limits, threads, total, bounds);
@@ -203,13 +207,13 @@ int32_t packseq_cut(packseq_job *job, int64_t *bounds, int32_t threads, int64_t 
         fullest = greatest(fullest, rows_within(job, bounds[s], bounds[s + 1]));
     }
     job->shard_steps = net->n_layers > 1 ? fullest : 0;
-    /* Blocks of like size: for a few rows left over all weights would pass once more. */
+    /* Blocks of about the same size, of whole steps: for a few rows left over all weights would pass once more. */
     const int64_t usual = clamp(BLOCK_BYTES / gate_row, LEAST_BLOCK_ROWS, MOST_BLOCK_ROWS);
-    const int64_t blocks = greatest(1, (fullest + usual / 2) / usual);
-    const int64_t block = least(fullest, (fullest + blocks - 1) / blocks + job->shard_rows); /* of whole steps */
-    job->block_rows = greatest(job->shard_rows, least(most_gates, block));
+    const int64_t blocks = greatest(1, (fullest + usual / 2) / usual), rows = (fullest + blocks - 1) / blocks;
+    const int64_t block = job->batch_sizes ? rows + job->shard_rows : round_up(rows, job->shard_rows);
+    job->block_rows = greatest(job->shard_rows, least(most_rows, least(fullest, block)));
     if (job->team > 1) return job->team;
     /* A shard of one long sequence may spill more than its worker's part: then fewer work at once. */
-    const int64_t spill = greatest(1, job->shard_steps * width * real_bytes);
+    const int64_t spill = greatest(1, job->shard_steps * width * real_bytes + job->steps * (int64_t)sizeof(int64_t));
     return (int32_t)least(clamp(SPILL_BYTES / spill, 1, threads), job->n_shards);
 }

@@ -57,8 +57,10 @@ static INLINE void NAME(tile)(const int rows, const int panels, const NAME(tile_
         for (; k < until; k++, w += 2 * LANES) {
 #pragma GCC unroll 8
             for (int p = 0; p < panels; p++) {
-                for (int line = 0; rows > 3 && line < LINES; line++)
-                    __builtin_prefetch(ahead + p * panel_stride * (int64_t)sizeof(REAL) + line * 64);
+                if (rows > 3) {
+                    for (int line = 0; line < LINES; line++)
+                        __builtin_prefetch(ahead + p * panel_stride * (int64_t)sizeof(REAL) + line * 64);
+                }
                 V w0 = *(const V *)(w + p * panel_stride);
                 V w1 = *(const V *)(w + p * panel_stride + LANES);
                 if (panels == 1 || 2 * rows * panels + rows + 2 <= REGISTERS) {

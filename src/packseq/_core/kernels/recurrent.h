@@ -484,9 +484,10 @@ static void NAME(run_shard)(packseq_job *job, int64_t shard, char *memory, int32
         w.output = (net->n_layers - 1 - layer) % 2 ? spill : job->output;
         const packseq_rows both = w.output;
         for (int32_t d = member % abreast; d < directions; d += abreast) {
-            if (d >= abreast) barrier_wait(w.barrier, w.members); /* for who still reads `hidden` of the one before */
             w.state_index = (int64_t)layer * directions + d;
             w.weights = &net->directions[w.state_index];
+            if (d >= abreast && w.weights->second.n_panels)
+                barrier_wait(w.barrier, w.members); /* for who still reads `hidden` of the direction before */
             w.reverse = d;
             w.output.base = (REAL *)both.base + d * net->state;
             NAME(walk_steps)(&w);

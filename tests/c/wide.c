@@ -2,6 +2,7 @@
 #define ISA wide
 #define VECTOR_BYTES 64
 #define MAX_ROWS 12
-#define TILE_ROWS 8
+#define TILE_ROWS 6
+#define MOST_ROWS_OF_TWO 6
 #define POINTERS_IN_REGISTERS 8
 #include "isa.h"

@@ -102,7 +102,6 @@ TILE(4, 1)
 TILE(5, 1)
 TILE(6, 1)
 #if MAX_ROWS == 12
-TILE(4, 2)
 TILE(7, 1)
 TILE(8, 1)
 TILE(9, 1)
@@ -111,6 +110,15 @@ TILE(11, 1)
 TILE(12, 1)
 #elif MAX_ROWS != 6
 #error "tiles are listed for at most 6 or 12 rows"
+#endif
+#if MOST_ROWS_OF_TWO >= 4
+TILE(4, 2)
+#endif
+#if MOST_ROWS_OF_TWO == 6
+TILE(5, 2)
+TILE(6, 2)
+#elif MOST_ROWS_OF_TWO > 4
+#error "tiles of two panels are listed for at most 3, 4 or 6 rows"
 #endif
 #undef TILE
 
@@ -123,19 +131,20 @@ static void (*const NAME(tiles)[MAX_ROWS + 1])(const NAME(tile_args) *) = {
 
 static void (*const NAME(tiles_of_two)[])(const NAME(tile_args) *) = {
     [3] = NAME(tile_3x2),
-#if MAX_ROWS == 12
+#if MOST_ROWS_OF_TWO >= 4
     [4] = NAME(tile_4x2),
+#endif
+#if MOST_ROWS_OF_TWO == 6
+    [5] = NAME(tile_5x2), [6] = NAME(tile_6x2),
 #endif
 };
 
 /* Few rows leave multiply-adds waiting for each other, so several panels go at once. */
 static int64_t NAME(panels_at_once)(int64_t rows, int64_t panels_left) {
+    const int in_tiles_of_two = rows > MAX_ROWS && TILE_ROWS <= MOST_ROWS_OF_TWO;
     if (rows == 1 && panels_left >= 4) return 4;
     if (rows == 2 && panels_left >= 3) return 3;
-    if (rows == 3 && panels_left >= 2) return 2;
-#if MAX_ROWS == 12
-    if (rows == 4 && panels_left >= 2) return 2;
-#endif
+    if (rows >= 3 && (rows <= MOST_ROWS_OF_TWO || in_tiles_of_two) && panels_left >= 2) return 2;
     return 1;
 }
 

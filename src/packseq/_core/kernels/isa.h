@@ -11,6 +11,9 @@
 #ifndef TILE_ROWS
 #define TILE_ROWS MAX_ROWS /* rows at a time where there are more than MAX_ROWS */
 #endif
+#ifndef MOST_ROWS_OF_TWO
+#define MOST_ROWS_OF_TWO 3 /* up to so many rows, from 3 on, go over two panels at once */
+#endif
 #ifndef POINTERS_IN_REGISTERS
 #define POINTERS_IN_REGISTERS MAX_ROWS /* pointers to more rows are read anew at each k */
 #endif

@@ -159,7 +159,7 @@ def cut(case, threads):
 MANY = tuple(1 + (7 * b) % 40 for b in range(90))
 LARGE = {
     "lstm": ("LSTM", 16, 256, {}),
-    "lstm, projected": ("LSTM", 16, 256, {"proj_size": 100}),
+    "lstm, projected": ("LSTM", 16, 384, {"proj_size": 150}),
     "lstm, two layers": ("LSTM", 16, 200, {"num_layers": 2, "dtype": np.float64}),
     "gru": ("GRU", 16, 256, {}),
     "gru, reset before": ("GRU", 16, 256, {"reset_after": False}),

@@ -19,9 +19,11 @@
  * Rapids, 3 and 4 MB of weights). */
 #define L2_PART 0.65
 #define USUAL_L2_BYTES (1 << 19)
-/* What a barrier costs, and that a step waits for the slower of two threads: 1.5 microseconds of one core. (LSTM
- * 128, 4 sequences: a team of two takes 1 to 1.4 times as long as two shards; LSTM 256: 0.95; LSTM 512: 0.91.) */
+/* What a barrier costs, and that a step waits for the slower of two threads: 1.5 microseconds of one core, with vectors
+ * of up to 32 bytes, and longer. (Zen 3, LSTM 128, 4 sequences: a team of two takes 1 to 1.4 times as long as two shards;
+ * LSTM 256: 0.95; LSTM 512: 0.91. Emerald Rapids, at 1.5e5: GRU 128 1.1, RNN 256 to 512 1.15, 8 sequences.) */
 #define BARRIER_FLOPS 1.5e5
+#define BARRIER_FLOPS_LONG 2.4e5
 /* Rows of one shard, whose h, c and gates should stay in L2 between steps, and gate rows projected at a time, about.
  * Flat: half or twice of each is within 3 % (Zen 3; H 64 to 1024, 8 to 1024 sequences; Emerald Rapids 1 %); shards of
  * 256 rows and blocks of 4 MiB cost 4 %. */
@@ -139,8 +141,9 @@ static double team_cost(const packseq_job *job, int32_t members, int32_t abreast
     const double part = (double)most_blocks / (double)step->blocks;
     const int64_t rows = packseq_cost(job, packseq_least_rows(step->weight_bytes * part, step->vector_bytes));
     const int barriers = job->network->directions[0].second.n_panels ? 2 : 1;
+    const double barrier = step->vector_bytes > 32 ? BARRIER_FLOPS_LONG : BARRIER_FLOPS;
     return turns * ((double)rows * step->row_flops * part +
-                    (members > 1) * BARRIER_FLOPS * (double)(job->steps * barriers - 1));
+                    (members > 1) * barrier * (double)(job->steps * barriers - 1));
 }
 
 /* Makes teams of at most so many threads, where they are faster than shards for each. Directions abreast share their

@@ -23,6 +23,7 @@ from packseq.parameters import (
     as_nonlinearity,
     as_size,
     as_state,
+    derived,
 )
 
 __all__ = ["GRUCell", "LSTMCell", "RNNCell"]
@@ -68,24 +69,17 @@ class _Cell(Parameterised):
         dtype = "" if self.dtype == np.float32 else f", dtype={self.dtype.name!r}"
         return f"{type(self).__name__}({self.input_size}, {self.hidden_size}{bias}{dtype})"
 
-    _packed: Network | None
-
-    def _forget_packed(self) -> None:
-        self._packed = None
-
-    @property
+    @derived
     def _network(self) -> Network:
-        if self._packed is None:
-            architecture = Architecture(
-                cell=self._kernel,
-                hidden_size=self.hidden_size,
-                state_size=self.hidden_size,
-                bias=self.bias,
-                batch_first=False,
-                suffixes=(("",),),
-            )
-            self._packed = prepack(architecture, self._parameters, cpu.kernels())
-        return self._packed
+        architecture = Architecture(
+            cell=self._kernel,
+            hidden_size=self.hidden_size,
+            state_size=self.hidden_size,
+            bias=self.bias,
+            batch_first=False,
+            suffixes=(("",),),
+        )
+        return prepack(architecture, self._parameters, cpu.kernels())
 
     def _step(
         self, input: ArrayLike, given: tuple[Any, ...], names: tuple[str, ...]

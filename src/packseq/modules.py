@@ -40,6 +40,7 @@ from packseq.parameters import (
     as_state,
     as_weights,
     check_mapping,
+    derived,
 )
 from packseq.plan import IndexArray, Plan
 
@@ -243,11 +244,6 @@ class _Recurrent(Parameterised):
     # ---- what it does ----
 
     _backend: str | None
-    _packed: Network | None
-    _uploaded: Any
-
-    def _forget_packed(self) -> None:
-        self._packed = self._uploaded = None
 
     @property
     def _architecture(self) -> Architecture:
@@ -260,18 +256,14 @@ class _Recurrent(Parameterised):
             suffixes=self._suffixes(),
         )
 
-    @property
+    @derived
     def _network(self) -> Network:
-        if self._packed is None:  # two threads may both pack: the results are equal
-            self._packed = prepack(self._architecture, self._parameters, cpu.kernels())
-        return self._packed
+        return prepack(self._architecture, self._parameters, cpu.kernels())
 
-    @property
+    @derived
     def _layers(self) -> Any:
         """The same in torch."""
-        if self._uploaded is None:
-            self._uploaded = torch_layers().Layers(self._architecture, self._parameters)
-        return self._uploaded
+        return torch_layers().Layers(self._architecture, self._parameters)
 
     def __call__(
         self,
@@ -329,8 +321,7 @@ class _Recurrent(Parameterised):
         """
         backend = self._backend or settings().backend
         if out is None and num_threads is None and backend != "torch":
-            network = self._packed or self._network  # without a call: one step takes microseconds
-            result = network.call(
+            result = self._network.call(
                 input, hx, lengths, crew, None if backend == "cpu" else has_driver
             )
             if result is not None:

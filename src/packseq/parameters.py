@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from typing import Any, ClassVar, SupportsIndex
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Generic, SupportsIndex, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -17,6 +17,30 @@ Rng = int | np.random.Generator | None
 
 # The kernels count the columns of a gate row in 32 bits, as BLAS counts those of a matrix.
 _MOST_COLUMNS = 2**31 - 1
+
+T = TypeVar("T")
+
+
+class derived(Generic[T]):  # noqa: N801, like property
+    """What is made from the parameters when first asked for, and kept until they change.
+
+    Once made it lies in the instance, found without a call: one step takes microseconds. Two
+    threads may both make it; the results are equal. (functools.cached_property of Python 3.11
+    would hold a lock, which a fork may copy.)
+    """
+
+    def __init__(self, make: Callable[[Any], T]) -> None:
+        self._make = make
+        self._name = make.__name__
+
+    def __get__(self, instance: Any, owner: type) -> T:
+        value = self._make(instance)
+        instance.__dict__[self._name] = value
+        return value
+
+
+# The names of all that are derived.
+_DERIVED = ("_network", "_layers")
 
 
 class Parameterised:
@@ -37,10 +61,6 @@ class Parameterised:
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         """Every parameter's name and shape, in torch's order."""
-        raise NotImplementedError
-
-    def _forget_packed(self) -> None:
-        """The parameters have changed: what was derived from them is void."""
         raise NotImplementedError
 
     def _check_sizes(self, state_size: int) -> None:
@@ -80,7 +100,8 @@ class Parameterised:
         for array in parameters.values():
             array.setflags(write=False)
         self._parameters = parameters
-        self._forget_packed()
+        for name in _DERIVED:
+            self.__dict__.pop(name, None)
 
     def __getattr__(self, name: str) -> Array:
         try:
@@ -101,8 +122,7 @@ class Parameterised:
         super().__setattr__(name, value)
 
     def __getstate__(self) -> dict[str, Any]:
-        derived = ("_packed", "_uploaded")
-        return {name: value for name, value in self.__dict__.items() if name not in derived}
+        return {name: value for name, value in self.__dict__.items() if name not in _DERIVED}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

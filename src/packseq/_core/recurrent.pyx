@@ -262,8 +262,9 @@ cdef class Network:
                 self.table[i].second = matrix_of(second, per_block[2])
             self.table[i].bias = bias.data
             self.table[i].finite = finite
-            weights += sum(matrix[0].size for matrix in (ih, hh, second) if matrix)
-            recurrent = max(recurrent, sum(matrix[0].size for matrix in (hh, second) if matrix))
+            from_state = hh[0].size + (second[0].size if second else 0)
+            weights += ih[0].size + from_state
+            recurrent = max(recurrent, from_state)
         self.input_width = self.table[0].ih.k
         self.dtype = directions[0][0][0].dtype
         self.typenum = self.dtype.num

@@ -98,7 +98,7 @@ static int64_t balance(const limits *limits, int64_t count, int64_t total_steps,
     return fill(limits, high, bounds);
 }
 
-/* packseq_cost of sequences first .. last. */
+/* packseq_cost of sequences first .. last; with least_rows 0, their rows. */
 static int64_t cost(const packseq_job *job, int64_t first, int64_t last, int64_t least_rows) {
     if (!job->batch_sizes) return job->steps * greatest(least_rows, last - first);
     int64_t sum = 0;
@@ -107,14 +107,6 @@ static int64_t cost(const packseq_job *job, int64_t first, int64_t last, int64_t
         if (alive <= 0) break;
         sum += greatest(least_rows, alive);
     }
-    return sum;
-}
-
-static int64_t rows_within(const packseq_job *job, int64_t first, int64_t last) {
-    if (!job->batch_sizes) return job->steps * (last - first);
-    int64_t sum = 0;
-    for (int64_t t = 0; t < job->steps && job->batch_sizes[t] > first; t++)
-        sum += least(job->batch_sizes[t], last) - first;
     return sum;
 }
 
@@ -175,7 +167,7 @@ int32_t packseq_cut(packseq_job *job, int64_t *bounds, int32_t threads, int64_t 
                     int64_t vector_bytes) {
     const packseq_network *net = job->network;
     const int64_t gates = gates_of(net->cell), width = net->n_directions * net->state;
-    const int64_t total = rows_within(job, 0, job->batch);
+    const int64_t total = packseq_cost(job, 0);
     const int64_t block_units = 2 * vector_bytes / real_bytes;
     const step step = {
         .row_flops = 2.0 * (double)gates * (double)net->hidden * (double)(net->state + input_width),
@@ -207,7 +199,7 @@ int32_t packseq_cut(packseq_job *job, int64_t *bounds, int32_t threads, int64_t 
     job->shard_rows = 0;
     for (int64_t s = 0; s < job->n_shards; s++) {
         job->shard_rows = greatest(job->shard_rows, bounds[s + 1] - bounds[s]);
-        fullest = greatest(fullest, rows_within(job, bounds[s], bounds[s + 1]));
+        fullest = greatest(fullest, cost(job, bounds[s], bounds[s + 1], 0));
     }
     job->shard_steps = net->n_layers > 1 ? fullest : 0;
     /* Blocks of about the same size, of whole steps: for a few rows left over all weights would pass once more. */

@@ -187,7 +187,7 @@ static void NAME(multiply_panels)(const NAME(product) * x, int64_t panel, int64_
     NAME(tile_args) t = {.panels = (const REAL *)own, .panel_stride = w->k * 2 * LANES};
     t.column = w->column + panel;
     t.c_stride = x->c_stride;
-    t.hop = n_tiles == 1 ? k_bytes : k_bytes / n_tiles;
+    t.hop = k_bytes / n_tiles;
     for (int64_t k = 0; k < w->k; k += k_block) {
         const int64_t k_to = least(k + k_block, w->k);
         t.k_from = k;

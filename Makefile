@@ -1,4 +1,5 @@
-# Every target sets itself up in a fresh clone that has python3, a C compiler and make.
+# Every target sets itself up in a fresh clone that has python3, a C compiler and make; neon, as root, from Debian's
+# packages.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin

@@ -8,7 +8,7 @@ from packseq.plan import Plan
 
 LIMIT = 64 << 20
 
-THREADS = (1, 2, 4, 8, 16, 32)
+THREADS = (1, 2, 4, 8, 16, 32, 1024)
 
 
 def workspace_bytes(module, lengths, threads):
@@ -29,6 +29,7 @@ BATCHES = {
     "as many as there are threads": ("GRU", 32, STACK, [100_000] * 4),
     "large hidden size": ("LSTM", 1536, {}, [100] * 64),
     "large hidden size, float64": ("GRU", 1536, {"dtype": np.float64}, [100] * 64),
+    "large hidden size, many sequences": ("LSTM", 1536, {"dtype": np.float64}, [2] * 5000),
     "large projection": ("LSTM", 1536, {"proj_size": 512}, [100] * 64),
     "reset before": ("GRU", 1024, {"reset_after": False} | STACK, [100] * 64),
     "a deep stack, float64": ("GRU", 1147, DEEP, [1 + b % 100 for b in range(3255)]),

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs the kernels' C test on 64-bit Arm: Debian's cross-compiler, and qemu in place of the machine.
+# Runs the C tests on 64-bit Arm: Debian's cross-compiler, and qemu in place of the machine.
 set -eu
 packages="gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
 

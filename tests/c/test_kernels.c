@@ -263,6 +263,7 @@ static void free_cell(packseq_direction cell) {
 
 /* Longest first; caller's index of sequence r is order[r]. States are in the caller's order. */
 typedef struct {
+    int plain; /* equal lengths, the caller's order, no first states: all of which may then be left out */
     int64_t batch, steps, rows;
     int64_t lengths[MOST_BATCH], order[MOST_BATCH];
     int64_t batch_sizes[MOST_STEPS], offsets[MOST_STEPS + 1];
@@ -271,20 +272,21 @@ typedef struct {
     double *y, *hn, *cn; /* y [B][T][D * R] */
 } batch;
 
-/* Lengths fall from MOST_STEPS by `fall` for each sequence. */
+/* Lengths fall from MOST_STEPS by `fall` for each sequence; without a fall the batch is plain. */
 static batch make_batch(const network *net, int64_t size, double fall) {
     const int64_t cells = net->layers * net->directions, width = net->directions * net->state;
-    batch b = {.batch = size, .steps = MOST_STEPS};
+    batch b = {.plain = fall == 0, .batch = size, .steps = MOST_STEPS};
+    const double state_size = b.plain ? 0 : 1;
     b.x = random_numbers(size * b.steps * net->input, 2);
-    b.h0 = random_numbers(cells * size * net->state, 1);
-    b.c0 = random_numbers(cells * size * net->hidden, 1);
+    b.h0 = random_numbers(cells * size * net->state, state_size);
+    b.c0 = random_numbers(cells * size * net->hidden, state_size);
     b.y = allocate((size_t)(size * b.steps * width) * sizeof(double));
     b.hn = allocate((size_t)(cells * size * net->state) * sizeof(double));
     b.cn = allocate((size_t)(cells * size * net->hidden) * sizeof(double));
     memset(b.y, 0, (size_t)(size * b.steps * width) * sizeof(double));
     for (int64_t r = 0; r < size; r++) {
         b.lengths[r] = (int64_t)fmax(0, MOST_STEPS - floor(fall * (double)r));
-        b.order[r] = (r * 2 + 1) % size; /* a permutation where size is odd */
+        b.order[r] = b.plain ? r : (r * 2 + 1) % size; /* a permutation where size is odd */
         for (int64_t t = 0; t < b.lengths[r]; t++) b.batch_sizes[t] = r + 1;
     }
     for (int64_t t = 0; t < b.steps; t++) b.offsets[t + 1] = b.offsets[t] + b.batch_sizes[t];
@@ -312,23 +314,27 @@ static void free_batch(batch *b) { free(b->x), free(b->h0), free(b->c0), free(b-
 
 /* ---- one call ---- */
 
+enum layout { PACKED, TIME_FIRST, BATCH_FIRST };
+
 typedef struct {
     const char *name;
-    int packed;
+    enum layout layout;
     int64_t shards; /* 0: packseq_cut decides, for two threads */
     int32_t team, abreast;
 } way;
 
 static const way WAYS[] = {
-    {"packed, one shard", 1, 1, 1, 1},
-    {"packed, four shards", 1, 4, 1, 1},
-    {"packed, team of 2", 1, 1, 2, 1},
-    {"packed, team of 2, directions abreast", 1, 1, 2, 2},
-    {"packed, 2 shards, team of 4", 1, 2, 4, 1},
-    {"packed, 2 shards, team of 4, directions abreast", 1, 2, 4, 2},
-    {"padded, three shards", 0, 3, 1, 1},
-    {"padded, team of 2", 0, 1, 2, 1},
-    {"padded, cut for two threads", 0, 0, 1, 1},
+    {"packed, one shard", PACKED, 1, 1, 1},
+    {"packed, four shards", PACKED, 4, 1, 1},
+    {"packed, team of 2", PACKED, 1, 2, 1},
+    {"packed, team of 2, directions abreast", PACKED, 1, 2, 2},
+    {"packed, 2 shards, team of 4", PACKED, 2, 4, 1},
+    {"packed, 2 shards, team of 4, directions abreast", PACKED, 2, 4, 2},
+    {"padded, three shards", TIME_FIRST, 3, 1, 1},
+    {"padded, team of 2", TIME_FIRST, 1, 2, 1},
+    {"padded, cut for two threads", TIME_FIRST, 0, 1, 1},
+    {"batch first, three shards", BATCH_FIRST, 3, 1, 1},
+    {"batch first, cut for two threads", BATCH_FIRST, 0, 1, 1},
 };
 
 typedef struct {
@@ -362,15 +368,31 @@ static int32_t cut(packseq_job *job, const network *net, const batch *b, const w
     job->n_shards = way->shards;
     job->team = way->team;
     job->abreast = way->abreast;
-    job->shard_rows = (b->batch + way->shards - 1) / way->shards;
-    job->shard_steps = net->layers > 1 ? job->shard_rows * b->steps : 0;
-    job->block_rows = job->shard_rows * 2 + 1; /* several blocks, some of them not full */
+    job->shard_sequences = (b->batch + way->shards - 1) / way->shards;
+    job->shard_rows = net->layers > 1 ? job->shard_sequences * b->steps : 0;
+    job->block_rows = job->shard_sequences * 2 + 1; /* several blocks, some of them not full */
     for (int64_t s = 0; s <= way->shards; s++) bounds[s] = s * b->batch / way->shards;
     return way->team > 1 ? way->team : 2;
 }
 
-static int64_t row_of(const batch *b, int packed, int64_t t, int64_t r) {
-    return packed ? b->offsets[t] + r : t * b->batch + b->order[r];
+/* Steps of the padding too, which are more than the longest sequence has. */
+static int64_t padded_steps(const batch *b) { return b->steps + (b->plain ? 0 : 2); }
+
+static int64_t row_of(const batch *b, enum layout layout, int64_t t, int64_t r) {
+    if (layout == PACKED) return b->offsets[t] + r;
+    return layout == TIME_FIRST ? t * b->batch + b->order[r] : b->order[r] * padded_steps(b) + t;
+}
+
+static packseq_rows rows_of(const batch *b, enum layout layout, void *base, int64_t width) {
+    packseq_rows rows = {.base = base, .row_stride = width};
+    if (layout == PACKED) {
+        rows.offsets = b->offsets;
+        return rows;
+    }
+    rows.order = b->plain ? NULL : b->order;
+    rows.step_stride = layout == TIME_FIRST ? b->batch * width : width;
+    if (layout == BATCH_FIRST) rows.row_stride = padded_steps(b) * width;
+    return rows;
 }
 
 /* The greatest error, in units of the largest number compared or 1. */
@@ -387,7 +409,8 @@ static double error(const precision *p, const void *actual, int64_t at, const do
 static double run_way(const precision *p, const packseq_network *packed, const network *net, const batch *b,
                       const way *way) {
     const int64_t width = net->directions * net->state, cells = net->layers * net->directions;
-    const int64_t rows = way->packed ? b->rows : b->steps * b->batch;
+    const int64_t rows = way->layout == PACKED ? b->rows : padded_steps(b) * b->batch;
+    double *zeros = random_numbers(width, 0); /* what the padding becomes */
     void *x = allocate((size_t)(rows * net->input * p->real_bytes));
     void *y = allocate((size_t)(rows * width * p->real_bytes));
     void *h0 = as_reals(p, b->h0, cells * b->batch * net->state), *c0 = as_reals(p, b->c0, cells * b->batch * net->hidden);
@@ -398,16 +421,15 @@ static double run_way(const precision *p, const packseq_network *packed, const n
     for (int64_t r = 0; r < b->batch; r++)
         for (int64_t t = 0; t < b->lengths[r]; t++)
             for (int64_t i = 0; i < net->input; i++)
-                put(p, x, row_of(b, way->packed, t, r) * net->input + i, b->x[(r * b->steps + t) * net->input + i]);
+                put(p, x, row_of(b, way->layout, t, r) * net->input + i, b->x[(r * b->steps + t) * net->input + i]);
 
     int64_t bounds[MOST_BATCH + 1];
     packseq_barrier barriers[3] = {{0}};
-    packseq_job job = {.network = packed, .batch = b->batch, .steps = b->steps, .batch_sizes = b->batch_sizes};
-    job.order = b->order;
-    job.h0 = h0, job.c0 = c0, job.hn = hn, job.cn = cn;
-    job.padded_steps = way->packed ? 0 : b->steps;
-    job.input = (packseq_rows){x, way->packed ? b->offsets : NULL, way->packed ? NULL : b->order, b->batch * net->input, net->input};
-    job.output = (packseq_rows){y, way->packed ? b->offsets : NULL, way->packed ? NULL : b->order, b->batch * width, width};
+    packseq_job job = {.network = packed, .batch = b->batch, .steps = b->steps, .hn = hn, .cn = cn};
+    if (!b->plain) job.batch_sizes = b->batch_sizes, job.order = b->order, job.h0 = h0, job.c0 = c0;
+    job.padded_steps = way->layout == PACKED || b->plain ? 0 : padded_steps(b);
+    job.input = rows_of(b, way->layout, x, net->input);
+    job.output = rows_of(b, way->layout, y, width);
     job.barriers = barriers;
     const int32_t workers = cut(&job, net, b, way, p, bounds);
     job.workspace_stride = (p->real_bytes == 4 ? p->table->workspace_f32 : p->table->workspace_f64)(&job);
@@ -417,11 +439,12 @@ static double run_way(const precision *p, const packseq_network *packed, const n
     double most = error(p, hn, 0, b->hn, cells * b->batch * net->state);
     if (net->kind.cell == PACKSEQ_LSTM) most = fmax(most, error(p, cn, 0, b->cn, cells * b->batch * net->hidden));
     for (int64_t r = 0; r < b->batch; r++)
-        for (int64_t t = 0; t < (way->packed ? b->lengths[r] : b->steps); t++) {
-            const double off = error(p, y, row_of(b, way->packed, t, r) * width, b->y + (r * b->steps + t) * width, width);
+        for (int64_t t = 0; t < (way->layout == PACKED ? b->lengths[r] : padded_steps(b)); t++) {
+            const double *expected = t < b->steps ? b->y + (r * b->steps + t) * width : zeros;
+            const double off = error(p, y, row_of(b, way->layout, t, r) * width, expected, width);
             if (!(off <= most)) most = off;
         }
-    free(x), free(y), free(h0), free(c0), free(hn), free(cn), free(job.workspace);
+    free(zeros), free(x), free(y), free(h0), free(c0), free(hn), free(cn), free(job.workspace);
     return most;
 }
 
@@ -456,13 +479,14 @@ static void check_table(const packseq_kernels *table) {
     for (size_t k = 0; k < sizeof(KINDS) / sizeof(*KINDS); k++)
         for (size_t i = 0; i < sizeof(shapes) / sizeof(*shapes); i++) {
             network net = make_network(KINDS[k], 5, shapes[i].hidden, shapes[i].layers, shapes[i].directions);
-            batch few = make_batch(&net, 3, 2), many = make_batch(&net, MOST_BATCH, 0.7);
+            batch few = make_batch(&net, 3, 2), many = make_batch(&net, MOST_BATCH, 0.7), plain = make_batch(&net, 5, 0);
             for (int64_t real_bytes = 4; real_bytes <= 8; real_bytes += 4) {
                 const precision p = {table, real_bytes, table->vector_bytes / real_bytes};
                 check_precision(&p, &net, &few);
                 check_precision(&p, &net, &many);
+                check_precision(&p, &net, &plain);
             }
-            free_batch(&few), free_batch(&many), free_network(&net);
+            free_batch(&few), free_batch(&many), free_batch(&plain), free_network(&net);
         }
     printf("%s: %d runs\n", table->name, runs - before);
 }

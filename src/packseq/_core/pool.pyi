@@ -1,3 +1,5 @@
+MOST_THREADS: int
+
 class Pool:
     @property
     def rounds(self) -> int: ...

@@ -4,6 +4,7 @@ cimport cython
 from libc.stdint cimport int32_t, int64_t
 
 cdef extern from "pool.h" nogil:
+    const int PACKSEQ_MOST_THREADS
     void *packseq_pool_new() noexcept
     int packseq_pool_lend(void *pool) noexcept
     void packseq_pool_give_back(void *pool) noexcept
@@ -12,6 +13,9 @@ cdef extern from "pool.h" nogil:
     int packseq_pool_ready(void *pool, int32_t workers) noexcept
     int64_t packseq_pool_rounds(void *pool) noexcept
     void packseq_pool_run(void *pool, packseq_work work, void *argument, int32_t workers) noexcept
+
+# The largest number of threads that a call may ask for.
+MOST_THREADS = PACKSEQ_MOST_THREADS
 
 
 @cython.final

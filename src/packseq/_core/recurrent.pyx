@@ -20,6 +20,8 @@ import numpy as np
 cnp.import_array()
 
 cdef extern from "kernels.h" nogil:
+    enum: PACKSEQ_LSTM
+
     ctypedef struct packseq_matrix:
         const void *panels
         const int32_t *column
@@ -69,8 +71,8 @@ cdef extern from "kernels.h" nogil:
         const int64_t *bounds
         int32_t backwards
         int64_t block_rows
+        int64_t shard_sequences
         int64_t shard_rows
-        int64_t shard_steps
         int32_t team
         int32_t abreast
         char *workspace
@@ -170,7 +172,6 @@ cdef bint arrange(object lengths, int64_t batch, int64_t steps, int64_t *memory,
     found.order, found.batch_sizes = memory + batch, memory + 3 * batch
     if listed:
         lengths = tuple(lengths)  # which no other thread can shorten meanwhile
-    if listed:
         if len(<tuple> lengths) != batch:
             return False
     elif (type(lengths) is not cnp.ndarray
@@ -335,7 +336,7 @@ cdef class Network:
 
     cdef object call_plain(self, cnp.ndarray x, int64_t batch, int64_t steps, object hx, object lengths, Pool pool,
                            int32_t threads):
-        cdef bint lstm = self.net.cell == 0
+        cdef bint lstm = self.net.cell == PACKSEQ_LSTM
         cdef int ndim = cnp.PyArray_NDIM(x)
         cdef packseq_job job
         cdef Order found
@@ -375,18 +376,8 @@ cdef class Network:
             cn = cnp.PyArray_EMPTY(ndim, c_shape, self.typenum, 0)
 
         self.begin(&job, batch, steps)
-        job.input.base = x.data
-        job.output.base = output.data
-        if ndim == 3 and self.batch_first:
-            job.input.step_stride = self.input_width
-            job.input.row_stride = steps * self.input_width
-            job.output.step_stride = out_shape[2]
-            job.output.row_stride = steps * out_shape[2]
-        else:
-            job.input.step_stride = batch * self.input_width
-            job.input.row_stride = self.input_width
-            job.output.step_stride = batch * out_shape[ndim - 1]
-            job.output.row_stride = out_shape[ndim - 1]
+        self.lay(&job.input, x, self.input_width, batch, steps)
+        self.lay(&job.output, output, out_shape[ndim - 1], batch, steps)
         job.h0, job.c0, job.hn, job.cn = data(h0), data(c0), hn.data, cn.data
         if lengths is not None:
             memory = <int64_t *> malloc((3 * batch + 2 * steps + 1) * sizeof(int64_t))
@@ -447,6 +438,12 @@ cdef class Network:
         job.steps = steps
         job.backwards = self.backwards
         self.backwards = not self.backwards
+
+    cdef inline void lay(self, packseq_rows *rows, cnp.ndarray array, int64_t width, int64_t batch,
+                         int64_t steps) noexcept:
+        rows.base = array.data
+        rows.step_stride = width if self.batch_first else batch * width
+        rows.row_stride = steps * width if self.batch_first else width
 
     cdef bint execute(self, packseq_job *job, Pool pool, int32_t threads) noexcept nogil:
         """Cut it, lend it memory, run it; whoever calls has the pool if threads > 1. False: no memory."""

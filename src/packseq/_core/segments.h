@@ -12,7 +12,13 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "exponential.h"
+
 enum { TILE = 1024 };
+
+/* ln of the smallest normal number. */
+#define LEAST_f32 -87.33654f
+#define LEAST_f64 -708.3964185322641
 
 /* A tile, and the steps that it is taken through. */
 typedef struct {
@@ -140,44 +146,24 @@ WALK(argmax)
 
 #if IS_FLOAT
 
-/* exp(x) for x <= 0 or NaN, within 1 ulp; 0 where it is below the smallest normal number. The way
-   and the polynomials are those of kernels/activations.h, in a form that compilers vectorize. */
+/* exp(x) for x <= 0 or NaN, within 1 ulp; 0 where it is below the smallest normal number. As in
+   kernels/activations.h, in a form that compilers vectorize. */
 static inline NUMBER JOIN(exp_of, SUFFIX)(NUMBER x)
 {
-    const int is_double = sizeof(NUMBER) == 8;
-    const NUMBER rounder = is_double ? (NUMBER)6755399441055744.0 : (NUMBER)12582912.0f;
-    const NUMBER shifted = x * (NUMBER)1.4426950408889634 + rounder;
-    const NUMBER n = shifted - rounder;
-    const NUMBER high = is_double ? (NUMBER)6.93145751953125e-1 : (NUMBER)0.693359375f;
-    const NUMBER low = is_double ? (NUMBER)1.42860682030941723212e-6 : (NUMBER)-2.12194440e-4f;
-    const NUMBER r = (x - n * high) - n * low;
+    const int last = sizeof JOIN(Q, SUFFIX) / sizeof *JOIN(Q, SUFFIX) - 1;
+    const NUMBER shifted = x * (NUMBER)PER_LN2 + JOIN(ROUNDER, SUFFIX);
+    const NUMBER n = shifted - JOIN(ROUNDER, SUFFIX);
+    const NUMBER r = (x - n * JOIN(LN2_HIGH, SUFFIX)) - n * JOIN(LN2_LOW, SUFFIX);
     union {
         NUMBER number;
         BITS bits;
     } scale = {shifted}, one = {1};
-    scale.bits = (scale.bits << (is_double ? 52 : 23)) + one.bits;
-    NUMBER q;
-    if (is_double) {
-        q = (NUMBER)2.0875326983244213e-09;
-        q = q * r + (NUMBER)2.510908130402609e-08;
-        q = q * r + (NUMBER)2.755740294481004e-07;
-        q = q * r + (NUMBER)2.7557244104473494e-06;
-        q = q * r + (NUMBER)2.4801587171838093e-05;
-        q = q * r + (NUMBER)1.9841269886207633e-4;
-        q = q * r + (NUMBER)1.3888888888962904e-3;
-        q = q * r + (NUMBER)8.333333333321608e-3;
-        q = q * r + (NUMBER)4.1666666666666505e-2;
-        q = q * r + (NUMBER)1.6666666666666677e-1;
-        q = q * r + (NUMBER)0.5;
-    } else {
-        q = (NUMBER)1.3882509665563703e-3;
-        q = q * r + (NUMBER)8.366580121219158e-3;
-        q = q * r + (NUMBER)4.166720062494278e-2;
-        q = q * r + (NUMBER)0.1666654348373413;
-        q = q * r + (NUMBER)0.4999999701976776;
-    }
-    const NUMBER least = is_double ? (NUMBER)-708.3964185322641 : (NUMBER)-87.33654f;
-    return x < least ? 0 : scale.number * (1 + (r + r * r * q));
+    scale.bits = (scale.bits << JOIN(MANTISSA, SUFFIX)) + one.bits;
+    NUMBER q = JOIN(Q, SUFFIX)[last];
+#pragma GCC unroll 16
+    for (int i = last - 1; i >= 0; i--)
+        q = q * r + JOIN(Q, SUFFIX)[i];
+    return x < JOIN(LEAST, SUFFIX) ? 0 : scale.number * (1 + (r + r * r * q));
 }
 
 /* out, as long as data and possibly data itself: each step with its sequence's own number of other. */

@@ -81,7 +81,7 @@ cdef extern from *:
     enum: N_WALKS
     enum: TILE
 
-cdef struct Walk:
+cdef struct Job:
     packseq_walk *run
     packseq_tile tile
     const void *data
@@ -93,12 +93,12 @@ cdef struct Walk:
 
 cdef void take_tiles(void *argument, int32_t worker) noexcept nogil:
     """Every `workers`-th tile."""
-    cdef Walk walk = (<Walk *> argument)[0]
-    walk.tile.start = worker * <int64_t>TILE
-    while walk.tile.start < walk.elements:
-        walk.tile.size = min(<int64_t>TILE, walk.elements - walk.tile.start)
-        walk.run(walk.tile, walk.data, walk.out, walk.other)
-        walk.tile.start += walk.workers * <int64_t>TILE
+    cdef Job job = (<Job *> argument)[0]
+    job.tile.start = worker * <int64_t>TILE
+    while job.tile.start < job.elements:
+        job.tile.size = min(<int64_t>TILE, job.elements - job.tile.start)
+        job.run(job.tile, job.data, job.out, job.other)
+        job.tile.start += job.workers * <int64_t>TILE
 
 
 def walk(str name, cnp.ndarray data, const int64_t[::1] offsets, int64_t width, cnp.ndarray out,
@@ -107,7 +107,7 @@ def walk(str name, cnp.ndarray data, const int64_t[::1] offsets, int64_t width, 
 
     `width` is the elements of a row, and `group` those that share one of the weights in `other`,
     which is None where the walk needs nothing."""
-    cdef Walk job
+    cdef Job job
     cdef bint lent
     job.run = find(name, data.dtype)
     job.data = cnp.PyArray_DATA(data)

@@ -24,15 +24,13 @@ static inline V NAME(select)(VI mask, V yes, V no) {
 
 #define IS_DOUBLE (sizeof(REAL) == 8)
 #define SIGN_BIT ((INTEGER)((uint64_t)1 << (8 * sizeof(REAL) - 1)))
-/* 1.5 * 2^mantissa: adding it rounds to an integer, which then sits in the low bits */
-#define ROUNDER (IS_DOUBLE ? (REAL)6755399441055744.0 : (REAL)12582912.0f)
-#define MANTISSA (IS_DOUBLE ? 52 : 23)
+#define ROUNDER (IS_DOUBLE ? (REAL)ROUNDER_f64 : (REAL)ROUNDER_f32)
+#define MANTISSA (IS_DOUBLE ? MANTISSA_f64 : MANTISSA_f32)
 /* exp of the least is 0, of the most a huge finite number, and 2^n can be made of all between */
 #define LEAST_EXP (IS_DOUBLE ? (REAL)-709.0 : (REAL)-88.0f)
 #define MOST_EXP (IS_DOUBLE ? (REAL)709.0 : (REAL)88.0f)
-/* ln2 in two parts, the first short enough that n * LN2_HIGH is exact without FMA too */
-#define LN2_HIGH (IS_DOUBLE ? (REAL)6.93145751953125e-1 : (REAL)0.693359375f)
-#define LN2_LOW (IS_DOUBLE ? (REAL)1.42860682030941723212e-6 : (REAL)-2.12194440e-4f)
+#define LN2_HIGH (IS_DOUBLE ? (REAL)LN2_HIGH_f64 : (REAL)LN2_HIGH_f32)
+#define LN2_LOW (IS_DOUBLE ? (REAL)LN2_LOW_f64 : (REAL)LN2_LOW_f32)
 
 /* The bound where it is greater (less) than x, else x, NaN included; one instruction where there is one. */
 static inline V NAME(at_least)(REAL bound, V x) {
@@ -57,29 +55,28 @@ static inline V NAME(at_most)(REAL bound, V x) {
 static INLINE void NAME(split_exp)(const int n, V *x, V *scale) {
     V k[MOST_ABREAST], r2[MOST_ABREAST], q[MOST_ABREAST];
     FOR_EACH(j, n) {
-        const V shifted = x[j] * (REAL)1.4426950408889634 + ROUNDER;
+        const V shifted = x[j] * (REAL)PER_LN2 + ROUNDER;
         k[j] = shifted - ROUNDER;
         scale[j] = (V)(((VN)shifted << MANTISSA) + (VN)NAME(splat)(1)); /* wraps where x is NaN */
     }
     FOR_EACH(j, n) x[j] = (x[j] - k[j] * LN2_HIGH) - k[j] * LN2_LOW;
     FOR_EACH(j, n) r2[j] = x[j] * x[j];
-    /* expm1(r) = r + r^2 q(r); q is minimax, 0.22 ulp in float, 0.003 in double, and summed in pairs, since the
-     * time goes into waiting */
+    /* expm1(r) = r + r^2 q(r), summed in pairs, since the time goes into waiting */
     FOR_EACH(j, n) {
         const V r = x[j];
         if (IS_DOUBLE) {
             const V r4 = r2[j] * r2[j];
-            const V q0 = r * (REAL)1.6666666666666677e-1 + (REAL)0.5;
-            const V q2 = r * (REAL)8.333333333321608e-3 + (REAL)4.1666666666666505e-2;
-            const V q4 = r * (REAL)1.9841269886207633e-4 + (REAL)1.3888888888962904e-3;
-            const V q6 = r * (REAL)2.7557244104473494e-06 + (REAL)2.4801587171838093e-05;
-            const V q8 = r * (REAL)2.510908130402609e-08 + (REAL)2.755740294481004e-07;
-            const V q10 = r2[j] * (REAL)2.0875326983244213e-09 + q8;
+            const V q0 = r * (REAL)Q_f64[1] + (REAL)Q_f64[0];
+            const V q2 = r * (REAL)Q_f64[3] + (REAL)Q_f64[2];
+            const V q4 = r * (REAL)Q_f64[5] + (REAL)Q_f64[4];
+            const V q6 = r * (REAL)Q_f64[7] + (REAL)Q_f64[6];
+            const V q8 = r * (REAL)Q_f64[9] + (REAL)Q_f64[8];
+            const V q10 = r2[j] * (REAL)Q_f64[10] + q8;
             q[j] = (q10 * r4 + (q6 * r2[j] + q4)) * r4 + (q2 * r2[j] + q0);
         } else {
-            const V q0 = r * (REAL)0.1666654348373413 + (REAL)0.4999999701976776;
-            const V q2 = r * (REAL)8.366580121219158e-3 + (REAL)4.166720062494278e-2;
-            q[j] = (r2[j] * (REAL)1.3882509665563703e-3 + q2) * r2[j] + q0;
+            const V q0 = r * (REAL)Q_f32[1] + (REAL)Q_f32[0];
+            const V q2 = r * (REAL)Q_f32[3] + (REAL)Q_f32[2];
+            q[j] = (r2[j] * (REAL)Q_f32[4] + q2) * r2[j] + q0;
         }
     }
     FOR_EACH(j, n) x[j] = r2[j] * q[j] + x[j];

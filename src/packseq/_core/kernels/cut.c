@@ -9,8 +9,8 @@
 #include "kernels.h"
 #include "runtime.h"
 
-/* A step of m rows takes as long as greatest(m, least_rows) rows, since the weights must pass in any case: 3 where
- * they come from L2, and up to so many where they come from L3, with vectors of 32 bytes; twice as fast arithmetic waits
+/* A step of m rows takes as long as greatest(m, least_rows) rows, since the weights must pass in any case: L2_ROWS where
+ * they come from L2, and up to L3_ROWS where they come from L3, with vectors of 32 bytes; twice as fast arithmetic waits
  * twice as long. (One core of Emerald Rapids reads L3 at 27 GB/s, and 8 MB of Zen 3's at 72, 38 MB at 30; a product of
  * many rows runs at 165 and 90 Gflop/s.) */
 #define L2_ROWS 3
@@ -24,12 +24,12 @@
  * LSTM 256: 0.95; LSTM 512: 0.91. Emerald Rapids, at 1.5e5: GRU 128 1.1, RNN 256 to 512 1.15, 8 sequences.) */
 #define BARRIER_FLOPS 1.5e5
 #define BARRIER_FLOPS_LONG 2.4e5
-/* Rows of one shard, whose h, c and gates should stay in L2 between steps, and gate rows projected at a time, about.
+/* Sequences of one shard, whose h, c and gates should stay in L2 between steps, and gate rows projected at a time, about.
  * Flat: half or twice of each is within 3 % (Zen 3; H 64 to 1024, 8 to 1024 sequences; Emerald Rapids 1 %); shards of
  * 256 rows and blocks of 4 MiB cost 4 %. */
 #define SHARD_BYTES (1 << 16)
-#define LEAST_SHARD_ROWS 30
-#define MOST_SHARD_ROWS 256
+#define LEAST_SHARD_SEQUENCES 30
+#define MOST_SHARD_SEQUENCES 256
 #define BLOCK_BYTES (1 << 18)
 #define LEAST_BLOCK_ROWS 96
 #define MOST_BLOCK_ROWS 1024
@@ -40,8 +40,8 @@
 
 typedef struct {
     const packseq_job *job;
-    int64_t most_rows;  /* sequences in a shard */
-    int64_t most_steps; /* rows of all steps in a shard */
+    int64_t most_sequences; /* in a shard, */
+    int64_t most_rows;      /* and of all its steps */
 } limits;
 
 /* Of this machine. */
@@ -70,11 +70,11 @@ static int64_t fill(const limits *limits, int64_t most_cost, int64_t *bounds) {
     int64_t shards = 0, first = 0;
     while (first < job->batch) {
         const int64_t longest = length_of(job, first);
-        int64_t steps = longest, r = first + 1;
-        for (; r < job->batch && r - first < limits->most_rows; r++) {
+        int64_t rows = longest, r = first + 1;
+        for (; r < job->batch && r - first < limits->most_sequences; r++) {
             const int64_t more = length_of(job, r);
-            if (steps + more > limits->most_steps || steps + more + L2_ROWS * longest > most_cost) break;
-            steps += more;
+            if (rows + more > limits->most_rows || rows + more + L2_ROWS * longest > most_cost) break;
+            rows += more;
         }
         bounds[shards++] = first;
         first = r;
@@ -84,8 +84,8 @@ static int64_t fill(const limits *limits, int64_t most_cost, int64_t *bounds) {
 }
 
 /* The cut into at most `count` shards (or as few as the limits allow) whose dearest shard is cheapest. */
-static int64_t balance(const limits *limits, int64_t count, int64_t total_steps, int64_t *bounds) {
-    int64_t low = 0, high = total_steps + L2_ROWS * limits->job->steps;
+static int64_t balance(const limits *limits, int64_t count, int64_t rows, int64_t *bounds) {
+    int64_t low = 0, high = rows + L2_ROWS * limits->job->steps;
     if (limits->job->batch == 1) return fill(limits, high, bounds);
     count = greatest(count, fill(limits, high, bounds));
     while (high - low > high / 64 + 1) {
@@ -124,7 +124,25 @@ typedef struct {
     double weight_bytes; /* of those that multiply h */
     int64_t blocks;      /* of hidden units */
     int64_t vector_bytes;
+    int64_t gate_bytes;  /* one sequence's gates, as the kernels lay them out, */
+    int64_t work_bytes;  /* these and c, what `second` multiplies and what it gives; */
+    int64_t spill_bytes; /* its output, where another layer follows, else 0 */
 } step;
+
+static step step_of(const packseq_network *net, int64_t input_width, int64_t real_bytes, int64_t vector_bytes) {
+    const int64_t lanes = vector_bytes / real_bytes, blocks = blocks_of(net->hidden, lanes);
+    const int64_t gate_bytes = gate_row_vectors(net, lanes) * vector_bytes;
+    const double weights = (double)gates_of(net->cell) * (double)net->hidden; /* of each column */
+    return (step){
+        .row_flops = 2 * weights * (double)(net->state + input_width),
+        .weight_bytes = weights * (double)net->state * (double)real_bytes,
+        .blocks = blocks,
+        .vector_bytes = vector_bytes,
+        .gate_bytes = gate_bytes,
+        .work_bytes = gate_bytes + 3 * blocks * 2 * vector_bytes,
+        .spill_bytes = net->n_layers > 1 ? net->n_directions * net->state * real_bytes : 0,
+    };
+}
 
 /* What a team costs that shares the hidden units of all sequences, in operations of one thread. */
 static double team_cost(const packseq_job *job, int32_t members, int32_t abreast, const step *step) {
@@ -163,52 +181,50 @@ static void team_up(packseq_job *job, int32_t threads, const step *step) {
     }
 }
 
+/* Rows of all steps that each of so many workers may keep of a layer's output. */
+static int64_t most_spilt(const step *step, int64_t workers) {
+    return step->spill_bytes ? SPILL_BYTES / workers / step->spill_bytes : INT64_MAX;
+}
+
+/* What a worker needs room for; most_rows of gates and states at a time. */
+static void measure(packseq_job *job, const step *step, int64_t most_rows) {
+    int64_t fullest = 0; /* shard's rows of all steps */
+    job->shard_sequences = 0;
+    for (int64_t s = 0; s < job->n_shards; s++) {
+        const int64_t first = job->bounds[s], last = job->bounds[s + 1];
+        job->shard_sequences = greatest(job->shard_sequences, last - first);
+        fullest = greatest(fullest, cost(job, first, last, 0));
+    }
+    job->shard_rows = step->spill_bytes ? fullest : 0;
+    /* Blocks of about the same size, of whole steps: for a few rows left over all weights would pass once more. */
+    const int64_t usual = clamp(BLOCK_BYTES / step->gate_bytes, LEAST_BLOCK_ROWS, MOST_BLOCK_ROWS);
+    const int64_t blocks = greatest(1, (fullest + usual / 2) / usual), rows = (fullest + blocks - 1) / blocks;
+    const int64_t block = job->batch_sizes ? rows + job->shard_sequences : round_up(rows, job->shard_sequences);
+    job->block_rows = greatest(job->shard_sequences, least(most_rows, least(fullest, block)));
+}
+
 int32_t packseq_cut(packseq_job *job, int64_t *bounds, int32_t threads, int64_t input_width, int64_t real_bytes,
                     int64_t vector_bytes) {
     const packseq_network *net = job->network;
-    const int64_t gates = gates_of(net->cell), width = net->n_directions * net->state;
+    const step step = step_of(net, input_width, real_bytes, vector_bytes);
     const int64_t total = packseq_cost(job, 0);
-    const int64_t block_units = 2 * vector_bytes / real_bytes;
-    const step step = {
-        .row_flops = 2.0 * (double)gates * (double)net->hidden * (double)(net->state + input_width),
-        .weight_bytes = (double)gates * (double)net->hidden * (double)net->state * (double)real_bytes,
-        .blocks = (net->hidden + block_units - 1) / block_units,
-        .vector_bytes = vector_bytes,
-    };
+    /* Workers with a workspace each, and how many rows of gates and states these may hold. */
+    const int64_t workers = clamp(ROWS_BYTES / step.work_bytes, 1, threads);
+    const int64_t most_rows = greatest(1, ROWS_BYTES / workers / step.work_bytes);
+    const int64_t in_l2 = clamp(SHARD_BYTES / (net->hidden * real_bytes), LEAST_SHARD_SEQUENCES, MOST_SHARD_SEQUENCES);
+    limits limits = {job, least(most_rows, in_l2), most_spilt(&step, workers)};
 
-    /* Bytes of a row of gates, and of c, of what `second` multiplies and of what it gives, as the kernels lay them out. */
-    const int64_t gate_row = (step.blocks * (gates == 1 ? 2 : 8) + 2) * vector_bytes;
-    const int64_t state_rows = 3 * step.blocks * 2 * vector_bytes;
-    const int64_t most_rows = greatest(1, ROWS_BYTES / threads / (gate_row + state_rows));
-    limits limits = {
-        .job = job,
-        .most_rows = least(most_rows, clamp(SHARD_BYTES / (net->hidden * real_bytes), LEAST_SHARD_ROWS,
-                                            MOST_SHARD_ROWS)),
-        .most_steps = net->n_layers > 1 ? SPILL_BYTES / threads / (width * real_bytes) : INT64_MAX,
-    };
     job->bounds = bounds;
-    job->n_shards = balance(&limits, threads, total, bounds);
-    job->n_shards = balance(&limits, round_up(job->n_shards, threads), total, bounds);
+    job->n_shards = balance(&limits, workers, total, bounds);
+    job->n_shards = balance(&limits, round_up(job->n_shards, workers), total, bounds);
     team_up(job, threads, &step);
     if (job->team > 1) {
-        limits.most_steps = net->n_layers > 1 ? SPILL_BYTES / (width * real_bytes) : INT64_MAX;
+        limits.most_rows = most_spilt(&step, 1);
         job->n_shards = balance(&limits, 1, total, bounds);
     }
-
-    int64_t fullest = 0; /* rows of all steps in a shard */
-    job->shard_rows = 0;
-    for (int64_t s = 0; s < job->n_shards; s++) {
-        job->shard_rows = greatest(job->shard_rows, bounds[s + 1] - bounds[s]);
-        fullest = greatest(fullest, cost(job, bounds[s], bounds[s + 1], 0));
-    }
-    job->shard_steps = net->n_layers > 1 ? fullest : 0;
-    /* Blocks of about the same size, of whole steps: for a few rows left over all weights would pass once more. */
-    const int64_t usual = clamp(BLOCK_BYTES / gate_row, LEAST_BLOCK_ROWS, MOST_BLOCK_ROWS);
-    const int64_t blocks = greatest(1, (fullest + usual / 2) / usual), rows = (fullest + blocks - 1) / blocks;
-    const int64_t block = job->batch_sizes ? rows + job->shard_rows : round_up(rows, job->shard_rows);
-    job->block_rows = greatest(job->shard_rows, least(most_rows, least(fullest, block)));
+    measure(job, &step, most_rows);
     if (job->team > 1) return job->team;
     /* A shard of one long sequence may spill more than its worker's part: then fewer work at once. */
-    const int64_t spill = greatest(1, job->shard_steps * width * real_bytes + job->steps * (int64_t)sizeof(int64_t));
-    return (int32_t)least(clamp(SPILL_BYTES / spill, 1, threads), job->n_shards);
+    const int64_t spilt = job->shard_rows * step.spill_bytes + job->steps * (int64_t)sizeof(int64_t);
+    return (int32_t)least(clamp(SPILL_BYTES / spilt, 1, workers), job->n_shards);
 }

@@ -5,12 +5,8 @@
  *
  * This serves the input projection too, where BLAS would do: OpenBLAS 0.3.30 takes 1.38 times as long at 64
  * rows, 1.05 at 256 and 0.95 at 1024 (float32, K 64 to 1024, N = 4 K, one Zen 3 core, medians of pairs), and
- * a projection is of 48 to 1024 rows. BLAS would save at most 2 % of a layer, and its rows change with the batch.
+ * a projection is of cut.c's 96 to 1024 rows, about. BLAS would save at most 2 % of a layer, and its rows change with the batch.
  */
-
-/* How many rows of k go at a time: 128 KiB of a panel, which stay in L2 while all row tiles pass over them. (16 KiB,
- * which would stay in L1, cost 3 to 5 % from K 320 on: every block reads and writes C once more.) */
-#define K_BLOCK (131072 / (2 * VECTOR_BYTES))
 
 /* Weights that stream from L3 are asked for ahead of their use, where the rows are more than 3. A single tile asks
  * AHEAD k before, and at a panel's end for the next panel; several tiles over a block of k ask for the next block, a
@@ -221,6 +217,5 @@ static void NAME(multiply)(const NAME(product) * x) {
         at_once = then;
     }
 }
-#undef K_BLOCK
 #undef AHEAD
 #undef LINES

@@ -66,9 +66,8 @@ typedef struct {
 } packseq_rows;
 
 typedef struct packseq_barrier {
-    int32_t arrived;
+    _Alignas(64) int32_t arrived; /* barriers of two teams must not share a cache line */
     int32_t generation;
-    char apart[56]; /* barriers of two teams must not share a cache line */
 } packseq_barrier;
 
 /* One call: what to run, on what, and how it is cut up. Read-only to the kernels, but for `next` to `cleared`,
@@ -86,9 +85,9 @@ typedef struct {
     int64_t n_shards;
     const int64_t *bounds; /* [n_shards + 1]: shard s is sequences bounds[s] .. bounds[s+1] */
     int32_t backwards;     /* whether to begin with the last weights: where the call before ended */
-    int64_t block_rows;    /* rows projected at a time; at least shard_rows */
-    int64_t shard_rows;    /* sequences in the widest shard */
-    int64_t shard_steps;   /* rows of all steps in the fullest shard, 0 if L == 1 */
+    int64_t block_rows;    /* rows projected at a time; at least shard_sequences */
+    int64_t shard_sequences; /* of the widest shard */
+    int64_t shard_rows;    /* of the fullest shard, in all steps; 0 if L == 1 */
 
     int32_t team;          /* members that share one shard; 1: each shard has one worker */
     int32_t abreast;       /* directions that run at the same time, each by its part of the team; divides both */

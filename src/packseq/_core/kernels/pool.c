@@ -10,12 +10,13 @@
 #include "pool.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "runtime.h"
 
-#define MOST_THREADS 1024
 /* How long a worker looks for the next round before it sleeps: being woken takes about as long. The caller looks
  * longer for the last worker's end, by a part of the time that it has worked itself: it is near. */
 #define SPIN_NANOSECONDS 100000
@@ -26,11 +27,10 @@
 
 /* What the caller tells one worker, in one line of the cache, which no one else looks at. */
 typedef struct {
-    packseq_work work;
+    _Alignas(64) packseq_work work;
     void *argument;
     int64_t round;  /* the last that this worker is to join */
     int32_t asleep; /* what it tells the caller, written under the lock */
-    char apart[36];
 } seat;
 
 typedef struct {
@@ -42,18 +42,22 @@ typedef struct {
 
     /* Of the borrower. */
     int64_t round;
-    int32_t started; /* threads that exist */
-    int32_t avoided; /* the processor that no thread may use, or -1 */
+    int32_t started; /* threads that exist, */
+    int32_t placed;  /* and those of them that are kept on the processors `usable` */
+#if defined(__linux__)
+    cpu_set_t usable;
+#endif
+    pthread_t host;  /* who had the pool then, */
+    int32_t avoided; /* and on which processor, which they leave alone; -1: look anew */
     int32_t refused; /* whether the last small call found no one awake; */
     int32_t stream;  /* how many have, each soon after the one before, */
     int64_t left;    /* which ended then */
-    pthread_t threads[MOST_THREADS];
+    pthread_t threads[PACKSEQ_MOST_THREADS];
 
-    int64_t ended;   /* the last round that is over */
+    _Alignas(64) int64_t ended; /* the last round that is over */
     int32_t pending; /* workers that have not finished the round */
     int32_t room;    /* how many other processors there are: threads beyond them must not spin */
-    char apart[48];
-    seat seats[MOST_THREADS];
+    seat seats[PACKSEQ_MOST_THREADS];
 } pool;
 
 typedef struct {
@@ -120,12 +124,17 @@ static void *serve(void *argument) {
 
 static int start(pool *p) {
     worker *made = malloc(sizeof *made);
-    if (!made || p->started == MOST_THREADS) {
+    if (!made || p->started == PACKSEQ_MOST_THREADS) {
         free(made);
         return 0;
     }
     *made = (worker){p, p->started, p->seats[p->started].round, p->roused};
-    if (pthread_create(&p->threads[p->started], NULL, serve, made)) {
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are for the program's own threads */
+    const int failed = pthread_create(&p->threads[p->started], NULL, serve, made);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (failed) {
         free(made);
         return 0;
     }
@@ -135,26 +144,32 @@ static int start(pool *p) {
     return 1;
 }
 
-/* Leave the caller its processor, of those that it may use. */
+/* Leave the caller its processor, and take the others that it may use. It is asked what these are when it has moved or
+ * is another than before: at each call that would be a large part of a small one. */
 static void make_room(pool *p) {
 #if defined(__linux__)
     const int here = sched_getcpu();
     cpu_set_t usable;
-    if (here < 0 || here == p->avoided || sched_getaffinity(0, sizeof usable, &usable)) return;
+    if (here < 0 || (here == p->avoided && pthread_equal(p->host, pthread_self()))) return;
+    if (sched_getaffinity(0, sizeof usable, &usable)) return;
     CPU_CLR(here, &usable);
     __atomic_store_n(&p->room, CPU_COUNT(&usable), __ATOMIC_RELAXED);
-    p->avoided = -1;
-    if (p->room == 0) return;
+    p->avoided = p->room ? here : -1;
+    p->host = pthread_self();
+    if (p->room == 0) CPU_SET(here, &usable);
+    if (p->placed == p->started && CPU_EQUAL(&usable, &p->usable)) return;
     for (int32_t i = 0; i < p->started; i++) pthread_setaffinity_np(p->threads[i], sizeof usable, &usable);
-    p->avoided = here;
+    p->usable = usable;
+    p->placed = p->started;
 #else
-    (void)p;
+    __atomic_store_n(&p->room, (int32_t)sysconf(_SC_NPROCESSORS_ONLN) - 1, __ATOMIC_RELAXED);
 #endif
 }
 
 void *packseq_pool_new(void) {
-    pool *p = calloc(1, sizeof *p);
-    if (!p) return NULL;
+    void *memory = NULL;
+    if (posix_memalign(&memory, _Alignof(pool), sizeof(pool))) return NULL;
+    pool *p = memset(memory, 0, sizeof(pool));
     p->avoided = -1;
     pthread_mutex_init(&p->lock, NULL);
     pthread_cond_init(&p->wanted, NULL);

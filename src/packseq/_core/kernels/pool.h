@@ -4,6 +4,9 @@
 
 #include <stdint.h>
 
+/* No machine that runs one process on more cores than this is known. */
+#define PACKSEQ_MOST_THREADS 1024
+
 typedef void (*packseq_work)(void *argument, int32_t worker);
 
 void *packseq_pool_new(void);

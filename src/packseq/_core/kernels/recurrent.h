@@ -7,14 +7,14 @@
 
 typedef struct {
     REAL *gates;    /* [block_rows][gate row] */
-    REAL *cell;     /* [shard_rows][blocks * 2U]: LSTM's c */
-    REAL *hidden;   /* [shard_rows][blocks * 2U]: what `second` multiplies */
-    REAL *narrow;   /* [shard_rows][panels * 2U]: what the projection gives */
+    REAL *cell;     /* [shard_sequences][blocks * 2U]: LSTM's c */
+    REAL *hidden;   /* [shard_sequences][blocks * 2U]: what `second` multiplies */
+    REAL *narrow;   /* [shard_sequences][panels * 2U]: what the projection gives */
     REAL *zeros;    /* [R]: a missing h0 */
-    REAL *spill;    /* [shard_steps][D * R]: every other layer's output */
+    REAL *spill;    /* [shard_rows][D * R]: every other layer's output */
     int64_t *steps; /* [T]: where a step begins in spill */
     const REAL **x; /* [block_rows] */
-    const REAL **h; /* [shard_rows] */
+    const REAL **h; /* [shard_sequences] */
 } NAME(arena);
 
 /* One direction of one layer over one shard, as one member of a team sees it. */
@@ -32,17 +32,7 @@ typedef struct {
     packseq_barrier *barrier;
 } NAME(walk);
 
-static int64_t NAME(blocks)(int64_t hidden) { return (hidden + 2 * LANES - 1) / (2 * LANES); }
-
-static int64_t NAME(block_columns)(int32_t cell) {
-    return (cell == PACKSEQ_RNN_TANH || cell == PACKSEQ_RNN_RELU ? 2 : 8) * LANES;
-}
-
-/* From one row of gates to the next. Without the gap, rows of a power of two would share a few sets of the cache,
- * and a block's gates of many rows would not stay there. */
-static int64_t NAME(gate_row)(const packseq_network *net) {
-    return NAME(blocks)(net->hidden) * NAME(block_columns)(net->cell) + 2 * LANES;
-}
+static int64_t NAME(gate_row)(const packseq_network *net) { return gate_row_vectors(net, LANES) * LANES; }
 
 static REAL *NAME(row)(const packseq_rows *rows, int64_t t, int64_t r) {
     const int64_t step = rows->offsets ? rows->offsets[t] * rows->row_stride : t * rows->step_stride;
@@ -59,21 +49,21 @@ static int64_t NAME(alive)(const packseq_job *job, int64_t t, int64_t first, int
 static int64_t NAME(arrange)(const packseq_job *job, char *memory, int32_t direction, int32_t member,
                              NAME(arena) * arena) {
     const packseq_network *net = job->network;
-    const int64_t padded = NAME(blocks)(net->hidden) * 2 * LANES;
+    const int64_t padded = blocks_of(net->hidden, LANES) * 2 * LANES;
     const int64_t gate_row = NAME(gate_row)(net);
     const int64_t narrow = round_up(net->state, 2 * LANES);
-    const int64_t scratch = net->directions[0].second.n_panels ? job->shard_rows : 0;
-    const int64_t offsets = job->shard_steps ? job->steps : 0;
+    const int64_t scratch = net->directions[0].second.n_panels ? job->shard_sequences : 0;
+    const int64_t offsets = job->shard_rows ? job->steps : 0;
     int64_t at = 0;
 #define TAKE(field, mine, count, type)                          \
     do {                                                        \
         if (mine) arena->field = (type *)(memory + at);         \
         at += round_up((count) * (int64_t)sizeof(type), 64);    \
     } while (0)
-    TAKE(spill, 1, job->shard_steps * net->n_directions * net->state, REAL);
+    TAKE(spill, 1, job->shard_rows * net->n_directions * net->state, REAL);
     for (int32_t d = 0; d < job->abreast; d++) {
         TAKE(gates, d == direction, job->block_rows * gate_row, REAL);
-        TAKE(cell, d == direction, job->shard_rows * padded, REAL);
+        TAKE(cell, d == direction, job->shard_sequences * padded, REAL);
         TAKE(hidden, d == direction, scratch * padded, REAL);
         TAKE(narrow, d == direction, scratch * narrow, REAL);
     }
@@ -81,7 +71,7 @@ static int64_t NAME(arrange)(const packseq_job *job, char *memory, int32_t direc
         TAKE(zeros, i == member, net->state, REAL);
         TAKE(steps, i == member, offsets, int64_t);
         TAKE(x, i == member, job->block_rows, const REAL *);
-        TAKE(h, i == member, job->shard_rows, const REAL *);
+        TAKE(h, i == member, job->shard_sequences, const REAL *);
     }
 #undef TAKE
     return at;
@@ -117,7 +107,7 @@ static inline V NAME(load)(const REAL *from, int64_t room) {
 
 static void NAME(lstm_gates)(NAME(walk) * w, int64_t t, const REAL *gates, int64_t m) {
     const int64_t hidden = w->job->network->hidden, gate_row = NAME(gate_row)(w->job->network);
-    const int64_t padded = NAME(blocks)(hidden) * 2 * LANES;
+    const int64_t padded = blocks_of(hidden, LANES) * 2 * LANES;
     const int projected = w->weights->second.n_panels > 0;
     /* Two passes: tanh(c) waits for c, and in one pass everything behind it would too (2 to 5 % of a layer of 4
      * rows, H 128 and 256). */
@@ -159,7 +149,7 @@ static void NAME(gru_gates)(NAME(walk) * w, REAL *gates, int64_t m) {
 /* First half of a GRU that resets before its product: r * h, and z kept in place of its gate. */
 static void NAME(gru_reset)(NAME(walk) * w, REAL *gates, int64_t m) {
     const int64_t hidden = w->job->network->hidden, gate_row = NAME(gate_row)(w->job->network);
-    const int64_t padded = NAME(blocks)(hidden) * 2 * LANES;
+    const int64_t padded = blocks_of(hidden, LANES) * 2 * LANES;
     EACH_BLOCK(r, b) {
         const int64_t unit = b * 2 * LANES;
         const REAL *before = w->arena.h[r] + unit;
@@ -252,7 +242,7 @@ static void NAME(add_product)(const NAME(walk) * w, const packseq_matrix *matrix
 static void NAME(narrow)(NAME(walk) * w, int64_t t, int64_t m) {
     const packseq_matrix *matrix = &w->weights->second;
     const int64_t from = w->column / (2 * LANES), to = round_up(w->column + w->columns, 2 * LANES) / (2 * LANES);
-    const int64_t stride = matrix->n_panels * 2 * LANES, padded = NAME(blocks)(w->job->network->hidden) * 2 * LANES;
+    const int64_t stride = matrix->n_panels * 2 * LANES, padded = blocks_of(w->job->network->hidden, LANES) * 2 * LANES;
     for (int64_t r = 0; r < m; r++) {
         w->arena.h[r] = w->arena.hidden + r * padded; /* h of the step before is not needed any more */
         memset(w->arena.narrow + r * stride + w->column, 0, (size_t)(to - from) * 2 * VECTOR_BYTES);
@@ -276,7 +266,7 @@ static void NAME(narrow)(NAME(walk) * w, int64_t t, int64_t m) {
 /* n += U (r * h), then h. */
 static void NAME(reset_product)(NAME(walk) * w, int64_t t, REAL *gates, int64_t m) {
     const packseq_network *net = w->job->network;
-    const int64_t padded = NAME(blocks)(net->hidden) * 2 * LANES, gate_row = NAME(gate_row)(net);
+    const int64_t padded = blocks_of(net->hidden, LANES) * 2 * LANES, gate_row = NAME(gate_row)(net);
     const REAL *rows[MAX_ROWS]; /* of newcomers too: r may be NaN, and NaN times 0 is not 0 */
     for (int64_t done = 0; done < m; done += MAX_ROWS) {
         const int64_t some = least(MAX_ROWS, m - done);
@@ -333,7 +323,7 @@ static void NAME(project)(NAME(walk) * w, int64_t n) {
 static void NAME(begin)(NAME(walk) * w) {
     const packseq_job *job = w->job;
     const int64_t hidden = job->network->hidden, state = job->network->state;
-    const int64_t padded = NAME(blocks)(hidden) * 2 * LANES;
+    const int64_t padded = blocks_of(hidden, LANES) * 2 * LANES;
     const int64_t unit = w->from * 2 * LANES, units = (w->to - w->from) * 2 * LANES;
     memset(w->arena.zeros, 0, (size_t)state * sizeof(REAL));
     w->begun = job->h0 || !w->weights->finite ? w->width : 0;
@@ -354,7 +344,7 @@ static void NAME(begin)(NAME(walk) * w) {
 static void NAME(finish)(NAME(walk) * w) {
     const packseq_job *job = w->job;
     const int64_t hidden = job->network->hidden, state = job->network->state;
-    const int64_t padded = NAME(blocks)(hidden) * 2 * LANES;
+    const int64_t padded = blocks_of(hidden, LANES) * 2 * LANES;
     const int64_t unit = w->from * 2 * LANES, units = least(w->to * 2 * LANES, hidden) - unit;
     for (int64_t r = 0; r < w->width; r++) {
         const int64_t caller = job->order ? job->order[w->first + r] : w->first + r;
@@ -399,7 +389,7 @@ static int64_t NAME(plan_spill)(const packseq_job *job, NAME(arena) * arena, int
     for (int64_t at = -first; t < job->steps; t++) {
         const int64_t m = NAME(alive)(job, t, first, width);
         if (m == 0) break;
-        if (job->shard_steps) arena->steps[t] = at;
+        if (job->shard_rows) arena->steps[t] = at;
         at += m;
     }
     *spill = (packseq_rows){.base = arena->spill, .offsets = arena->steps, .row_stride = row};
@@ -465,7 +455,7 @@ static void NAME(set_columns)(NAME(walk) * w) {
 static void NAME(run_shard)(packseq_job *job, int64_t shard, char *memory, int32_t member) {
     const packseq_network *net = job->network;
     const int32_t directions = net->n_directions, abreast = job->abreast;
-    const int64_t blocks = NAME(blocks)(net->hidden);
+    const int64_t blocks = blocks_of(net->hidden, LANES);
     NAME(walk) w = {.job = job, .first = job->bounds[shard], .backwards = job->backwards};
     packseq_rows spill;
     w.width = job->bounds[shard + 1] - w.first;

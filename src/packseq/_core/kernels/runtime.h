@@ -12,8 +12,8 @@
 #include <xmmintrin.h>
 #endif
 
-/* Cell states decay into denormals through f < 1, where each operation costs a hundred: inside a kernel
- * they are 0. The caller's mode is put back before the kernel returns. */
+/* Cell states decay into denormals through f < 1, where each operation costs a hundred cycles: inside a kernel they are
+ * 0. The caller's mode is put back before the kernel returns. */
 static inline uint64_t flush_denormals(void) {
 #if defined(__x86_64__)
     const unsigned mode = _mm_getcsr();
@@ -73,6 +73,20 @@ static inline void barrier_wait(packseq_barrier *barrier, int32_t members) {
 static inline int64_t round_up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t greatest(int64_t a, int64_t b) { return a > b ? a : b; }
+
+/* Blocks of 2U hidden units. */
+static inline int64_t blocks_of(int64_t hidden, int64_t lanes) { return (hidden + 2 * lanes - 1) / (2 * lanes); }
+
+/* Vectors of a block, in a gate row. */
+static inline int64_t block_vectors(int32_t cell) {
+    return cell == PACKSEQ_RNN_TANH || cell == PACKSEQ_RNN_RELU ? 2 : 8;
+}
+
+/* Vectors from one gate row to the next. Without the gap, rows of a power of two would share a few sets of the cache,
+ * and a block's gates of many rows would not stay there. */
+static inline int64_t gate_row_vectors(const packseq_network *net, int64_t lanes) {
+    return blocks_of(net->hidden, lanes) * block_vectors(net->cell) + 2;
+}
 
 /* Steps of sorted sequence r: batch_sizes never grows, so bisect. */
 static inline int64_t length_of(const packseq_job *job, int64_t r) {

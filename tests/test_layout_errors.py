@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import packseq
 from packseq import (
     pack_padded_sequence,
     pack_sequence,
@@ -119,6 +120,38 @@ def test_lists_of_sequences(form, function, sequences, error, message):
 def test_padding_side(form, side):
     with pytest.raises(ValueError, match=rf"padding_side must be 'right' or 'left', got {side!r}"):
         pad_sequence(form([np.zeros(2)]), padding_side=side)
+
+
+@pytest.mark.parametrize("value", [-1.0, 1, "no", None])
+def test_flags_are_no_numbers(form, value):
+    """The padding value in their place would be taken for True."""
+    batch, parts = form(BATCH), form([BATCH[:, 0]])
+    packed = pack_sequence(parts)
+    for name, call in {
+        "batch_first": lambda: pack_padded_sequence(batch, [1, 2, 3], value),
+        "enforce_sorted": lambda: pack_padded_sequence(batch, [1, 2, 3], True, value),
+        " batch_first": lambda: pad_packed_sequence(packed, value),
+        " enforce_sorted": lambda: pack_sequence(parts, value),
+        "  batch_first": lambda: pad_sequence(parts, value),
+        "   batch_first": lambda: unpad_sequence(batch, [1, 2, 3], value),
+    }.items():
+        with pytest.raises(TypeError, match=f"{name.strip()} must be True or False, got {value!r}"):
+            call()
+
+
+def test_a_list_that_changes_meanwhile(monkeypatch):
+    """As another thread may change it, after it was looked at."""
+    parts = [np.ones((2, 3)), np.ones((4, 3))]
+    expected = pack_sequence(parts).data
+
+    def change(sequences):
+        found = alike(sequences)
+        parts[1] = np.zeros((1, 3))
+        return found
+
+    alike = packseq.layout.alike
+    monkeypatch.setattr(packseq.layout, "alike", change)
+    np.testing.assert_array_equal(pack_sequence(parts).data, expected)
 
 
 @pytest.mark.parametrize("function", [pad_packed_sequence, unpack_sequence])

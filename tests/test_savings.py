@@ -100,6 +100,8 @@ def test_counts_do_not_overflow():
         (lambda: savings([1], cell="cnn"), ValueError, "'lstm', 'gru' or 'rnn', got 'cnn'"),
         (lambda: savings([1], hidden_size=3), TypeError, "sizes of a network need its cell"),
         (lambda: savings([1], cell="gru"), TypeError, "needs input_size and hidden_size"),
+        (lambda: savings([1], cell=["gru"]), ValueError, r"'lstm', 'gru' or 'rnn', got \['gru'\]"),
+        (lambda: savings([1], bidirectional="no"), TypeError, "bidirectional must be True or Fal"),
         (
             lambda: savings([1], cell="gru", input_size=0, hidden_size=3),
             ValueError,

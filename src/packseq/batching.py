@@ -9,9 +9,10 @@ from typing import Literal, SupportsIndex, overload
 import numpy as np
 from numpy.typing import ArrayLike
 
+from packseq.checks import as_size
 from packseq.costs import as_counts
 from packseq.packed import PackedSequence
-from packseq.plan import IndexArray, as_integer
+from packseq.plan import IndexArray
 
 Shuffle = Literal["batches", "ties"]
 
@@ -147,12 +148,7 @@ def _cut(
 
 
 def _as_maximum(value: SupportsIndex | None, name: str) -> int | None:
-    if value is None:
-        return None
-    maximum = as_integer(value, name)
-    if maximum < 1:
-        raise ValueError(f"{name} must be at least 1, got {maximum}")
-    return maximum
+    return None if value is None else as_size(value, name)
 
 
 def _as_generator(

@@ -8,8 +8,9 @@ from typing import Literal, SupportsIndex, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
+from packseq.checks import as_flag, as_size
 from packseq.packed import PackedSequence
-from packseq.plan import IndexArray, as_int64_vector, as_integer
+from packseq.plan import IndexArray, as_int64_vector
 
 Cell: TypeAlias = Literal["lstm", "gru", "rnn"]
 
@@ -197,28 +198,20 @@ def _as_sizes(
     bidirectional: bool,
     proj_size: SupportsIndex,
 ) -> _Sizes | None:
-    layers = _at_least(1, num_layers, "num_layers")
-    projection = _at_least(0, proj_size, "proj_size")
+    layers = as_size(num_layers, "num_layers")
+    directions = 1 + as_flag(bidirectional, "bidirectional")
+    projection = as_size(proj_size, "proj_size", least=0)
     if cell is None:
-        if (input_size, hidden_size, layers, bidirectional, projection) != (None, None, 1, 0, 0):
+        if (input_size, hidden_size, layers, directions, projection) != (None, None, 1, 1, 0):
             raise TypeError("sizes of a network need its cell: 'lstm', 'gru' or 'rnn'")
         return None
-    if cell not in _GATES:
+    if not isinstance(cell, str) or cell not in _GATES:
         raise ValueError(f"cell must be 'lstm', 'gru' or 'rnn', got {cell!r}")
     if input_size is None or hidden_size is None:
         raise TypeError(f"cell={cell!r} needs input_size and hidden_size")
-    hidden = _at_least(1, hidden_size, "hidden_size")
+    hidden = as_size(hidden_size, "hidden_size")
     if projection >= hidden or (projection and cell != "lstm"):
         raise ValueError(
             f"proj_size must be less than hidden_size, and is an LSTM's alone, got {projection}"
         )
-    return _Sizes(
-        _at_least(1, input_size, "input_size"), hidden, layers, 1 + bool(bidirectional), projection
-    )
-
-
-def _at_least(least: int, value: SupportsIndex, name: str) -> int:
-    size = as_integer(value, name)
-    if size < least:
-        raise ValueError(f"{name} must be at least {least}, got {size}")
-    return size
+    return _Sizes(as_size(input_size, "input_size"), hidden, layers, directions, projection)

@@ -18,8 +18,9 @@ from packseq._core.order import outside
 from packseq._core.rows import alike
 from packseq.backends import numpy
 from packseq.backends.choice import dtype_name, is_tensor, torch_rows
+from packseq.checks import as_flag, as_integer, check_size
 from packseq.packed import PackedSequence, as_data, check_packed
-from packseq.plan import IndexArray, Plan, as_int64_vector, as_integer, check_size
+from packseq.plan import IndexArray, Plan, as_int64_vector
 
 
 def pack_padded_sequence(
@@ -49,7 +50,7 @@ def pack_padded_sequence(
     Raises
     ------
     TypeError
-        `input` is masked or of object dtype; `lengths` are not integers.
+        `input` is masked or of object dtype; `lengths` are not integers; a flag is not a bool.
     ValueError
         `input` has fewer than two axes; `lengths` are of the wrong count, out of range, or unsorted
         with `enforce_sorted`. The message names the position and the value.
@@ -61,6 +62,7 @@ def pack_padded_sequence(
     Source: torch.nn.utils.rnn.pack_padded_sequence, where `enforce_sorted` is True by default and
     lengths of 0 are refused.
     """
+    enforce_sorted = as_flag(enforce_sorted, "enforce_sorted")
     padded = _as_time_major(input, "input", batch_first)
     plan = Plan.from_lengths(as_lengths(lengths, padded, "input"), enforce_sorted)
     check_size((plan.rows, *padded.shape[2:]), padded.dtype)
@@ -96,7 +98,7 @@ def pad_packed_sequence(
     Raises
     ------
     TypeError
-        `sequence` is no PackedSequence; `total_length` is no integer.
+        `sequence` is no PackedSequence; `total_length` is no integer; `batch_first` is no bool.
     ValueError
         `total_length` is less than the longest length; `padding_value` does not fit the dtype.
 
@@ -106,6 +108,7 @@ def pad_packed_sequence(
     Source: torch.nn.utils.rnn.pad_packed_sequence.
     """
     data, plan = _unwrap(sequence)
+    batch_first = as_flag(batch_first, "batch_first")
     steps = _as_total_length(total_length, plan.max_length)
     move = _rows_of(data)
     padding = move.as_padding(padding_value, data)
@@ -133,7 +136,7 @@ def pack_sequence(sequences: Iterable[ArrayLike], enforce_sorted: bool = False) 
     Raises
     ------
     TypeError
-        A sequence is masked or of object dtype.
+        A sequence is masked or of object dtype; `enforce_sorted` is no bool.
     ValueError
         There are no sequences; one is a scalar, or differs from the first in dtype or trailing
         shape; they are unsorted with `enforce_sorted`. The message names the position.
@@ -144,6 +147,7 @@ def pack_sequence(sequences: Iterable[ArrayLike], enforce_sorted: bool = False) 
     the trailing axes of one step are not contiguous.
     Source: torch.nn.utils.rnn.pack_sequence, where `enforce_sorted` is True by default.
     """
+    enforce_sorted = as_flag(enforce_sorted, "enforce_sorted")
     arrays = _as_sequences(sequences)
     plan = Plan.from_lengths(np.array([len(array) for array in arrays], np.int64), enforce_sorted)
     check_size((plan.rows, *arrays[0].shape[1:]), arrays[0].dtype)
@@ -204,7 +208,7 @@ def pad_sequence(
     Raises
     ------
     TypeError
-        A sequence is masked or of object dtype.
+        A sequence is masked or of object dtype; `batch_first` is no bool.
     ValueError
         As for :func:`pack_sequence`; `padding_side` is neither; `padding_value` does not fit the
         dtype.
@@ -214,6 +218,7 @@ def pad_sequence(
     Cost: one pass over the T * B rows of the result.
     Source: torch.nn.utils.rnn.pad_sequence.
     """
+    batch_first = as_flag(batch_first, "batch_first")
     arrays = _as_sequences(sequences)
     if padding_side not in ("right", "left"):
         raise ValueError(f"padding_side must be 'right' or 'left', got {padding_side!r}")
@@ -268,6 +273,7 @@ def unpad_sequence(
 
 def _as_time_major(values: ArrayLike, name: str, batch_first: bool) -> NDArray[Any]:
     """View a padded batch as (T, B, *)."""
+    batch_first = as_flag(batch_first, "batch_first")
     array = as_data(values, name)
     if array.ndim < 2:
         axes = "(B, T, *)" if batch_first else "(T, B, *)"
@@ -294,8 +300,11 @@ def as_lengths(lengths: ArrayLike, padded: NDArray[Any], name: str) -> IndexArra
 
 def _as_sequences(sequences: Iterable[ArrayLike]) -> list[NDArray[Any]]:
     """Return at least one array, all of one dtype and trailing shape."""
-    if type(sequences) is list and alike(sequences):
-        return sequences
+    if type(sequences) is list:
+        listed: list[Any] = [*sequences]  # another thread may change the caller's
+        if alike(listed):
+            return listed
+        sequences = listed
     if not isinstance(sequences, Iterable):
         raise TypeError(f"sequences must be a list of arrays, got {type(sequences).__name__}")
     arrays = [as_data(values, f"sequences[{b}]") for b, values in enumerate(sequences)]

@@ -12,8 +12,9 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from packseq.backends.choice import is_tensor, torch_rows
 from packseq.backends.numpy import cast_padding
+from packseq.checks import as_integer
 from packseq.operations import elementwise, moving, picture, ragged, reducing
-from packseq.plan import IndexArray, Plan, as_int64_vector, as_integer
+from packseq.plan import IndexArray, Plan, as_int64_vector
 
 _NO_ARRAY = (
     "a PackedSequence is no array: data holds its rows, map() takes any function of them, and "

@@ -4,43 +4,50 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Generic, SupportsIndex, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from packseq.backends.choice import is_tensor, torch_layers
-from packseq.plan import as_integer as as_integer
+from packseq.checks import check_size
 
 Array = NDArray[Any]
 Rng = int | np.random.Generator | None
 
-# The kernels count the columns of a gate row in 32 bits, as BLAS counts those of a matrix.
+# The kernels count the columns of a gate row in 32 bits.
 _MOST_COLUMNS = 2**31 - 1
 
 T = TypeVar("T")
+
+
+# The names of all that is derived from parameters.
+_DERIVED: set[str] = set()
 
 
 class derived(Generic[T]):  # noqa: N801, like property
     """What is made from the parameters when first asked for, and kept until they change.
 
     Once made it lies in the instance, found without a call: one step takes microseconds. Two
-    threads may both make it; the results are equal. (functools.cached_property of Python 3.11
-    would hold a lock, which a fork may copy.)
+    threads may both make it; the results are equal, or, where the parameters change meanwhile, the
+    one made of the old is forgotten. (functools.cached_property of Python 3.11 would hold a lock,
+    which a fork may copy.)
     """
 
     def __init__(self, make: Callable[[Any], T]) -> None:
         self._make = make
-        self._name = make.__name__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+        _DERIVED.add(name)
 
     def __get__(self, instance: Any, owner: type) -> T:
-        value = self._make(instance)
-        instance.__dict__[self._name] = value
-        return value
-
-
-# The names of all that are derived.
-_DERIVED = ("_network", "_layers")
+        while True:
+            parameters = instance._parameters
+            value = instance.__dict__[self._name] = self._make(instance)
+            if instance._parameters is parameters:
+                return value
+            instance.__dict__.pop(self._name, None)
 
 
 class Parameterised:
@@ -69,11 +76,7 @@ class Parameterised:
         if columns > _MOST_COLUMNS:
             raise ValueError(
                 f"hidden_size = {self.hidden_size} times {self._gates} gate(s) is beyond the "
-                f"32 bits of BLAS's int, at most {_MOST_COLUMNS}"
-            )
-        if self.input_size > _MOST_COLUMNS:
-            raise ValueError(
-                f"input_size = {self.input_size} is beyond BLAS's int, at most {_MOST_COLUMNS}"
+                f"kernels' 32 bits, at most {_MOST_COLUMNS}"
             )
         size = columns * max(self.input_size, state_size) * self.dtype.itemsize
         if size > sys.maxsize:
@@ -233,35 +236,6 @@ def as_weights(value: Any, name: str) -> Array:
     return array
 
 
-def as_size(value: SupportsIndex, name: str) -> int:
-    """Check a size: an integer of at least 1.
-
-    Raises
-    ------
-    TypeError
-        Not an integer.
-    ValueError
-        Less than 1.
-    """
-    size = as_integer(value, name)
-    if size < 1:
-        raise ValueError(f"{name} must be at least 1, got {size}")
-    return size
-
-
-def as_flag(value: bool, name: str) -> bool:
-    """Check a flag: numbers are refused, since one of them may be another argument's.
-
-    Raises
-    ------
-    TypeError
-        Not a boolean.
-    """
-    if not isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name} must be True or False, got {value!r}")
-    return bool(value)
-
-
 def as_module_dtype(dtype: DTypeLike) -> np.dtype[Any]:
     """Check a module's dtype: float32 or float64, made native.
 
@@ -336,9 +310,5 @@ def as_state(values: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any
 
 def allocate(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """Allocate, after checking that the size can exist."""
-    size = dtype.itemsize
-    for extent in shape:
-        size *= extent
-    if size > sys.maxsize:
-        raise ValueError(f"a result of shape {shape} would take {size} bytes")
+    check_size(shape, dtype)
     return np.empty(shape, dtype)

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import math
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, SupportsIndex, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from packseq._core.order import arrange, rise
 from packseq.backends.choice import is_tensor, torch_rows
+from packseq.checks import INT64_MAX
 
 IndexArray: TypeAlias = NDArray[np.int64]
-
-INT64_MAX = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
@@ -272,36 +269,6 @@ def invert_permutation(permutation: ArrayLike | None) -> IndexArray | None:
     return _checked_inverse(as_int64_vector(permutation, "permutation"), "permutation")
 
 
-def as_integer(value: SupportsIndex, name: str) -> int:
-    """Check an integer; booleans and integral floats are none.
-
-    Raises
-    ------
-    TypeError
-        Not an integer.
-    """
-    if isinstance(value, bool):
-        raise TypeError(f"{name} must be an integer, got {value!r}")
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be an integer, got {value!r}") from None
-
-
-def check_size(shape: tuple[int, ...], dtype: Any) -> None:
-    """Check that an array of so many bytes can be addressed.
-
-    Raises
-    ------
-    ValueError
-        It cannot.
-    """
-    # NumPy leaves zeros out when it checks a product of sizes, so this does too.
-    nbytes = dtype.itemsize * math.prod(size for size in shape if size)
-    if nbytes > INT64_MAX:
-        raise ValueError(f"the result of shape {shape} would take {nbytes} bytes, beyond int64")
-
-
 def as_int64_vector(values: ArrayLike, name: str) -> IndexArray:
     """Copy 1-D integers to a contiguous int64 array, or raise an error that names `name`.
 
@@ -330,21 +297,19 @@ def as_int64_vector(values: ArrayLike, name: str) -> IndexArray:
         return np.empty(0, np.int64)
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name} must be integers, got dtype {array.dtype}")
-    limit = np.iinfo(np.int64).max
-    if array.dtype.kind == "u" and array.size and array.max() > limit:
-        first = int(np.argmax(array > limit))
-        raise ValueError(f"{name}[{first}] = {array[first]} is beyond int64 (at most {limit})")
+    if array.dtype.kind == "u" and array.size and array.max() > INT64_MAX:
+        first = int(np.argmax(array > INT64_MAX))
+        raise ValueError(f"{name}[{first}] = {array[first]} is beyond int64 (at most {INT64_MAX})")
     return np.array(array, dtype=np.int64, order="C")
 
 
 def _check_entries(values: Sequence[object], name: str) -> None:
     """Refuse, by their positions, entries that NumPy would turn into other integers or floats."""
-    limit = np.iinfo(np.int64).max
     for i, value in enumerate(values):
         if isinstance(value, bool | np.bool_):
             raise TypeError(f"{name} must be integers, got {name}[{i}] = {value}, a bool")
-        if isinstance(value, int) and not -limit <= value <= limit:
-            raise ValueError(f"{name}[{i}] = {value} is beyond int64 (at most {limit})")
+        if isinstance(value, int) and not -INT64_MAX <= value <= INT64_MAX:
+            raise ValueError(f"{name}[{i}] = {value} is beyond int64 (at most {INT64_MAX})")
 
 
 def _conjugate(parts: IndexArray, size: int) -> IndexArray:

@@ -7,12 +7,12 @@ wake them takes tens of microseconds: work that takes less is shared only with t
 from __future__ import annotations
 
 import math
-import operator
 import os
 from pathlib import Path
 from typing import SupportsIndex
 
-from packseq._core.pool import Pool
+from packseq._core.pool import MOST_THREADS, Pool
+from packseq.checks import as_size
 
 _pool = Pool()
 
@@ -46,21 +46,10 @@ def as_thread_count(n: SupportsIndex) -> int:
     ValueError
         Less than 1, or more than 1024.
     """
-    if isinstance(n, bool):
-        raise TypeError(f"num_threads must be an integer, got {n!r}")
-    try:
-        count = operator.index(n)
-    except TypeError:
-        raise TypeError(f"num_threads must be an integer, got {n!r}") from None
-    if count < 1:
-        raise ValueError(f"num_threads must be at least 1, got {count}")
-    if count > _MOST_THREADS:
-        raise ValueError(f"num_threads must be at most {_MOST_THREADS}, got {count}")
+    count = as_size(n, "num_threads")
+    if count > MOST_THREADS:
+        raise ValueError(f"num_threads must be at most {MOST_THREADS}, got {count}")
     return count
-
-
-# No machine that runs one process on more cores than this is known.
-_MOST_THREADS = 1024
 
 
 def set_num_threads(n: int) -> None:
@@ -134,7 +123,7 @@ def usable_cores() -> int:
         cores = len(os.sched_getaffinity(0))
     else:
         cores = os.cpu_count() or 1
-    return max(1, min(cores, _cgroup_cores(), _MOST_THREADS))
+    return max(1, min(cores, _cgroup_cores(), MOST_THREADS))
 
 
 def _cgroup_cores(

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from packseq._core import rows
-from packseq.plan import INT64_MAX, IndexArray, Plan, check_size
+from packseq.checks import INT64_MAX, check_size
+from packseq.plan import IndexArray, Plan
 
 Array = NDArray[Any]
 Packed = tuple[Array, Plan]

@@ -141,3 +141,23 @@ def assert_same_bits(actual, expected):
     assert actual.dtype == expected.dtype
     assert actual.shape == expected.shape
     assert actual.tobytes() == expected.tobytes()
+
+
+# ---- the same numbers in other memory ----
+
+
+def read_only(x):
+    x = x.copy()
+    x.flags.writeable = False
+    return x
+
+
+FORMS = {
+    "read-only": read_only,
+    "fortran order": np.asfortranarray,
+    "every other element": lambda x: np.repeat(np.repeat(x, 2, -1), 2, 0)[::2, ..., ::2],
+    "negative strides": lambda x: np.flip(np.flip(x).copy()),
+    "byte-swapped": lambda x: x.astype(x.dtype.newbyteorder()),
+    "unaligned": lambda x: np.frombuffer(b"." + x.tobytes(), x.dtype, offset=1).reshape(x.shape),
+    "subclass": lambda x: x.view(np.recarray),
+}

@@ -210,9 +210,15 @@ def test_devices_that_do_not_fit():
     module.backend = "cpu"
     with pytest.raises(ValueError, match="input is on meta, where backend 'cpu' does not run"):
         module(elsewhere)
+    assert "_network" not in vars(module)  # no weights are packed for a call that is not the CPU's
     module.backend = "torch"
     with pytest.raises(ValueError, match="h_0 must be on cpu, where the input is, got meta"):
         module(torch.ones(4, 2), torch.ones(1, 3, device="meta"))
+
+
+def test_threads_are_counted_for_tensors_too():
+    with pytest.raises(ValueError, match="num_threads must be at least 1, got 0"):
+        GRU(2, 3, backend="torch")(torch.ones(4, 2), num_threads=0)
 
 
 def test_out_is_for_arrays():

@@ -6,6 +6,7 @@ from hypothesis import given
 from strategies import DTYPES, Case, as_state, assert_same_bits, cases, pad, state_parts
 
 from packseq import pack_sequence, unpack_sequence
+from packseq.plan import Plan
 
 VARIANTS = {
     "LSTM": ("LSTM", {}),
@@ -94,7 +95,7 @@ def test_order_does_not_matter(batch_of, variant, dtype):
 @by_dtype
 @by_variant
 def test_neighbours_do_not_matter(batch_of, variant, dtype):
-    """Around the rows of one tile (6 or 12), of two, and of a shard (48)."""
+    """Around the rows of one tile (6 or 12), of two, and of most of the batch."""
     batch, expected = batch_of(variant, dtype)
     rng = np.random.default_rng(1)
     for size in [1, 2, 3, 4, 5, 6, 7, 11, 12, 13, 25, 47, 49]:
@@ -118,6 +119,35 @@ def test_threads_do_not_matter(batch_of, variant, dtype, num_threads):
     batch, expected = batch_of(variant, dtype)
     assert_all_same_bits(batch.packed(range(BATCH), num_threads=num_threads), expected)
     assert_all_same_bits(batch.padded(range(BATCH), num_threads=num_threads), expected)
+
+
+@by_dtype
+@by_variant
+def test_shards_do_not_matter(variant, dtype):
+    """More sequences than one shard has, so that some have their neighbours in another."""
+    kind, options = VARIANTS[variant]
+    case = Case(kind, 3, 33, tuple(1 + b % 5 for b in range(300)), options, seed=6)
+    module, packed = case.module(dtype), pack_sequence(case.sequences(dtype))
+    plan = Plan.from_lengths(packed.lengths)
+    assert module._network.cut(300, plan.max_length, plan.batch_sizes, 1)[0] > 1
+    output, state = module(packed, num_threads=1)
+    results = by_sequence(unpack_sequence(output), state)
+    for b in range(0, 300, 7):
+        alone, state_alone = module(case.sequences(dtype)[b], num_threads=1)
+        assert_all_same_bits([(alone, *state_parts(state_alone))], [results[b]])
+
+
+@by_dtype
+def test_sums_in_several_blocks(dtype):
+    """Rows so wide that a product of many is summed by blocks, and one of few is not."""
+    case = Case("GRU", 5000, 9, (40,), seed=4)
+    module, (x,) = case.module(dtype), case.sequences(dtype)
+    expected, _ = module(x, num_threads=1)
+    state, steps = None, []
+    for row in x:
+        output, state = module(row[None], state)
+        steps.append(output)
+    assert_same_bits(np.concatenate(steps), expected)
 
 
 @pytest.mark.parametrize("poison", [np.nan, np.inf])

@@ -65,14 +65,20 @@ def test_sizes_may_be_numpy_integers():
 @pytest.mark.parametrize("size", [2**31, 2**40, 2**62, 2**64])
 @by_make
 @by_kind
-def test_sizes_beyond_what_blas_can_count(kind, make, size):
-    with raises(ValueError, "input_size|weight_ih", str(size)):
-        make(kind, size, 1)
+def test_more_columns_than_the_kernels_count(kind, make, size):
     with raises(ValueError, "hidden_size|weight_hh", str(size)):
         make(kind, 1, size)
 
 
-def test_gates_beyond_what_blas_can_count():
+@pytest.mark.parametrize("size", [2**62, 2**64])
+@by_make
+@by_kind
+def test_weights_beyond_memory(kind, make, size):
+    with raises(ValueError, f"input_size={size}", "memory"):
+        make(kind, size, 1)
+
+
+def test_more_gates_than_the_kernels_count():
     """Four gates of 2**29 units are 2**31 rows."""
     with raises(ValueError, "hidden_size|weight", str(2**29)):
         LSTM(1, 2**29)

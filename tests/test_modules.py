@@ -11,6 +11,7 @@ import reference
 from hypothesis import given
 from strategies import (
     DTYPES,
+    FORMS,
     KINDS,
     Case,
     as_state,
@@ -447,23 +448,6 @@ def test_states_fade_into_denormals_without_harm(dtype):
 
 
 # ---- forms of input -----------------------------------------------------------------------------
-
-
-def read_only(x):
-    x = x.copy()
-    x.flags.writeable = False
-    return x
-
-
-FORMS = {
-    "read-only": read_only,
-    "fortran order": np.asfortranarray,
-    "every other element": lambda x: np.repeat(np.repeat(x, 2, -1), 2, 0)[::2, ..., ::2],
-    "negative strides": lambda x: np.flip(np.flip(x).copy()),
-    "byte-swapped": lambda x: x.astype(x.dtype.newbyteorder()),
-    "unaligned": lambda x: np.frombuffer(b"." + x.tobytes(), x.dtype, offset=1).reshape(x.shape),
-    "subclass": lambda x: x.view(np.recarray),
-}
 
 
 @pytest.mark.parametrize("form", FORMS)

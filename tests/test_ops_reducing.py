@@ -40,7 +40,7 @@ def test_sum(batch):
 
 @given(batches((*REALS, np.complex64, np.complex128), lengths=LONG))
 def test_mean(batch):
-    dtype = np.empty(1, batch.packed.dtype).mean(axis=0).dtype
+    dtype = np.zeros(1, batch.packed.dtype).mean(axis=0).dtype
     wide = np.result_type(dtype, np.float64)
     expected = each(lambda s: s.astype(wide).mean(axis=0), batch.sequences, np.nan, wide)
     # An exact sum, one division and one rounding to the dtype; float16's is first to float32.
@@ -75,7 +75,7 @@ def tolerance(dtype):
 
 @given(batches((*FLOATS, np.int32), lengths=LONG))
 def test_logsumexp(batch):
-    dtype = np.exp(np.empty(1, batch.packed.dtype)).dtype
+    dtype = np.exp(np.zeros(1, batch.packed.dtype)).dtype
     expected = each(
         lambda s: np.log(np.exp(s.astype(np.float64)).sum(axis=0)), batch.sequences, -np.inf, dtype
     )
@@ -84,7 +84,7 @@ def test_logsumexp(batch):
 
 @given(batches((*FLOATS, np.int32), lengths=LONG))
 def test_softmax_and_its_logarithm(batch):
-    dtype = np.exp(np.empty(1, batch.packed.dtype)).dtype
+    dtype = np.exp(np.zeros(1, batch.packed.dtype)).dtype
     powers = [np.exp(s.astype(np.float64)) for s in batch.sequences]
     expected = [p / p.sum(axis=0) for p in powers]
     near = tolerance(dtype)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from strategies import DTYPES, Case, assert_same_bits, make_cell
 
+import packseq
 from packseq import GRU, LSTM, RNN
 
 by_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: dtype.__name__)
@@ -346,3 +347,20 @@ def test_from_state_dict_says_which_entry_does_not_fit(change, named):
 def test_from_state_dict_takes_no_nonlinearity_it_does_not_know():
     with pytest.raises(ValueError, match=r"(?s)nonlinearity.*sigmoid"):
         RNN.from_state_dict(RNN(3, 5).state_dict(), nonlinearity="sigmoid")
+
+
+def test_weights_loaded_while_the_old_ones_are_packed(monkeypatch):
+    """As by another thread: what was packed of the old ones is not kept."""
+    module, other = GRU(3, 5, rng=0), GRU(3, 5, rng=1)
+    prepack, x = packseq.modules.prepack, np.ones((4, 3), np.float32)
+    expected, _ = other(x)
+
+    def load_meanwhile(*arguments):
+        monkeypatch.setattr(packseq.modules, "prepack", prepack)
+        packed = prepack(*arguments)
+        module.load_state_dict(other.state_dict())
+        return packed
+
+    monkeypatch.setattr(packseq.modules, "prepack", load_meanwhile)
+    for _ in range(2):
+        assert_same_bits(module(x)[0], expected)

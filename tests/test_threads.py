@@ -442,6 +442,22 @@ def test_the_gil_stays_off():
     assert in_a_new_process(code, PYTHON_GIL="").stdout == "False\n"
 
 
+@pytest.mark.skipif(not hasattr(signal, "sigwait"), reason="the system has no sigwait")
+def test_signals_are_left_to_the_program():
+    """One that every thread of the program blocks must find no other thread to end it by."""
+    code = (
+        "import os, signal, numpy as np, packseq\n"
+        "from packseq.backends.threads import crew\n"
+        "module = packseq.LSTM(256, 256, rng=0)\n"
+        "module(np.ones((24, 256), np.float32), num_threads=2)\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])\n"
+        "os.kill(os.getpid(), signal.SIGUSR1)\n"
+        "print(crew()[0].rounds, signal.sigwait([signal.SIGUSR1]) == signal.SIGUSR1)"
+    )
+    # NumPy's own threads would take it.
+    assert in_a_new_process(code, OPENBLAS_NUM_THREADS="1").stdout == "1 True\n"
+
+
 class _InterruptionError(Exception):
     pass
 

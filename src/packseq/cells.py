@@ -12,16 +12,15 @@ from packseq.backends import cpu
 from packseq.backends.choice import is_tensor, torch_layers
 from packseq.backends.prepack import Architecture, prepack
 from packseq.backends.threads import crew
+from packseq.checks import as_flag, as_size
 from packseq.parameters import (
     Array,
     Parameterised,
     Rng,
     allocate,
-    as_flag,
     as_floats,
     as_module_dtype,
     as_nonlinearity,
-    as_size,
     as_state,
     derived,
 )
@@ -110,7 +109,7 @@ class _Cell(Parameterised):
             return result[1] if len(given) == 2 else (result[1],)
         last = tuple(allocate(shape, self.dtype) for _ in given)
         if x.shape[1]:
-            x = np.ascontiguousarray(x)
+            x = np.require(x, requirements=["C", "A"])
             cpu.forward(self._network, x, allocate(shape, self.dtype), None, given, last, None)
         return last
 

@@ -24,6 +24,7 @@ from packseq.backends.choice import (
 )
 from packseq.backends.prepack import Architecture, prepack
 from packseq.backends.threads import as_thread_count, crew
+from packseq.checks import as_flag, as_size
 from packseq.layout import as_lengths
 from packseq.packed import PackedSequence
 from packseq.parameters import (
@@ -31,12 +32,9 @@ from packseq.parameters import (
     Parameterised,
     Rng,
     allocate,
-    as_flag,
     as_floats,
-    as_integer,
     as_module_dtype,
     as_nonlinearity,
-    as_size,
     as_state,
     as_weights,
     check_mapping,
@@ -172,7 +170,7 @@ class _Recurrent(Parameterised):
         cls, mapping: Mapping[str, Any], prefix: str, dtype: DTypeLike | None, **options: Any
     ) -> Self:
         check_mapping(mapping, prefix)
-        layers = _layers(mapping, prefix)
+        layers = _count_layers(mapping, prefix)
         first = {
             name: as_weights(mapping[prefix + name], prefix + name)
             for name in ("weight_ih_l0", "weight_hh_l0", "weight_hr_l0")
@@ -320,14 +318,15 @@ class _Recurrent(Parameterised):
         Source: torch.nn.RNN, GRU and LSTM, in eval mode.
         """
         backend = self._backend or settings().backend
-        if out is None and num_threads is None and backend != "torch":
+        if type(input) is np.ndarray and out is None and num_threads is None and backend != "torch":
             result = self._network.call(
                 input, hx, lengths, crew, None if backend == "cpu" else has_driver
             )
             if result is not None:
                 return result
         rows = input.data if isinstance(input, PackedSequence) else input
-        call = _Call(hx, lengths, out, num_threads, place(rows, backend))
+        threads = None if num_threads is None else as_thread_count(num_threads)
+        call = _Call(hx, lengths, out, threads, place(rows, backend))
         if isinstance(input, PackedSequence):
             data, states = _as_given(rows, self._run_packed(input, call))
             return PackedSequence._of(data, input._plan), states
@@ -404,7 +403,7 @@ class _Recurrent(Parameterised):
         if not out.flags.writeable or not _is_addressable(out):
             raise ValueError("out must be writeable, aligned, and contiguous along its last axis")
         if _overlaps_itself(out) or np.may_share_memory(out, x):
-            raise ValueError("out must not share memory with input, or with itself")
+            raise ValueError("out must lie apart from input, and not overlap itself")
         return out
 
     def _run(
@@ -424,14 +423,12 @@ class _Recurrent(Parameterised):
         )
         states = tuple(allocate(shape, self.dtype) for shape in self._state_shapes(batch))
         rows = plan.rows if plan else x.shape[0] * x.shape[1]
-        if call.num_threads is not None:
-            as_thread_count(call.num_threads)
         if not rows:
             output[...] = 0
             for state, first in zip(states, given, strict=True):
                 state[...] = 0 if first is None else first
             return self._as_pair(states)
-        x = x if _is_addressable(x) else np.ascontiguousarray(x)
+        x = x if _is_addressable(x) else np.require(x, requirements=["C", "A"])
         if self._moves(rows, plan.max_length if plan else x.shape[0], call.backend):
             torch_offload().forward(self._layers, x, output, plan, given, states)
         else:
@@ -824,7 +821,7 @@ def _plan(lengths: IndexArray, steps: int) -> Plan | None:
     return None if all_equal(lengths, steps) else Plan.from_lengths(lengths)
 
 
-def _layers(mapping: Mapping[str, Any], prefix: str) -> int:
+def _count_layers(mapping: Mapping[str, Any], prefix: str) -> int:
     """Layers in a row from the first; what lies beyond a gap is unexpected when they are loaded."""
     layer = 1
     while f"{prefix}weight_ih_l{layer}" in mapping:
@@ -853,9 +850,9 @@ def _as_dropout(value: float) -> float:
 
 
 def _as_proj_size(value: SupportsIndex, hidden_size: int) -> int:
-    size = as_integer(value, "proj_size")
-    if not 0 <= size < hidden_size:
-        raise ValueError(f"proj_size must be in [0, hidden_size = {hidden_size}), got {size}")
+    size = as_size(value, "proj_size", least=0)
+    if size >= hidden_size:
+        raise ValueError(f"proj_size must be less than hidden_size = {hidden_size}, got {size}")
     return size
 
 

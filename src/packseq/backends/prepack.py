@@ -31,7 +31,6 @@ class Panel:
 class Order:
     """How one cell's matrices are laid out; a block is two groups of units, one vector each."""
 
-    gates: int
     block_vectors: int
     ih: tuple[Panel, ...]
     hh: tuple[Panel, ...]
@@ -51,11 +50,11 @@ _N = Panel((2, 0), (2, 1), 2)
 _M = Panel((2, 0), (2, 1), 6)
 
 ORDERS = {
-    "lstm": Order(4, 8, ih=_LSTM, hh=_LSTM, second=_PLAIN),
-    "gru": Order(3, 8, ih=(_RZ[0], _N, _RZ[1]), hh=(_RZ[0], _M, _RZ[1]), second=()),
-    "gru_reset_before": Order(3, 8, ih=(_RZ[0], _N, _RZ[1]), hh=_RZ, second=(_N,)),
-    "rnn_tanh": Order(1, 2, ih=_PLAIN, hh=_PLAIN, second=()),
-    "rnn_relu": Order(1, 2, ih=_PLAIN, hh=_PLAIN, second=()),
+    "lstm": Order(8, ih=_LSTM, hh=_LSTM, second=_PLAIN),
+    "gru": Order(8, ih=(_RZ[0], _N, _RZ[1]), hh=(_RZ[0], _M, _RZ[1]), second=()),
+    "gru_reset_before": Order(8, ih=(_RZ[0], _N, _RZ[1]), hh=_RZ, second=(_N,)),
+    "rnn_tanh": Order(2, ih=_PLAIN, hh=_PLAIN, second=()),
+    "rnn_relu": Order(2, ih=_PLAIN, hh=_PLAIN, second=()),
 }
 
 
@@ -115,7 +114,7 @@ def _direction(
         for weight, panels in ((weight_ih, order.ih), (weight_hh, order.hh))
     )
     second = None
-    if architecture.state_size != hidden or "weight_hr" + suffix in parameters:
+    if "weight_hr" + suffix in parameters:
         weight_hr = parameters["weight_hr" + suffix]
         second = _matrix(weight_hr, order.second, 2, architecture.state_size, lanes)
     elif architecture.cell == "gru_reset_before":

@@ -1,7 +1,9 @@
 """Threads: how many, the same bits with any number, and what else runs in the process."""
 
 import contextlib
+import ctypes
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -87,10 +89,10 @@ def test_the_environment_decides():
     assert result.stdout == "3\n"
 
 
-@pytest.mark.parametrize("value", ["0", "two"])
+@pytest.mark.parametrize("value", ["0", "two", "2000"])
 def test_the_environment_has_no_number(value):
     result = in_a_new_process(PRINT_NUM_THREADS, PACKSEQ_NUM_THREADS=value)
-    message = f"ValueError: PACKSEQ_NUM_THREADS must be a positive integer, got {value!r}"
+    message = f"ValueError: PACKSEQ_NUM_THREADS must be an integer from 1 to 1024, got {value!r}"
     assert message in result.stderr
 
 
@@ -483,3 +485,23 @@ def test_an_interrupted_call_leaves_later_ones_right():
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+FE_UPWARD = 0x800  # of <fenv.h>, on x86
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="rounding modes are named by x86's bits")
+def test_the_callers_rounding_mode_does_not_matter():
+    """Other threads do not have it."""
+    module, libm = LSTM(64, 256, rng=0), ctypes.CDLL(None)
+    x = np.random.default_rng(0).standard_normal((40, 16, 64)).astype(np.float32)
+    expected, _ = module(x, num_threads=1)
+    before = libm.fegetround()
+    libm.fesetround(FE_UPWARD)
+    try:
+        results = [module(x, num_threads=n)[0] for n in (1, 2)]
+        assert libm.fegetround() == FE_UPWARD
+    finally:
+        libm.fesetround(before)
+    for result in results:
+        assert_same_bits(result, expected)

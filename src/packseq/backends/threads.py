@@ -20,11 +20,9 @@ _pool = Pool()
 def crew(num_threads: int | None = None) -> tuple[Pool, int]:
     """Return this process's pool, and how many threads a call may use, itself included.
 
-    The pool serves one call at a time; others work alone meanwhile.
+    The pool serves one call at a time; others work alone meanwhile. A number is as it was checked.
     """
-    if num_threads is None:
-        return _pool, _num_threads or get_num_threads()
-    return _pool, as_thread_count(num_threads)
+    return _pool, num_threads or _num_threads or get_num_threads()
 
 
 def _new_pool() -> None:
@@ -52,7 +50,7 @@ def as_thread_count(n: SupportsIndex) -> int:
     return count
 
 
-def set_num_threads(n: int) -> None:
+def set_num_threads(n: SupportsIndex) -> None:
     """Set how many threads a call may use, the calling one included.
 
     Parameters
@@ -94,7 +92,7 @@ def get_num_threads() -> int:
     Raises
     ------
     ValueError
-        ``PACKSEQ_NUM_THREADS`` is not a positive integer.
+        ``PACKSEQ_NUM_THREADS`` is not an integer from 1 to 1024.
     """
     global _num_threads
     if _num_threads is None:
@@ -113,7 +111,7 @@ def _default_num_threads() -> int:
         return as_thread_count(int(wanted))
     except ValueError:
         raise ValueError(
-            f"PACKSEQ_NUM_THREADS must be a positive integer, got {wanted!r}"
+            f"PACKSEQ_NUM_THREADS must be an integer from 1 to {MOST_THREADS}, got {wanted!r}"
         ) from None
 
 

@@ -13,16 +13,17 @@
 #endif
 
 /* Cell states decay into denormals through f < 1, where each operation costs a hundred cycles: inside a kernel they are
- * 0. The caller's mode is put back before the kernel returns. */
+ * 0. All else is as by default, whatever the caller's mode, which other threads do not have and which is put back before
+ * the kernel returns. */
 static inline uint64_t flush_denormals(void) {
 #if defined(__x86_64__)
     const unsigned mode = _mm_getcsr();
-    _mm_setcsr(mode | 0x8040); /* flush to zero, denormals are zero */
+    _mm_setcsr(0x9fc0); /* flush to zero, denormals are zero; round to nearest, no traps */
     return mode;
 #elif defined(__aarch64__)
     uint64_t mode;
     __asm__ volatile("mrs %0, fpcr" : "=r"(mode));
-    __asm__ volatile("msr fpcr, %0" : : "r"(mode | (1u << 24)));
+    __asm__ volatile("msr fpcr, %0" : : "r"((uint64_t)1 << 24));
     return mode;
 #else
     return 0;

@@ -12,6 +12,7 @@ from strategies import KINDS, Case, as_state, assert_same_bits, state_parts
 from tensors import as_arrays, as_tensors, device
 
 import packseq
+import packseq.torch
 from packseq import GRU, LSTM, LSTMCell, PackedSequence, pack_padded_sequence, pack_sequence
 from packseq.backends import choice
 
@@ -214,6 +215,40 @@ def test_devices_that_do_not_fit():
     module.backend = "torch"
     with pytest.raises(ValueError, match="h_0 must be on cpu, where the input is, got meta"):
         module(torch.ones(4, 2), torch.ones(1, 3, device="meta"))
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's own, about such tensors
+@pytest.mark.parametrize("backend", ["auto", "torch"])
+@pytest.mark.parametrize("kind", ["sparse", "nested"])
+@pytest.mark.parametrize("name", ["input", "h_0"])
+def test_modules_take_dense_tensors(name, kind, backend):
+    module = GRU(2, 3, backend=backend)
+    given = {"input": torch.ones(3, 4, 2), "h_0": torch.ones(1, 4, 3)}
+    x = given[name]
+    given[name] = x.to_sparse() if kind == "sparse" else torch.nested.nested_tensor(list(x))
+    with pytest.raises(TypeError, match=f"{name} must be a dense tensor, got a {kind} one"):
+        module(given["input"], given["h_0"])
+
+
+def test_lengths_on_the_meta_device():
+    with pytest.raises(ValueError, match="lengths is on the meta device"):
+        pack_padded_sequence(torch.ones(3, 2), torch.ones(2, dtype=torch.int64, device="meta"))
+
+
+def test_torchs_packed_sequence_is_told_apart():
+    packed = torch.nn.utils.rnn.pack_sequence([torch.ones(4, 2)])
+    message = "must be an? .*, got torch's PackedSequence: packseq.torch.from_torch"
+    for call in (GRU(2, 3), packseq.pad_packed_sequence, packseq.unpack_sequence):
+        with pytest.raises(TypeError, match=message):
+            call(packed)
+    with pytest.raises(TypeError, match="got packseq's own"):
+        packseq.torch.from_torch(pack_sequence([np.ones((4, 2))]))
+
+
+def test_a_dtype_may_be_torchs():
+    assert GRU(2, 3, dtype=torch.float64).dtype == np.float64
+    with pytest.raises(TypeError, match=r"dtype must be float32 or float64, got torch\.float16"):
+        GRU(2, 3, dtype=torch.float16)
 
 
 def test_threads_are_counted_for_tensors_too():

@@ -22,11 +22,14 @@ BAD_LENGTHS = [
     (3, ValueError, r"lengths must be 1-D, got shape \(\)"),
     ([[4, 1, 2]], ValueError, r"lengths must be 1-D, got shape \(1, 3\)"),
     ([[4], [1, 2]], ValueError, r"lengths must be 1-D integers"),
-    ([4.0, 1.0, 2.0], TypeError, r"lengths must be integers, got dtype float64"),
+    ([4.0, 1.0, 2.0], TypeError, r"lengths must be integers, got lengths\[0\] = 4.0, a float"),
     (np.zeros(0), TypeError, r"lengths must be integers, got dtype float64"),
     ([True, False, True], TypeError, r"lengths must be integers, got .*bool"),
-    (["4", "1", "2"], TypeError, r"lengths must be integers, got dtype <U1"),
-    ([4, None, 2], TypeError, r"lengths must be integers, got dtype object"),
+    (["4", "1", "2"], TypeError, r"lengths must be integers, got lengths\[0\] = '4', a str"),
+    ([4, None, 2], TypeError, r"lengths must be integers, got lengths\[1\] = None"),
+    ([4, np.nan, 2], TypeError, r"lengths must be integers, got lengths\[1\] = nan, a float"),
+    ("412", TypeError, "lengths must be 1-D integers, got '412'"),
+    ({4, 1, 2}, TypeError, r"lengths must be 1-D integers, got {{1, 2, 4}}"),
     (np.ma.array([4, 1, 2]), TypeError, r"lengths must not be a masked array"),
     (np.array([4, 2**63, 2], np.uint64), ValueError, r"lengths\[1\] = 9223372036854775808 is bey"),
 ]
@@ -154,9 +157,12 @@ def test_a_list_that_changes_meanwhile(monkeypatch):
     np.testing.assert_array_equal(pack_sequence(parts).data, expected)
 
 
-@pytest.mark.parametrize("function", [pad_packed_sequence, unpack_sequence])
-def test_only_packed_sequences_are_unpacked(function):
-    with pytest.raises(TypeError, match="sequence must be a PackedSequence, got ndarray"):
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [(pad_packed_sequence, "sequence"), (unpack_sequence, "packed_sequences")],
+)
+def test_only_packed_sequences_are_unpacked(function, name):
+    with pytest.raises(TypeError, match=f"{name} must be a PackedSequence, got ndarray"):
         function(BATCH)
 
 

@@ -120,7 +120,7 @@ def test_an_unusual_index_dtype_is_taken():
         ({"batch_sizes": [2, 4]}, ValueError, r"batch_sizes\[1\] = 4 after batch_sizes\[0\] = 2"),
         ({"batch_sizes": [[3, 3]]}, ValueError, r"batch_sizes must be 1-D, got shape \(1, 2\)"),
         ({"batch_sizes": 6}, ValueError, r"batch_sizes must be 1-D, got shape \(\)"),
-        ({"batch_sizes": [3.0, 3.0]}, TypeError, r"batch_sizes must be integers, got dtype float"),
+        ({"batch_sizes": [3.0, 3.0]}, TypeError, r"integers, got batch_sizes\[0\] = 3.0, a float"),
         ({"sorted_indices": [0, 0, 1]}, ValueError, r"sorted_indices .* 0 occurs at 0 and at 1"),
         ({"sorted_indices": [0, 1]}, ValueError, r"sorted_indices has 2 entries, .*\[0\] = 3"),
         ({"sorted_indices": [0, 1, 3]}, ValueError, r"sorted_indices\[2\] = 3"),

@@ -99,9 +99,17 @@ def test_the_inverse_of_no_permutation_is_none():
         ([0, -1], ValueError, r"permutation\[1\] = -1"),
         ([1, 0, 1], ValueError, r"1 occurs at 0 and at 2"),
         ([[0, 1]], ValueError, r"permutation must be 1-D, got shape \(1, 2\)"),
-        ([0.0, 1.0], TypeError, r"permutation must be integers, got dtype float64"),
+        ([0.0, 1.0], TypeError, r"permutation must be integers, got permutation\[0\] = 0.0"),
     ],
 )
 def test_what_is_no_permutation_is_named(permutation, error, message):
     with pytest.raises(error, match=message):
         invert_permutation(permutation)
+
+
+def test_nobody_can_write_to_a_plan():
+    """Kernels trust it; the arrays behind it are not handed out."""
+    plan = Plan.from_lengths(np.array([1, 3, 0, 2]))
+    for array in (plan.batch_sizes, plan.offsets, plan.lengths, plan.sorted_indices):
+        with pytest.raises(ValueError, match="cannot set WRITEABLE flag"):
+            array.setflags(write=True)

@@ -7,6 +7,7 @@ import operator
 from typing import Any, SupportsIndex
 
 import numpy as np
+from numpy.typing import NDArray
 
 INT64_MAX = 2**63 - 1
 
@@ -54,6 +55,40 @@ def as_flag(value: bool, name: str) -> bool:
     if not isinstance(value, bool | np.bool_):
         raise TypeError(f"{name} must be True or False, got {value!r}")
     return bool(value)
+
+
+def as_read_only(array: NDArray[Any]) -> NDArray[Any]:
+    """A view that nobody can make writable; the array is read-only from now on, too."""
+    array.flags.writeable = False
+    return array[...]
+
+
+def as_array(values: Any, name: str, wanted: str = "an array") -> NDArray[Any]:
+    """Make an array of what NumPy takes for one; else the message says what was wanted.
+
+    Raises
+    ------
+    TypeError
+        Masked, or a packed sequence.
+    ValueError
+        Nested sequences that are ragged.
+    """
+    if isinstance(values, np.ma.MaskedArray):
+        raise TypeError(f"{name} must not be a masked array: the mask would be lost")
+    if type(values).__name__ == "PackedSequence":
+        raise TypeError(f"{name} must be {wanted}, got {kind_of(values)}")
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise ValueError(f"{name} must be {wanted}: {error}") from error
+
+
+def kind_of(value: object) -> str:
+    """The type of a value, for messages; torch has a PackedSequence too."""
+    cls = type(value)
+    if cls.__module__ == "torch.nn.utils.rnn":
+        return f"torch's {cls.__name__}: packseq.torch.from_torch makes it packseq's"
+    return cls.__name__
 
 
 def check_size(shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from numbers import Real
-from typing import Any, Literal, SupportsIndex, TypeAlias
+from typing import Any, Literal, SupportsIndex, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -57,9 +57,38 @@ def embedding(table: ArrayLike, ids: PackedSequence) -> PackedSequence:
         raise ValueError("table must have shape (V, *), got a scalar")
     _check_rows(ids, "ids", "iu")
     _check_range(ids, "ids", ids.data < 0, ids.data >= len(rows), len(rows))
-    return PackedSequence._of(np.take(rows, ids.data, axis=0), ids._plan)
+    return PackedSequence._of(rows[ids.data], ids._plan)
 
 
+@overload
+def cross_entropy(
+    logits: PackedSequence,
+    targets: PackedSequence,
+    weight: ArrayLike | None = None,
+    ignore_index: SupportsIndex = -100,
+    reduction: Literal["mean", "sum"] = "mean",
+    label_smoothing: float = 0.0,
+) -> np.floating[Any]: ...
+@overload
+def cross_entropy(
+    logits: PackedSequence,
+    targets: PackedSequence,
+    weight: ArrayLike | None = None,
+    ignore_index: SupportsIndex = -100,
+    *,
+    reduction: Literal["sequence"],
+    label_smoothing: float = 0.0,
+) -> Array: ...
+@overload
+def cross_entropy(
+    logits: PackedSequence,
+    targets: PackedSequence,
+    weight: ArrayLike | None = None,
+    ignore_index: SupportsIndex = -100,
+    *,
+    reduction: Literal["none"],
+    label_smoothing: float = 0.0,
+) -> PackedSequence: ...
 def cross_entropy(
     logits: PackedSequence,
     targets: PackedSequence,
@@ -144,6 +173,18 @@ def cross_entropy(
     return _reduced(loss, counted, plan, reduction, logits.dtype)
 
 
+@overload
+def mse_loss(
+    input: PackedSequence, target: PackedSequence, reduction: Literal["mean", "sum"] = "mean"
+) -> np.floating[Any]: ...
+@overload
+def mse_loss(
+    input: PackedSequence, target: PackedSequence, reduction: Literal["sequence"]
+) -> Array: ...
+@overload
+def mse_loss(
+    input: PackedSequence, target: PackedSequence, reduction: Literal["none"]
+) -> PackedSequence: ...
 def mse_loss(input: PackedSequence, target: PackedSequence, reduction: Reduction = "mean") -> Loss:
     """Compare rows with those they should be, by the squares of their differences.
 

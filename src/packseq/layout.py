@@ -107,7 +107,7 @@ def pad_packed_sequence(
     Cost: one scatter of N rows; the padding is written in the same pass, and nothing twice.
     Source: torch.nn.utils.rnn.pad_packed_sequence.
     """
-    data, plan = _unwrap(sequence)
+    data, plan = _unwrap(sequence, "sequence")
     batch_first = as_flag(batch_first, "batch_first")
     steps = _as_total_length(total_length, plan.max_length)
     move = _rows_of(data)
@@ -154,12 +154,12 @@ def pack_sequence(sequences: Iterable[ArrayLike], enforce_sorted: bool = False) 
     return PackedSequence._of(_rows_of(arrays[0]).gather_sequences(arrays, plan), plan)
 
 
-def unpack_sequence(sequence: PackedSequence) -> list[NDArray[Any]]:
+def unpack_sequence(packed_sequences: PackedSequence) -> list[NDArray[Any]]:
     """Undo :func:`pack_sequence`: no padded batch is made.
 
     Parameters
     ----------
-    sequence : PackedSequence
+    packed_sequences : PackedSequence
 
     Returns
     -------
@@ -170,14 +170,14 @@ def unpack_sequence(sequence: PackedSequence) -> list[NDArray[Any]]:
     Raises
     ------
     TypeError
-        `sequence` is no PackedSequence.
+        `packed_sequences` is no PackedSequence.
 
     Notes
     -----
     Cost: one scatter of N rows and one allocation.
     Source: torch.nn.utils.rnn.unpack_sequence.
     """
-    data, plan = _unwrap(sequence)
+    data, plan = _unwrap(packed_sequences, "packed_sequences")
     sequences: list[NDArray[Any]] = _rows_of(data).scatter_sequences(data, plan)
     return sequences
 
@@ -336,9 +336,9 @@ def _place(array: NDArray[Any]) -> str:
     return f"a tensor on {array.device}" if is_tensor(array) else "an ndarray"
 
 
-def _unwrap(sequence: PackedSequence) -> tuple[NDArray[Any], Plan]:
-    check_packed(sequence, "sequence")
-    return sequence.data, sequence._plan
+def _unwrap(packed: PackedSequence, name: str) -> tuple[NDArray[Any], Plan]:
+    check_packed(packed, name)
+    return packed.data, packed._plan
 
 
 def _as_total_length(total_length: SupportsIndex | None, longest: int) -> int:

@@ -24,7 +24,7 @@ from packseq.backends.choice import (
 )
 from packseq.backends.prepack import Architecture, prepack
 from packseq.backends.threads import as_thread_count, crew
-from packseq.checks import as_flag, as_size
+from packseq.checks import as_flag, as_size, kind_of
 from packseq.layout import as_lengths
 from packseq.packed import PackedSequence
 from packseq.parameters import (
@@ -35,9 +35,9 @@ from packseq.parameters import (
     as_floats,
     as_module_dtype,
     as_nonlinearity,
+    as_prefix,
     as_state,
     as_weights,
-    check_mapping,
     derived,
 )
 from packseq.plan import IndexArray, Plan
@@ -169,7 +169,7 @@ class _Recurrent(Parameterised):
     def _from_state_dict(
         cls, mapping: Mapping[str, Any], prefix: str, dtype: DTypeLike | None, **options: Any
     ) -> Self:
-        check_mapping(mapping, prefix)
+        prefix = as_prefix(mapping, prefix)
         layers = _count_layers(mapping, prefix)
         first = {
             name: as_weights(mapping[prefix + name], prefix + name)
@@ -180,6 +180,7 @@ class _Recurrent(Parameterised):
             if name not in first:
                 raise ValueError(
                     f"missing {prefix}{name}: no {cls.__name__} under prefix {prefix!r}"
+                    + _other_prefixes(mapping)
                 )
         for name, array in first.items():
             if array.ndim != 2 or 0 in array.shape:
@@ -270,7 +271,7 @@ class _Recurrent(Parameterised):
         *,
         lengths: ArrayLike | None = None,
         out: Array | None = None,
-        num_threads: int | None = None,
+        num_threads: SupportsIndex | None = None,
     ) -> tuple[Any, Any]:
         """Run every sequence through all layers.
 
@@ -288,7 +289,7 @@ class _Recurrent(Parameterised):
             read, and come back as zeros; its reverse direction starts at its own end.
         out : ndarray, optional
             Where to write the output: of its shape and dtype, the last axis contiguous, apart from
-            the input's memory. For a PackedSequence, its data (N, D * R).
+            the input's memory and not between its rows. For a PackedSequence, its data (N, D * R).
         num_threads : int, optional
             At most so many threads for this call; packseq.get_num_threads() by default.
 
@@ -304,17 +305,22 @@ class _Recurrent(Parameterised):
         Raises
         ------
         TypeError
-            Floats were expected.
+            `input` or a state is masked, or not of floats; an LSTM's `hx` is no pair; `lengths` or
+            `num_threads` are not integers; `out` is no array of the module's dtype.
         ValueError
-            A shape or a length does not fit; the message names it.
+            A shape, a length, `out` or `num_threads` does not fit; `lengths` for what is no padded
+            batch; a tensor is elsewhere, or waits for a gradient. The message names what it is
+            about.
+        MemoryError
+            There is none for the results, or for what a call needs beside them.
 
         Notes
         -----
         Cost: 2 * N * G * H * (I + R) operations per layer and direction (N steps in all, padding
         excluded), and for small calls some microseconds. On the CPU, results do not depend
         on what else is in the batch or on the threads, to the last bit. Beside the weights, the
-        input and the output it takes less than 64 MiB, but for one sequence whose stack of
-        bidirectional layers alone needs more: N * D * R numbers.
+        input and the output it takes less than 64 MiB, but for one sequence whose stack of layers
+        alone needs more: N * D * R numbers.
         Source: torch.nn.RNN, GRU and LSTM, in eval mode.
         """
         backend = self._backend or settings().backend
@@ -395,15 +401,9 @@ class _Recurrent(Parameterised):
         shape = (*x.shape[:-1], self._directions * self._state_size)
         if out is None:
             return allocate(shape, self.dtype)
-        if not isinstance(out, np.ndarray) or out.dtype != self.dtype or not out.dtype.isnative:
-            got = getattr(out, "dtype", type(out).__name__)
-            raise TypeError(f"out must be an ndarray of {self.dtype}, got {got}")
-        if out.shape != shape:
-            raise ValueError(f"out must have shape {shape}, got {out.shape}")
-        if not out.flags.writeable or not _is_addressable(out):
-            raise ValueError("out must be writeable, aligned, and contiguous along its last axis")
-        if _overlaps_itself(out) or np.may_share_memory(out, x):
-            raise ValueError("out must lie apart from input, and not overlap itself")
+        _check_out(out, shape, self.dtype)
+        if np.may_share_memory(out, x):
+            raise ValueError("out must lie apart from input's memory, and not between its rows")
         return out
 
     def _run(
@@ -821,6 +821,12 @@ def _plan(lengths: IndexArray, steps: int) -> Plan | None:
     return None if all_equal(lengths, steps) else Plan.from_lengths(lengths)
 
 
+def _other_prefixes(mapping: Mapping[str, Any]) -> str:
+    end = "weight_ih_l0"
+    found = sorted(name.removesuffix(end) for name in mapping if name.endswith(end))
+    return f"; there are {', '.join(map(repr, found))}" if found else ""
+
+
 def _count_layers(mapping: Mapping[str, Any], prefix: str) -> int:
     """Layers in a row from the first; what lies beyond a gap is unexpected when they are loaded."""
     layer = 1
@@ -854,6 +860,24 @@ def _as_proj_size(value: SupportsIndex, hidden_size: int) -> int:
     if size >= hidden_size:
         raise ValueError(f"proj_size must be less than hidden_size = {hidden_size}, got {size}")
     return size
+
+
+def _check_out(out: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Refuse what the kernels cannot write to."""
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"out must be an ndarray, got {kind_of(out)}")
+    if isinstance(out, np.ma.MaskedArray):
+        raise TypeError("out must not be a masked array: its mask would not be written")
+    if out.dtype != dtype or not out.dtype.isnative:
+        raise TypeError(f"out must be of {dtype}, got dtype {out.dtype}")
+    if out.shape != shape:
+        raise ValueError(f"out must have shape {shape}, got {out.shape}")
+    if not out.flags.writeable:
+        raise ValueError("out must be writeable, got a read-only array")
+    if not _is_addressable(out):
+        raise ValueError("out must be aligned, and contiguous along its last axis")
+    if _overlaps_itself(out):
+        raise ValueError("out must not overlap itself")
 
 
 def _is_addressable(array: Array) -> bool:

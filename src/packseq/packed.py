@@ -10,9 +10,10 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from packseq import checks
 from packseq.backends.choice import is_tensor, torch_rows
 from packseq.backends.numpy import cast_padding
-from packseq.checks import as_integer
+from packseq.checks import as_integer, kind_of
 from packseq.operations import elementwise, moving, picture, ragged, reducing
 from packseq.plan import IndexArray, Plan, as_int64_vector
 
@@ -698,7 +699,7 @@ def _matmul(inputs: Sequence[Any], outputs: Sequence[Any], kwargs: Any) -> Packe
 def check_packed(value: object, name: str) -> PackedSequence:
     """Return a PackedSequence, or raise a TypeError that names `name`."""
     if not isinstance(value, PackedSequence):
-        raise TypeError(f"{name} must be a PackedSequence, got {type(value).__name__}")
+        raise TypeError(f"{name} must be a PackedSequence, got {kind_of(value)}")
     return value
 
 
@@ -767,12 +768,7 @@ def as_data(values: ArrayLike, name: str) -> NDArray[Any]:
     if is_tensor(values):
         tensor: NDArray[Any] = torch_rows().as_tensor(values, name)
         return tensor
-    if isinstance(values, np.ma.MaskedArray):
-        raise TypeError(f"{name} must not be a masked array: the mask would be lost")
-    try:
-        array = np.asarray(values)
-    except ValueError as error:
-        raise ValueError(f"{name} must be an array: {error}") from error
+    array = checks.as_array(values, name)
     if array.dtype.hasobject:
         raise TypeError(f"{name} must not hold Python objects, got dtype {array.dtype}")
     return array

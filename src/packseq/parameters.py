@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from packseq.backends.choice import is_tensor, torch_layers
-from packseq.checks import check_size
+from packseq.checks import as_array, as_read_only, check_size
 
 Array = NDArray[Any]
 Rng = int | np.random.Generator | None
@@ -100,9 +100,7 @@ class Parameterised:
         )
 
     def _set_parameters(self, parameters: dict[str, Array]) -> None:
-        for array in parameters.values():
-            array.setflags(write=False)
-        self._parameters = parameters
+        self._parameters = {name: as_read_only(array) for name, array in parameters.items()}
         for name in _DERIVED:
             self.__dict__.pop(name, None)
 
@@ -156,7 +154,7 @@ class Parameterised:
             float16, float32 or float64 arrays (or torch tensors) by torch's names; copied and
             converted to the module's dtype.
         prefix : str
-            What the names begin with, such as ``"encoder.lstm."``. Others are not looked at.
+            What the names begin with, such as ``"encoder.lstm"``. Others are not looked at.
         strict : bool
             Missing and unexpected names are errors; otherwise what is missing keeps its value.
 
@@ -173,7 +171,7 @@ class Parameterised:
         Cost: one copy; the first call after it packs the weights for the kernels.
         Source: torch.nn.Module.load_state_dict.
         """
-        check_mapping(mapping, prefix)
+        prefix = as_prefix(mapping, prefix)
         shapes = self._shapes()
         given = {key[len(prefix) :]: key for key in mapping if key.startswith(prefix)}
         problems = _name_problems(shapes, given, prefix) if strict else []
@@ -183,7 +181,8 @@ class Parameterised:
                 continue
             array = as_weights(mapping[given[name]], given[name])
             if array.shape == shape:
-                loaded[name] = np.array(array, self.dtype, order="C")
+                with np.errstate(all="ignore"):  # what float32 cannot hold becomes inf or 0
+                    loaded[name] = np.array(array, self.dtype, order="C")
             else:
                 problems.append(f"{given[name]} has shape {array.shape}, expected {shape}")
         if problems:
@@ -191,8 +190,14 @@ class Parameterised:
         self._set_parameters(loaded)
 
 
-def check_mapping(mapping: object, prefix: object) -> None:
-    """Refuse what is no mapping of names, such as a file's name or a module."""
+def as_prefix(mapping: object, prefix: object) -> str:
+    """Check a state dict and the prefix of one module in it, to which a dot may be missing.
+
+    Raises
+    ------
+    TypeError
+        No mapping of names, such as a file's name or a module; `prefix` is no string.
+    """
     if not isinstance(prefix, str):
         raise TypeError(f"prefix must be a string, got {prefix!r}")
     if not isinstance(mapping, Mapping):
@@ -203,6 +208,8 @@ def check_mapping(mapping: object, prefix: object) -> None:
     for key in mapping:
         if not isinstance(key, str):
             raise TypeError(f"mapping must have names for keys, got {key!r}")
+    dotted = f"{prefix}."
+    return dotted if prefix and any(key.startswith(dotted) for key in mapping) else prefix
 
 
 def _name_problems(
@@ -224,20 +231,20 @@ def as_weights(value: Any, name: str) -> Array:
     ------
     TypeError
         Masked, or not float16, float32 or float64 (or a tensor of bfloat16, which is widened).
+    ValueError
+        Nested sequences that are ragged.
     """
-    if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{name} must not be a masked array: the mask would be lost")
     if hasattr(value, "detach"):  # a torch tensor, without importing torch
         value = value.detach().cpu()
         value = value.float() if str(value.dtype) == "torch.bfloat16" else value
-    array = np.asarray(value)
+    array = as_array(value, name)
     if array.dtype.kind != "f" or array.dtype.itemsize > 8:
         raise TypeError(f"{name} must be float16, float32 or float64, got dtype {array.dtype}")
     return array
 
 
 def as_module_dtype(dtype: DTypeLike) -> np.dtype[Any]:
-    """Check a module's dtype: float32 or float64, made native.
+    """Check a module's dtype: float32 or float64, NumPy's or torch's, made native.
 
     Raises
     ------
@@ -245,7 +252,10 @@ def as_module_dtype(dtype: DTypeLike) -> np.dtype[Any]:
         Any other.
     """
     try:
-        found = np.dtype(dtype)
+        name: Any = dtype
+        if type(dtype).__module__ == "torch":
+            name = str(dtype).removeprefix("torch.")
+        found: np.dtype[Any] = np.dtype(name)
     except TypeError as error:
         raise TypeError(f"dtype must be float32 or float64, got {dtype!r}") from error
     if dtype is None or found.newbyteorder("=") not in (np.dtype(np.float32), np.dtype(np.float64)):
@@ -274,21 +284,17 @@ def as_floats(values: Any, name: str, dtype: np.dtype[Any]) -> Array:
     TypeError
         Masked, or of any other dtype.
     ValueError
-        A torch tensor that is not on the CPU, or that waits for a gradient.
+        Nested sequences that are ragged; a torch tensor that is not on the CPU, or that waits for
+        a gradient.
     """
     if type(values) is np.ndarray and values.dtype == dtype:
         return values
     if is_tensor(values):
         values = torch_layers().host_view(values, name)
-    if isinstance(values, np.ma.MaskedArray):
-        raise TypeError(f"{name} must be float32 or float64 without a mask, which would be lost")
-    try:
-        array = np.asarray(values)
-    except ValueError as error:
-        raise TypeError(f"{name} must be an array of float32 or float64: {error}") from error
+    array = as_array(values, name)
     if array.dtype.kind != "f" or array.dtype.itemsize not in (4, 8):
         raise TypeError(f"{name} must be float32 or float64, got dtype {array.dtype}")
-    with np.errstate(over="ignore"):  # also where only the padding overflows
+    with np.errstate(all="ignore"):  # also where only the padding overflows
         return array.astype(dtype, copy=False)
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from packseq._core.order import arrange, rise
 from packseq.backends.choice import is_tensor, torch_rows
-from packseq.checks import INT64_MAX
+from packseq.checks import INT64_MAX, as_array, as_read_only
 
 IndexArray: TypeAlias = NDArray[np.int64]
 
@@ -49,9 +49,10 @@ class Plan:
     unsorted_indices: IndexArray | None
 
     def __post_init__(self) -> None:
-        for array in self._arrays():
-            if array is not None:
-                array.flags.writeable = False
+        for name in self.__slots__:
+            array = getattr(self, name, None)
+            if isinstance(array, np.ndarray):
+                object.__setattr__(self, name, as_read_only(array))
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Through the constructor, because NumPy's own pickles and deep copies come back writable.
@@ -240,6 +241,10 @@ class Plan:
         )
 
 
+@overload
+def invert_permutation(permutation: None) -> None: ...
+@overload
+def invert_permutation(permutation: ArrayLike) -> IndexArray: ...
 def invert_permutation(permutation: ArrayLike | None) -> IndexArray | None:
     """Return the inverse of a permutation, or None for None.
 
@@ -277,20 +282,17 @@ def as_int64_vector(values: ArrayLike, name: str) -> IndexArray:
     Raises
     ------
     TypeError
-        Masked, or not of an integer dtype.
+        Masked, no array, or not of integers.
     ValueError
-        Not 1-D, ragged, or an unsigned entry is beyond int64.
+        Not 1-D, ragged, or an entry is beyond int64.
     """
     if is_tensor(values):
         values = torch_rows().as_host_integers(values, name)
-    if isinstance(values, np.ma.MaskedArray):
-        raise TypeError(f"{name} must not be a masked array: the mask would be lost")
     if isinstance(values, list | tuple):
         _check_entries(values, name)
-    try:
-        array = np.asarray(values)
-    except ValueError as error:
-        raise ValueError(f"{name} must be 1-D integers: {error}") from error
+    array = as_array(values, name, "1-D integers")
+    if array.ndim == 0 and array.dtype.kind in "OSU":
+        raise TypeError(f"{name} must be 1-D integers, got {values!r}")
     if array.ndim != 1:
         raise ValueError(f"{name} must be 1-D, got shape {array.shape}")
     if array.size == 0 and not hasattr(values, "dtype"):
@@ -304,10 +306,11 @@ def as_int64_vector(values: ArrayLike, name: str) -> IndexArray:
 
 
 def _check_entries(values: Sequence[object], name: str) -> None:
-    """Refuse, by their positions, entries that NumPy would turn into other integers or floats."""
+    """Refuse, by their positions, entries that are no integers, or that NumPy would change."""
     for i, value in enumerate(values):
-        if isinstance(value, bool | np.bool_):
-            raise TypeError(f"{name} must be integers, got {name}[{i}] = {value}, a bool")
+        if value is None or isinstance(value, bool | np.bool_ | float | np.floating | str):
+            kind = type(value).__name__
+            raise TypeError(f"{name} must be integers, got {name}[{i}] = {value!r}, a {kind}")
         if isinstance(value, int) and not -INT64_MAX <= value <= INT64_MAX:
             raise ValueError(f"{name}[{i}] = {value} is beyond int64 (at most {INT64_MAX})")
 

@@ -339,9 +339,8 @@ def from_torch(packed: TorchPackedSequence) -> PackedSequence:
     Cost: O(T + B); the rows are not touched.
     """
     if not isinstance(packed, TorchPackedSequence):
-        raise TypeError(
-            f"packed must be a torch.nn.utils.rnn.PackedSequence, got {type(packed).__name__}"
-        )
+        kind = "packseq's own" if isinstance(packed, PackedSequence) else type(packed).__name__
+        raise TypeError(f"packed must be a torch.nn.utils.rnn.PackedSequence, got {kind}")
     return _packed_like(packed, packed.data.detach().numpy())
 
 

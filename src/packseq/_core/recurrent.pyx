@@ -393,7 +393,7 @@ cdef class Network:
             done = self.execute(&job, pool, threads)
             free(memory)
         if not done:
-            raise MemoryError
+            raise MemoryError("no memory for what a call needs beside its results")
         return output, ((hn, cn) if lstm else hn)
 
     def forward(self, cnp.ndarray x, cnp.ndarray out, int64_t batch, int64_t steps, object batch_sizes,
@@ -420,7 +420,7 @@ cdef class Network:
             if lent:
                 pool.give_back()
         if not done:
-            raise MemoryError
+            raise MemoryError("no memory for what a call needs beside its results")
 
     def cut(self, int64_t batch, int64_t steps, object batch_sizes, int32_t threads):
         """How a call would be cut: (shards, members of a team, directions abreast, workers, bytes of workspace)."""

@@ -18,6 +18,7 @@ from numbers import Real
 from types import ModuleType
 from typing import Any, TypeGuard
 
+from packseq.checks import as_flag
 from packseq.optional import load
 
 NAMES = ("auto", "cpu", "torch")
@@ -58,7 +59,7 @@ def set_backend(
     Raises
     ------
     TypeError
-        `offload_flops` is no number.
+        `offload_flops` is no number; `allow_tf32` is no bool.
     ValueError
         `backend` is none of the three; `offload_flops`, or ``PACKSEQ_OFFLOAD_FLOPS`` at first, is
         negative or NaN.
@@ -79,7 +80,7 @@ def set_backend(
     _settings = _Settings(
         chosen,
         before.offload_flops if offload_flops is None else _as_flops(offload_flops),
-        before.allow_tf32 if allow_tf32 is None else bool(allow_tf32),
+        before.allow_tf32 if allow_tf32 is None else as_flag(allow_tf32, "allow_tf32"),
     )
 
 

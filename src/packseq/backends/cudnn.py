@@ -14,7 +14,13 @@ from torch.nn.utils.rnn import PackedSequence as TorchPacked
 
 from packseq.backends.choice import dtype_name, is_tensor, settings
 from packseq.backends.prepack import Architecture
-from packseq.backends.torch import gather_padded, on_device, plain_tensors, scatter_padded
+from packseq.backends.torch import (
+    as_tensor,
+    gather_padded,
+    on_device,
+    plain_tensors,
+    scatter_padded,
+)
 from packseq.parameters import as_state as as_numpy_state
 from packseq.plan import Plan
 
@@ -47,10 +53,11 @@ def as_floats(values: Tensor, name: str, dtype: np.dtype[Any]) -> Tensor:
     Raises
     ------
     TypeError
-        Of any other dtype.
+        Of any other dtype; sparse or nested.
     ValueError
         It waits for a gradient.
     """
+    values = as_tensor(values, name)
     if values.dtype not in _HALVES + _FLOATS:
         raise TypeError(f"{name} must be float32 or float64, got dtype {dtype_name(values)}")
     _refuse_gradients(values, name)
@@ -63,13 +70,14 @@ def as_state(values: Any, name: str, shape: tuple[int, ...], x: Tensor) -> Tenso
     Raises
     ------
     TypeError
-        Not of floats.
+        Not of floats; sparse or nested.
     ValueError
         Another shape or device.
     """
     if not is_tensor(values):
         state = as_numpy_state(values, name, shape, np.dtype(np.float64))
         return torch.tensor(state, dtype=x.dtype, device=x.device)
+    values = as_tensor(values, name)
     if values.dtype not in _HALVES + _FLOATS:
         raise TypeError(f"{name} must be float32 or float64, got dtype {dtype_name(values)}")
     if tuple(values.shape) != shape:
@@ -87,10 +95,11 @@ def host_view(values: Tensor, name: str) -> NDArray[Any]:
     Raises
     ------
     TypeError
-        Of a dtype that NumPy lacks.
+        Of a dtype that NumPy lacks; sparse or nested.
     ValueError
         On another device, or it waits for a gradient.
     """
+    values = as_tensor(values, name)
     _refuse_gradients(values, name)
     if values.device.type != "cpu":
         raise ValueError(f"{name} must be on the CPU, got a tensor on {values.device}")

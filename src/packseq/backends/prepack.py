@@ -169,7 +169,8 @@ def _bias_row(
     if not architecture.bias:
         return row
     bias_ih, bias_hh = parameters["bias_ih" + suffix], parameters["bias_hh" + suffix]
-    both = bias_ih + bias_hh
+    with np.errstate(all="ignore"):  # as in the kernels
+        both = bias_ih + bias_hh
     if architecture.cell == "gru":
         both[2 * hidden :] = bias_ih[2 * hidden :]
         _scatter_bias(row, bias_hh, order.hh[1:2], order.block_vectors, hidden, lanes)

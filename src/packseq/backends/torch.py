@@ -46,7 +46,11 @@ def as_host_integers(values: Tensor, name: str) -> NDArray[Any]:
     ------
     TypeError
         Of another dtype.
+    ValueError
+        On the meta device.
     """
+    if values.is_meta:
+        raise ValueError(f"{name} is on the meta device, where tensors have no values")
     if values.dtype == torch.bool or values.is_floating_point() or values.is_complex():
         raise TypeError(f"{name} must be integers, got dtype {dtype_name(values)}")
     array: NDArray[Any] = values.numpy(force=True)

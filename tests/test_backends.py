@@ -12,12 +12,12 @@ from strategies import KINDS, Case, as_state, assert_same_bits, state_parts
 from tensors import as_arrays, as_tensors, device
 
 import packseq
-import packseq.torch
 from packseq import GRU, LSTM, LSTMCell, PackedSequence, pack_padded_sequence, pack_sequence
 from packseq.backends import choice
 
 torch = pytest.importorskip("torch", reason="the torch backend needs torch")
 # ruff: noqa: E402  what follows imports torch
+import packseq.torch
 from packseq.backends import cudnn, offload
 
 pytestmark = pytest.mark.usefixtures("unset_backend")

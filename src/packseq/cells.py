@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, SupportsIndex
 
 import numpy as np
@@ -76,13 +77,21 @@ class _Cell(Parameterised):
             state_size=self.hidden_size,
             bias=self.bias,
             batch_first=False,
+            one_step=True,
             suffixes=(("",),),
         )
         return prepack(architecture, self._parameters, cpu.kernels())
 
+    def _plain(self, input: object, hx: object) -> Any:
+        """Last states of a call on plain arrays, or None for the general way to take it."""
+        if type(input) is not np.ndarray:
+            return None
+        result = self._network.call(input, hx, None, crew, None)
+        return None if result is None else result[1]
+
     def _step(
         self, input: ArrayLike, given: tuple[Any, ...], names: tuple[str, ...]
-    ) -> list[Array]:
+    ) -> tuple[Array, ...]:
         """Last states, each (B, H) or (H,), from first states of which each may be None."""
         x = as_floats(input, "input", self.dtype)
         if x.ndim not in (1, 2) or x.shape[-1] != self.input_size:
@@ -95,23 +104,21 @@ class _Cell(Parameterised):
             None if state is None else as_state(state, name, shape, self.dtype)
             for state, name in zip(given, names, strict=True)
         ]
-        last = self._run(x.reshape(1, -1, self.input_size), first)
-        states = [state.reshape(shape) for state in last]
-        return list(torch_layers().as_tensors(states)) if is_tensor(input) else states
-
-    def _run(self, x: Array, first: list[Array | None]) -> tuple[Array, ...]:
-        """Last states (1, B, H) of one step (1, B, I)."""
-        shape = (1, x.shape[1], self.hidden_size)
-        given = tuple(state if state is None else state.reshape(shape) for state in first)
-        hx = given[0] if len(given) == 1 or given[0] is None else given
-        result = self._network.call(x, hx, None, crew, None)
-        if result is not None:
-            return result[1] if len(given) == 2 else (result[1],)
         last = tuple(allocate(shape, self.dtype) for _ in given)
-        if x.shape[1]:
-            x = np.require(x, requirements=["C", "A"])
-            cpu.forward(self._network, x, allocate(shape, self.dtype), None, given, last, None)
-        return last
+        if len(x):
+            self._run(np.require(x, requirements=["C", "A"]), first, last)
+        return torch_layers().as_tensors(last) if is_tensor(input) else last
+
+    def _run(self, x: Array, first: Sequence[Array | None], last: Sequence[Array]) -> None:
+        """From (B, I) and (B, H) to (B, H), or all without B: a batch of one step."""
+
+        def as_batch(state: Array) -> Array:
+            return state.reshape(1, -1, self.hidden_size)
+
+        x = x.reshape(1, -1, self.input_size)
+        hx = [None if state is None else as_batch(state) for state in first]
+        hn = [as_batch(state) for state in last]
+        cpu.forward(self._network, x, np.empty_like(hn[0]), None, hx, hn, None)
 
 
 class RNNCell(_Cell):
@@ -165,6 +172,7 @@ class RNNCell(_Cell):
         Parameters
         ----------
         input : array_like of shape (B, I) or (I,)
+            Or a tensor of torch on the CPU; then tensors come back.
         hx : array_like of shape (B, H) or (H,), optional
             Zeros by default.
 
@@ -178,9 +186,14 @@ class RNNCell(_Cell):
         TypeError
             Neither float32 nor float64.
         ValueError
-            Another shape.
+            Another shape; a tensor is elsewhere, or waits for a gradient.
+
+        Notes
+        -----
+        Cost: 2 * B * G * H * (I + H) operations, and about 2 microseconds.
         """
-        return self._step(input, (hx,), ("hx",))[0]
+        state = self._plain(input, hx)
+        return self._step(input, (hx,), ("hx",))[0] if state is None else state
 
 
 class GRUCell(_Cell):
@@ -227,7 +240,8 @@ class GRUCell(_Cell):
 
     def __call__(self, input: ArrayLike, hx: ArrayLike | None = None) -> Array:
         """Take one step; see :meth:`RNNCell.__call__`."""
-        return self._step(input, (hx,), ("hx",))[0]
+        state = self._plain(input, hx)
+        return self._step(input, (hx,), ("hx",))[0] if state is None else state
 
 
 class LSTMCell(_Cell):
@@ -273,13 +287,14 @@ class LSTMCell(_Cell):
         return "lstm"
 
     def __call__(
-        self, input: ArrayLike, hx: tuple[ArrayLike, ArrayLike] | None = None
+        self, input: ArrayLike, hx: Sequence[ArrayLike] | None = None
     ) -> tuple[Array, Array]:
         """Take one step.
 
         Parameters
         ----------
         input : array_like of shape (B, I) or (I,)
+            Or a tensor of torch on the CPU; then tensors come back.
         hx : pair (h, c) of array_like, each of shape (B, H) or (H,), optional
             Zeros by default.
 
@@ -292,11 +307,18 @@ class LSTMCell(_Cell):
         TypeError
             Neither float32 nor float64, or hx is no pair.
         ValueError
-            Another shape.
+            Another shape; a tensor is elsewhere, or waits for a gradient.
+
+        Notes
+        -----
+        Cost: 2 * B * G * H * (I + H) operations, and about 2 microseconds.
         """
+        states: tuple[Array, Array] | None = self._plain(input, hx)
+        if states is not None:
+            return states
         if hx is not None and not _is_pair(hx):
             raise TypeError(f"hx must be a pair (h, c) of arrays, got {type(hx).__name__}")
-        h, c = self._step(input, hx or (None, None), ("h_0", "c_0"))
+        h, c = self._step(input, tuple(hx or (None, None)), ("h_0", "c_0"))
         return h, c
 
 

@@ -252,6 +252,7 @@ class _Recurrent(Parameterised):
             state_size=self._state_size,
             bias=self.bias,
             batch_first=self.batch_first,
+            one_step=False,
             suffixes=self._suffixes(),
         )
 

@@ -31,6 +31,7 @@ class Network:
         directions: list[tuple[Any, ...]],
         per_block: tuple[int, int, int],
         batch_first: bool,
+        one_step: bool,
     ) -> None: ...
     def call(
         self,

@@ -237,10 +237,11 @@ cdef class Network:
     cdef int64_t least_rows  # what a step of fewer sequences counts as, in the midst of others,
     cdef int64_t least_rows_alone  # and where it is the only one, so that all weights pass
     cdef bint batch_first
+    cdef bint one_step  # calls have no axis of time, states none of layers
     cdef int32_t backwards  # flips at each call; what a race leaves here is as good
 
     def __cinit__(self, Kernels kernels, str cell, int64_t hidden, int64_t state, int n_directions,
-                  list directions, tuple per_block, bint batch_first):
+                  list directions, tuple per_block, bint batch_first, bint one_step):
         cdef cnp.ndarray bias
         cdef int i
         self.table = <packseq_direction *> PyMem_Calloc(len(directions), sizeof(packseq_direction))
@@ -249,6 +250,7 @@ cdef class Network:
         self.keep = directions
         self.kernels = kernels.table
         self.batch_first = batch_first
+        self.one_step = one_step
         self.net.cell = CELLS.index(cell)
         self.net.n_layers = len(directions) // n_directions
         self.net.n_directions = n_directions
@@ -298,7 +300,7 @@ cdef class Network:
     def call(self, object x, object hx, object lengths, object crew, object elsewhere):
         """Run a plain call, or return None for the general path to take it.
 
-        x is (T, I), (T, B, I) or (B, T, I); hx is None, h or (h, c). crew() gives the pool and how many
+        x is (T, I), (T, B, I) or (B, T, I), or of one step (I,) or (B, I); hx is None, h or (h, c). crew() gives the pool and how many
         threads there may be. elsewhere() tells whether a call that is not small may be for another
         backend; None: it is not. What is accepted here is complete as it stands; all else, errors
         included, is the general path's.
@@ -309,11 +311,12 @@ cdef class Network:
             return None
         array = x
         ndim = cnp.PyArray_NDIM(array)
-        if ndim != 2 and ndim != 3 or not self.plain(x, ndim):
+        cdef int axes = ndim + self.one_step
+        if axes != 2 and axes != 3 or not self.plain(x, ndim):
             return None
-        by_time = ndim == 3 and self.batch_first
-        cdef int64_t steps = cnp.PyArray_DIMS(array)[by_time]
-        cdef int64_t batch = 1 if ndim == 2 else cnp.PyArray_DIMS(array)[1 - by_time]
+        by_time = axes == 3 and self.batch_first
+        cdef int64_t steps = 1 if self.one_step else cnp.PyArray_DIMS(array)[by_time]
+        cdef int64_t batch = 1 if axes == 2 else cnp.PyArray_DIMS(array)[0 if self.one_step else 1 - by_time]
         if cnp.PyArray_DIMS(array)[ndim - 1] != self.input_width or batch == 0 or steps == 0:
             return None
         cdef double most = <double> steps * <double> max(batch, self.rows_of_a_step(steps)) * self.row_microseconds
@@ -347,11 +350,9 @@ cdef class Network:
         cdef int64_t *memory = NULL
         cdef bint done
 
-        cdef cnp.npy_intp slots = self.net.n_layers * self.net.n_directions
-        h_shape[0] = c_shape[0] = slots
-        h_shape[1] = c_shape[1] = batch
-        h_shape[ndim - 1] = self.net.state
-        c_shape[ndim - 1] = self.net.hidden
+        cdef int axis
+        self.shape_states(h_shape, ndim, batch, self.net.state)
+        self.shape_states(c_shape, ndim, batch, self.net.hidden)
         if hx is not None:
             if lstm:
                 if type(hx) is not tuple or len(<tuple> hx) != 2:
@@ -364,10 +365,11 @@ cdef class Network:
         if lengths is not None and ndim == 2:
             return None
 
-        out_shape[0] = cnp.PyArray_DIMS(x)[0]
-        out_shape[1] = cnp.PyArray_DIMS(x)[1]
+        for axis in range(ndim - 1):
+            out_shape[axis] = cnp.PyArray_DIMS(x)[axis]
         out_shape[ndim - 1] = self.net.n_directions * self.net.state
-        if 8.0 * batch * (<double> steps * out_shape[ndim - 1] + <double> slots * self.net.hidden) > MOST_BYTES:
+        cdef double states = <double> self.net.n_layers * self.net.n_directions * self.net.hidden
+        if 8.0 * batch * (<double> steps * out_shape[ndim - 1] + states) > MOST_BYTES:
             return None
         cdef cnp.ndarray output = cnp.PyArray_EMPTY(ndim, out_shape, self.typenum, 0)
         cdef cnp.ndarray hn = cnp.PyArray_EMPTY(ndim, h_shape, self.typenum, 0)
@@ -438,6 +440,16 @@ cdef class Network:
         job.steps = steps
         job.backwards = self.backwards
         self.backwards = not self.backwards
+
+    cdef inline void shape_states(self, cnp.npy_intp *shape, int ndim, int64_t batch, int64_t width) noexcept:
+        """(L * D, B, width), without the axes that calls of such a rank have not."""
+        cdef int axis = 0
+        if not self.one_step:
+            shape[0] = self.net.n_layers * self.net.n_directions
+            axis = 1
+        if axis < ndim - 1:
+            shape[axis] = batch
+        shape[ndim - 1] = width
 
     cdef inline void lay(self, packseq_rows *rows, cnp.ndarray array, int64_t width, int64_t batch,
                          int64_t steps) noexcept:

@@ -67,6 +67,7 @@ class Architecture:
     state_size: int
     bias: bool
     batch_first: bool
+    one_step: bool
     suffixes: tuple[tuple[str, ...], ...]
     """Parameter name endings, by layer and direction: ``(("_l0", "_l0_reverse"), ...)``."""
 
@@ -95,6 +96,7 @@ def prepack(
         directions,
         (len(order.ih), len(order.hh), max(1, len(order.second))),
         architecture.batch_first,
+        architecture.one_step,
     )
 
 

@@ -63,6 +63,15 @@ def by_sequence(outputs, state):
     return [(output, *parts) for output, parts in zip(outputs, states, strict=True)]
 
 
+def step_by_step(module, x):
+    """The output of a sequence, and its last state, by a call for each step."""
+    state, steps = None, []
+    for row in x:
+        output, state = module(row[None], state)
+        steps.append(output)
+    return np.concatenate(steps), state
+
+
 def assert_all_same_bits(actual, expected):
     for one, other in zip(actual, expected, strict=True):
         for a, e in zip(one, other, strict=True):
@@ -142,12 +151,8 @@ def test_sums_in_several_blocks(dtype):
     """Rows so wide that a product of many is summed by blocks, and one of few is not."""
     case = Case("GRU", 5000, 9, (40,), seed=4)
     module, (x,) = case.module(dtype), case.sequences(dtype)
-    expected, _ = module(x, num_threads=1)
-    state, steps = None, []
-    for row in x:
-        output, state = module(row[None], state)
-        steps.append(output)
-    assert_same_bits(np.concatenate(steps), expected)
+    output, _ = step_by_step(module, x)
+    assert_same_bits(output, module(x, num_threads=1)[0])
 
 
 @pytest.mark.parametrize("poison", [np.nan, np.inf])
@@ -176,11 +181,8 @@ def test_step_by_step_is_the_whole(variant, dtype):
     case = Case(kind, 19, 33, (14,), {"num_layers": 2} | options, seed=3)
     module, (x,) = case.module(dtype), case.sequences(dtype)
     expected, state_expected = module(x, num_threads=1)
-    state, steps = None, []
-    for row in x:
-        output, state = module(row[None], state)
-        steps.append(output)
-    assert_same_bits(np.concatenate(steps), expected)
+    output, state = step_by_step(module, x)
+    assert_same_bits(output, expected)
     for part, part_expected in zip(state_parts(state), state_parts(state_expected), strict=True):
         assert_same_bits(part, part_expected)
 

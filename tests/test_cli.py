@@ -1,5 +1,6 @@
-"""The packseq command: what it prints and writes, and one line where it cannot."""
+"""The packseq command: what it prints and writes, and what it says where it cannot."""
 
+import os
 import subprocess
 import sys
 
@@ -150,7 +151,14 @@ BAD_INPUTS = {
     "offsets must rise from 0 to the 5 rows": {"values": X, "offsets": np.array([0, 4])},
     "must rise": {"values": X, "offsets": np.array([0, 4, 2, 5])},
     "no sequence": {"values": X[:0], "offsets": np.array([0])},
-    "input_size = 3, got shape (5, 2)": {"values": X[:, :2], "offsets": np.array([0, 5])},
+    "x.npz: values must have rows of input_size = 3, got 2": {
+        "values": X[:, :2],
+        "offsets": np.array([0, 5]),
+    },
+    "x.npz: values must be float32 or float64, got int64": {
+        "values": X.astype(np.int64),
+        "offsets": np.array([0, 5]),
+    },
 }
 
 
@@ -191,12 +199,76 @@ def test_bad_lengths(checkpoint, tmp_path, capsys, lengths, message):
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("array", [np.zeros((2, 3), np.float32), np.array([{}], dtype=object)])
-def test_a_npy_that_is_no_padded_batch(checkpoint, tmp_path, capsys, array):
+@pytest.mark.parametrize(("array", "message"), [
+    (np.zeros((2, 3), np.float32), "x.npy: shape (2, 3); expected (sequences, steps, features)"),
+    (np.array([{}], dtype=object), "x.npy: "),
+    (np.zeros((2, 4, 2), np.float32), "x.npy: the array must have rows of input_size = 3, got 2"),
+    (np.zeros((2, 4, 3), np.float16), "x.npy: the array must be float32 or float64, got float16"),
+], ids=["two axes", "objects", "width", "dtype"])  # fmt: skip
+def test_a_npy_that_is_no_padded_batch(checkpoint, tmp_path, capsys, array, message):
     np.save(tmp_path / "x.npy", array, allow_pickle=True)
     arguments = ["--input", tmp_path / "x.npy", "--output", tmp_path / "y.npy"]
     assert run("run", checkpoint, *arguments) == 2
-    assert capsys.readouterr().err.startswith("packseq: ")
+    error = capsys.readouterr().err
+    assert error.startswith("packseq: ")
+    assert message in error
+
+
+def test_several_modules_are_listed_below_the_error(ragged, tmp_path, capsys):
+    arrays = gru_arrays("encoder.") | gru_arrays("decoder.")
+    path = write(tmp_path / "model.pt", torch_file_of(arrays))
+    assert run("run", path, "--input", ragged, "--output", tmp_path / "y.npz") == 2
+    assert capsys.readouterr().err.splitlines() == [
+        f"packseq: {path}: holds several modules; choose one by prefix:",
+        "  'encoder.': GRU(3, 4), float32",
+        "  'decoder.': GRU(3, 4), float32",
+    ]
+
+
+@pytest.mark.parametrize("values", [np.float64, ">f4"])
+def test_run_takes_doubles_and_foreign_floats(checkpoint, ragged, tmp_path, values):
+    with np.load(ragged) as stored:
+        np.savez(
+            tmp_path / "other.npz",
+            values=stored["values"].astype(values),
+            offsets=stored["offsets"],
+        )
+    for source, target in ((ragged, "y.npz"), (tmp_path / "other.npz", "z.npz")):
+        assert run("run", checkpoint, "--input", source, "--output", tmp_path / target) == 0
+    with np.load(tmp_path / "y.npz") as one, np.load(tmp_path / "z.npz") as other:
+        np.testing.assert_array_equal(one["values"], other["values"])
+
+
+def test_run_checks_the_width_of_a_backward_module(ragged, tmp_path, capsys):
+    pytest.importorskip("safetensors", reason="written by save")
+    packseq.save(weights.Backward(packseq.GRU(2, 4)), tmp_path / "model")
+    arguments = ["--input", ragged, "--output", tmp_path / "y.npz"]
+    assert run("run", tmp_path / "model", *arguments) == 2
+    assert "values must have rows of input_size = 2, got 3" in capsys.readouterr().err
+
+
+def test_version_and_help(capsys):
+    for option in ("--version", "--help"):
+        with pytest.raises(SystemExit) as exit:
+            run(option)
+        assert exit.value.code == 0
+    version, help = capsys.readouterr().out.split("\n", 1)
+    assert version == f"packseq {packseq.__version__}"
+    assert "``" not in help
+
+
+@pytest.mark.parametrize("count", [1, 3000], ids=["less than a buffer", "more than a buffer"])
+def test_a_reader_that_leaves_is_no_error(tmp_path, count):
+    arrays = {f"array{i}": np.zeros(1, np.float32) for i in range(count)}
+    path = write(tmp_path / "model.pt", torch_file_of(arrays))
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        command = [sys.executable, "-m", "packseq", "inspect", str(path)]
+        done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE)
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (1, b"")
 
 
 def test_a_broken_checkpoint_is_no_traceback(tmp_path):

@@ -50,31 +50,31 @@ def layer(kind, name="layer", width=INPUT, seed=1, bias=True, x="X", states=None
     return [node], [initialiser(f"{name}_{role}", array) for role, array in arrays.items()]
 
 
-def model_of(nodes, initialisers, outputs, batch_first=False):
-    """A whole model with inputs X and lengths."""
-    shape = ["B", "T", INPUT] if batch_first else ["T", "B", INPUT]
+def model_of(nodes, initialisers, outputs, sizes=("T", "B"), states=()):
+    """A whole model with inputs X, of the sizes that are declared, lengths, and states of B."""
     floats, ints = onnx.TensorProto.FLOAT, onnx.TensorProto.INT32
     graph = onnx.helper.make_graph(
         nodes,
         "graph",
         [
-            onnx.helper.make_tensor_value_info("X", floats, shape),
-            onnx.helper.make_tensor_value_info("lengths", ints, ["B"]),
+            onnx.helper.make_tensor_value_info("X", floats, [*sizes, INPUT]),
+            onnx.helper.make_tensor_value_info("lengths", ints, [None]),
+            *(onnx.helper.make_tensor_value_info(n, floats, [None, "B", HIDDEN]) for n in states),
         ],
         [onnx.helper.make_tensor_value_info(name, floats, None) for name in outputs],
         initialisers,
     )
-    opset = [onnx.helper.make_opsetid("", 14)]
+    opset = [onnx.helper.make_opsetid("", 15)]
     return onnx.helper.make_model(graph, opset_imports=opset, ir_version=8)
 
 
-def run_ort(model, x, lengths):
+def run_ort(model, x, lengths, **states):
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    return session.run(None, {"X": x, "lengths": np.array(lengths, np.int32)})
+    return session.run(None, {"X": x, "lengths": np.array(lengths, np.int32), **states})
 
 
 def joined(y):
@@ -166,7 +166,7 @@ def test_states_and_peepholes_of_zeros_are_none(tmp_path):
 def test_layout_1_is_batch_first(tmp_path, kind):
     # onnxruntime has no layout 1: the same weights with layout 0 are the judge.
     nodes, initialisers = layer(kind, layout=1)
-    onnx.save(model_of(nodes, initialisers, nodes[0].output, batch_first=True), tmp_path / "model")
+    onnx.save(model_of(nodes, initialisers, nodes[0].output), tmp_path / "model")
     plain, _ = layer(kind)
     x = inputs(BATCH, STEPS, INPUT)
     y, *_ = run_ort(
@@ -181,19 +181,75 @@ def test_layout_1_is_batch_first(tmp_path, kind):
     )
 
 
-def joint(number, d, squeeze):
-    """The nodes by which an exporter joins Y's directions: (T, D, B, H) to (T, B, D*H)."""
-    y, out = f"layer{number}_Y", f"joined{number}"
-    if squeeze:
-        axes = initialiser(f"axes{number}", np.array([1]))
-        return [onnx.helper.make_node("Squeeze", [y, axes.name], [out])], [axes]
-    shape = initialiser(f"shape{number}", np.array([0, 0, d * HIDDEN if number else -1]))
-    turn = onnx.helper.make_node("Transpose", [y], [f"turned{number}"], perm=[0, 2, 1, 3])
-    return [turn, onnx.helper.make_node("Reshape", [f"turned{number}", shape.name], [out])], [shape]
+def op(kind, inputs, output, **attributes):
+    return onnx.helper.make_node(kind, inputs, [output], **attributes)
 
 
-def stack_of(kind, count, direction, squeeze):
-    """A chain of layers as torch exports them."""
+def test_a_node_keeps_its_layout_and_its_reset(tmp_path):
+    nodes, initialisers = layer("GRU", linear_before_reset=1)
+    onnx.save(model_of(nodes, initialisers, nodes[0].output), tmp_path / "model")
+
+    assert not packseq.load(tmp_path / "model").batch_first
+    for given in ({"batch_first": True}, {"reset_after": False}):
+        with pytest.raises(ValueError, match="the file says"):
+            packseq.load(tmp_path / "model", **given)
+
+
+# What joins the directions of layer{number}_Y, (T, D, B, H), to joined{number}, (T, B, D*H): nodes
+# and their initialisers, as one exporter or another spells it.
+WIDTH = "D*H"
+
+
+def squeezed(number, d):
+    axes = initialiser(f"axes{number}", np.array([1]))
+    return [op("Squeeze", [f"layer{number}_Y", axes.name], f"joined{number}")], [axes]
+
+
+def turned(number, perm=(0, 2, 1, 3)):
+    return op("Transpose", [f"layer{number}_Y"], f"turned{number}", perm=perm)
+
+
+def reshaped(*sizes, **attributes):
+    def spell(number, d):
+        stored = np.array([d * HIDDEN if size == WIDTH else size for size in sizes])
+        shape = initialiser(f"shape{number}", stored)
+        inputs = [f"turned{number}", shape.name]
+        return [turned(number), op("Reshape", inputs, f"joined{number}", **attributes)], [shape]
+
+    return spell
+
+
+def computed(
+    cuts=((0, 1), (1, 2), (2, 3), (3, 4)), combine="Mul", flatten="Reshape", of="turned{}"
+):
+    """As torch's exporter does where sizes are dynamic: the shape is computed from a value's."""
+
+    def spell(number, d):
+        def local(name):
+            return f"{name}_{number}"
+
+        places = [initialiser(local(i), np.array([i])) for i in range(-1, 5)]
+        nodes = [turned(number), op("Shape", [of.format(number)], local("sizes"), start=0)]
+        for i, (start, end) in enumerate(cuts):
+            bounds = [local("sizes"), local(start), local(end)]
+            nodes.append(op("Slice", bounds, local(f"size{i}")))
+        nodes += [
+            op(combine, [local("size2"), local("size3")], local("product")),
+            op(flatten, [local("product"), local(-1)], local("width")),
+            op("Concat", [local("size0"), local("size1"), local("width")], local("shape"), axis=0),
+            op("Reshape", [f"turned{number}", local("shape")], f"joined{number}"),
+        ]
+        return nodes, places
+
+    return spell
+
+
+def zero_state(d):
+    return {"h": np.zeros((d, BATCH, HIDDEN), np.float32)}
+
+
+def stack_of(kind, count, direction, spell, states=None):
+    """A chain of layers; the output is joined{count - 1}."""
     d = 2 if direction == "bidirectional" else 1
     nodes, initialisers = [], []
     for number in range(count):
@@ -204,22 +260,29 @@ def stack_of(kind, count, direction, squeeze):
             seed=100 * number,
             x=f"joined{number - 1}" if number else "X",
             direction=direction,
+            states=states,
         )
-        join, more = joint(number, d, squeeze)
-        nodes += own + join
+        between, more = spell(number, d)
+        nodes += own + between
         initialisers += arrays + more
     return nodes, initialisers
 
 
-@pytest.mark.parametrize(("direction", "squeeze"), [
-    ("forward", True),
-    ("forward", False),
-    ("reverse", True),
-    ("bidirectional", False),
-])  # fmt: skip
+def layers_found(path):
+    return [found.num_layers for found in weights.find(path)]
+
+
+@pytest.mark.parametrize(("direction", "spell"), [
+    ("forward", squeezed),
+    ("forward", reshaped(0, 0, -1)),
+    ("forward", computed()),
+    ("reverse", squeezed),
+    ("bidirectional", reshaped(0, 0, WIDTH)),
+    ("bidirectional", computed()),
+], ids=str)  # fmt: skip
 @pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
-def test_a_chain_of_nodes_is_one_module(tmp_path, kind, direction, squeeze):
-    nodes, initialisers = stack_of(kind, 3, direction, squeeze=squeeze)
+def test_a_chain_of_nodes_is_one_module(tmp_path, kind, direction, spell):
+    nodes, initialisers = stack_of(kind, 3, direction, spell)
 
     assert_runs_alike(model_of(nodes, initialisers, ["joined2"]), tmp_path / "model")
 
@@ -227,69 +290,277 @@ def test_a_chain_of_nodes_is_one_module(tmp_path, kind, direction, squeeze):
     assert (found.num_layers, found.bidirectional) == (3, direction == "bidirectional")
 
 
-def test_a_chain_whose_middle_is_used_elsewhere_stays_apart(tmp_path):
-    nodes, initialisers = stack_of("GRU", 2, "forward", squeeze=True)
-    onnx.save(model_of(nodes, initialisers, ["joined0", "joined1"]), tmp_path / "model")
-
-    assert [found.num_layers for found in weights.find(tmp_path / "model")] == [1, 1]
+# A Reshape keeps the number of elements, so that two sizes that are surely right prove the third.
+# Whether T and B are known: by what X is declared as, and B by the shape of a stored state too.
+FREE, DECLARED = ("T", "B"), (STEPS, BATCH)
 
 
-def reshape_that_mixes(number):
-    shape = initialiser(f"shape{number}", np.array([0, BATCH, -1]))
-    return [onnx.helper.make_node("Reshape", [f"layer{number}_Y", shape.name], ["out"])], [shape]
-
-
-def transposed_in_time(number):
-    joins, arrays = joint(number, 1, squeeze=True)
-    turn = onnx.helper.make_node("Transpose", joins[0].output, ["out"], perm=[1, 0, 2])
-    return [*joins, turn], arrays
-
-
-def squeezed_twice(number):
-    joins, arrays = joint(number, 1, squeeze=True)
-    again = onnx.helper.make_node("Squeeze", [joins[0].output[0], arrays[0].name], ["out"])
-    return [*joins, again], arrays
-
-
-def multiplied(number):
-    joins, arrays = joint(number, 1, squeeze=True)
-    return [*joins, onnx.helper.make_node("Mul", [joins[0].output[0]] * 2, ["out"])], arrays
-
-
-@pytest.mark.parametrize(
-    "between",
-    [reshape_that_mixes, transposed_in_time, squeezed_twice, multiplied],
-    ids=lambda between: between.__name__,
-)
-def test_nodes_with_anything_else_between_them_stay_apart(tmp_path, between):
-    lower, arrays = layer("GRU", "layer0")
-    steps, more = between(0)
-    upper, others = layer("GRU", "layer1", width=HIDDEN, x="out")
-    model = model_of([*lower, *steps, *upper], arrays + more + others, ["layer1_Y"])
+@pytest.mark.parametrize("direction", ["forward", "bidirectional"])
+@pytest.mark.parametrize(("sizes", "state", "shape", "layers"), [
+    (DECLARED, False, (STEPS, BATCH, WIDTH), [2]),
+    ((STEPS, "B"), False, (STEPS, -1, WIDTH), [2]),
+    ((STEPS, "B"), False, (STEPS, 0, WIDTH), [2]),
+    (("T", BATCH), False, (-1, BATCH, WIDTH), [2]),
+    (FREE, True, (STEPS, BATCH, WIDTH), [2]),
+    (FREE, True, (-1, BATCH, WIDTH), [2]),
+    (FREE, False, (0, -1, WIDTH), [2]),
+    (FREE, False, (-1, 0, WIDTH), [2]),
+    (FREE, False, (0, BATCH, WIDTH), [2]),
+    # The elements are the same, the order is not; or it may not be, with other sizes.
+    (DECLARED, False, (BATCH, STEPS, WIDTH), [1, 1]),
+    (DECLARED, True, (BATCH, -1, WIDTH), [1, 1]),
+    (FREE, True, (BATCH, STEPS, WIDTH), [1, 1]),
+    (FREE, False, (STEPS, BATCH, WIDTH), [1, 1]),
+    (FREE, False, (STEPS, -1, WIDTH), [1, 1]),
+    (FREE, False, (-1, BATCH, WIDTH), [1, 1]),
+    (FREE, True, (STEPS, -1, WIDTH), [1, 1]),
+    (FREE, True, (STEPS, BATCH, -1), [1, 1]),
+    (FREE, False, (STEPS * BATCH, WIDTH), [1, 1]),
+], ids=str)  # fmt: skip
+def test_a_reshape_by_numbers_joins_where_they_are_surely_right(
+    tmp_path, direction, sizes, state, shape, layers
+):
+    d = 2 if direction == "bidirectional" else 1
+    states = zero_state(d) if state else None
+    nodes, initialisers = stack_of("GRU", 2, direction, reshaped(*shape), states)
+    model = model_of(nodes, initialisers, ["joined1"], sizes)
     onnx.save(model, tmp_path / "model")
 
-    assert [found.num_layers for found in weights.find(tmp_path / "model")] == [1, 1]
+    assert layers_found(tmp_path / "model") == layers
+    if layers == [2]:
+        assert_runs_alike(model, tmp_path / "model")
 
 
-@pytest.mark.parametrize("batch_first", [False, True])
-@pytest.mark.parametrize(("kind", "options"), [
-    ("LSTM", {"num_layers": 2, "bidirectional": True}),
-    ("LSTM", {"num_layers": 3}),
-    ("LSTM", {"bias": False}),
-    ("GRU", {"num_layers": 2, "bidirectional": True}),
-    ("RNN", {"num_layers": 2, "nonlinearity": "relu"}),
+def test_a_batch_first_input_is_transposed_and_tells_its_sizes(tmp_path):
+    nodes, initialisers = stack_of("GRU", 2, "forward", reshaped(STEPS, BATCH, WIDTH, allowzero=1))
+    nodes[0].input[0] = "x_tbi"
+    nodes.insert(0, op("Transpose", ["X"], "x_tbi", perm=[1, 0, 2]))
+    onnx.save(model_of(nodes, initialisers, ["joined1"], (BATCH, STEPS)), tmp_path / "right")
+    onnx.save(model_of(nodes, initialisers, ["joined1"], (STEPS, BATCH)), tmp_path / "wrong")
+
+    assert layers_found(tmp_path / "right") == [2]
+    assert layers_found(tmp_path / "wrong") == [1, 1]
+
+
+def test_sizes_that_are_only_noted_prove_nothing(tmp_path):
+    # value_info is not enforced by runtimes, as the declared sizes of inputs are.
+    nodes, initialisers = stack_of("GRU", 2, "forward", reshaped(STEPS, BATCH, WIDTH))
+    model = model_of(nodes, initialisers, ["joined1"])
+    floats = onnx.TensorProto.FLOAT
+    note = onnx.helper.make_tensor_value_info("turned0", floats, [STEPS, BATCH, 1, HIDDEN])
+    model.graph.value_info.append(note)
+    onnx.save(model, tmp_path / "model")
+
+    assert layers_found(tmp_path / "model") == [1, 1]
+
+
+def test_a_chain_whose_middle_is_used_elsewhere_stays_apart(tmp_path):
+    nodes, initialisers = stack_of("GRU", 2, "forward", squeezed)
+    onnx.save(model_of(nodes, initialisers, ["joined0", "joined1"]), tmp_path / "model")
+
+    assert layers_found(tmp_path / "model") == [1, 1]
+
+
+def test_a_chain_whose_middle_is_used_in_a_body_stays_apart(tmp_path):
+    nodes, initialisers = stack_of("GRU", 2, "forward", squeezed)
+    seen = onnx.helper.make_tensor_value_info("seen", onnx.TensorProto.FLOAT, None)
+    bodies = {
+        branch: onnx.helper.make_graph([op("Identity", ["joined0"], "seen")], branch, [], [seen])
+        for branch in ("then_branch", "else_branch")
+    }
+    nodes.append(op("If", ["always"], "chosen", **bodies))
+    initialisers.append(initialiser("always", np.array(True)))
+    onnx.save(model_of(nodes, initialisers, ["joined1", "chosen"]), tmp_path / "model")
+
+    assert layers_found(tmp_path / "model") == [1, 1]
+
+
+def test_a_chain_whose_middle_is_only_asked_for_its_sizes_is_one_module(tmp_path):
+    # As torch does to make the next layer's zeros: its exporter without dynamic axes.
+    nodes, initialisers = stack_of("GRU", 2, "forward", squeezed)
+    nodes[2].input.append("state")
+    nodes[2:2] = [
+        op("Shape", ["joined0"], "sizes"),
+        op("Gather", ["sizes", "one"], "batch"),
+        op("Concat", ["one", "batch", "hidden"], "state_sizes", axis=0),
+        op("Expand", ["zeros", "state_sizes"], "state"),
+    ]
+    initialisers += [
+        initialiser("one", np.array([1])),
+        initialiser("hidden", np.array([HIDDEN])),
+        initialiser("zeros", np.zeros((1, BATCH, HIDDEN), np.float32)),
+    ]
+
+    module = assert_runs_alike(model_of(nodes, initialisers, ["joined1"]), tmp_path / "model")
+
+    assert module.num_layers == 2
+
+
+@pytest.mark.parametrize(("rows", "layers"), [
+    ([0, 1], [2]),  # as torch exports a given state: a slice of one input for each layer
+    ([1, 0], [1, 1]),
+    ([0, 0], [1, 1]),
+    ([None, 1], [1, 1]),  # the lower layer starts from zeros
 ], ids=str)  # fmt: skip
-def test_what_torch_exports(tmp_path, kind, options, batch_first):
-    torch = pytest.importorskip("torch", reason="exports the model")
+def test_layers_with_given_states_are_one_module_if_one_hx_holds_them_in_order(
+    tmp_path, rows, layers
+):
+    nodes, initialisers = stack_of("GRU", 2, "forward", squeezed)
+    slices = []
+    for number, (node, row) in enumerate(zip((nodes[0], nodes[2]), rows, strict=True)):
+        if row is not None:
+            bounds = [initialiser(f"bound{number}{i}", np.array([i])) for i in (row, row + 1)]
+            axis = initialiser(f"axis{number}", np.array([0]))
+            initialisers += [*bounds, axis]
+            names = ["hx", *(bound.name for bound in bounds), axis.name]
+            slices.append(op("Slice", names, f"state{number}"))
+            node.input.append(f"state{number}")
+    model = model_of(slices + nodes, initialisers, ["joined1"], states=["hx"])
+    onnx.save(model, tmp_path / "model")
+
+    assert layers_found(tmp_path / "model") == layers
+    if layers == [2]:
+        x, lengths = inputs(BATCH, STEPS, INPUT).swapaxes(0, 1).copy(), [6, 1, 4]
+        hx = inputs(2, BATCH, HIDDEN, seed=7)
+        output, _ = packseq.load(tmp_path / "model")(x, hx, lengths=lengths)
+        atol = tolerance(STEPS, 2 * (INPUT + 2 * HIDDEN))
+        expected = run_ort(model, x, lengths, hx=hx)[0]
+        np.testing.assert_allclose(output, expected, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("names", [["a", "b"], ["a", "a"]], ids=str)
+def test_layers_with_states_of_their_own_stay_apart(tmp_path, names):
+    nodes, initialisers = stack_of("GRU", 2, "forward", squeezed)
+    for node, name in zip((nodes[0], nodes[2]), names, strict=True):
+        node.input.append(name)
+    model = model_of(nodes, initialisers, ["joined1"], states=sorted(set(names)))
+    onnx.save(model, tmp_path / "model")
+
+    assert layers_found(tmp_path / "model") == [1, 1]
+
+
+def test_a_layer_that_starts_from_the_lower_ones_last_state_stays_apart(tmp_path):
+    nodes, initialisers = stack_of("GRU", 2, "forward", squeezed)
+    nodes[2].input.append("layer0_Y_h")
+    onnx.save(model_of(nodes, initialisers, ["joined1"]), tmp_path / "model")
+
+    lower, upper = weights.find(tmp_path / "model")
+    assert not lower.attributes.unsupported
+    assert upper.attributes.unsupported == "h_0 computed by GRU"
+
+
+def reshaped_without_a_turn(number, d):
+    shape = initialiser(f"shape{number}", np.array([0, BATCH, -1]))
+    return [op("Reshape", [f"layer{number}_Y", shape.name], f"joined{number}")], [shape]
+
+
+def turned_otherwise(*perm):
+    def spell(number, d):
+        nodes, shapes = reshaped(0, 0, -1)(number, d)
+        return [turned(number, perm), *nodes[1:]], shapes
+
+    return spell
+
+
+def followed_by(kind, *more, **attributes):
+    """Squeezed, and one more node."""
+
+    def spell(number, d):
+        nodes, arrays = squeezed(number, d)
+        nodes[-1].output[0] = f"inner{number}"
+        inputs = [f"inner{number}", *(name.format(number) for name in more)]
+        return [*nodes, op(kind, inputs, f"joined{number}", **attributes)], arrays
+
+    return spell
+
+
+def with_shape_of(values):
+    def spell(number, d):
+        nodes, shapes = reshaped(0, 0, -1)(number, d)
+        shapes[0].CopyFrom(initialiser(f"shape{number}", values))
+        return nodes, shapes
+
+    return spell
+
+
+def test_two_directions_cannot_be_squeezed(tmp_path):
+    nodes, initialisers = stack_of("GRU", 2, "bidirectional", squeezed)
+    onnx.save(model_of(nodes, initialisers, ["joined1"]), tmp_path / "model")
+
+    assert layers_found(tmp_path / "model") == [1, 1]
+
+
+NEAR_MISSES = {
+    "no turn": reshaped_without_a_turn,
+    "turned to batch first": turned_otherwise(2, 0, 1, 3),
+    "directions after units": turned_otherwise(0, 2, 3, 1),
+    "zeros that are meant": reshaped(0, 0, WIDTH, allowzero=1),
+    "time and batch swapped": followed_by("Transpose", perm=[1, 0, 2]),
+    "squeezed twice": followed_by("Squeeze", "axes{}"),
+    "another operator": followed_by("Mul", "inner{}"),
+    "an operator of somebody else's": followed_by("Identity", domain="com.example"),
+    "sizes in another order": computed([(1, 2), (0, 1), (2, 3), (3, 4)]),
+    "a size twice": computed([(0, 1), (0, 1), (2, 3), (3, 4)]),
+    "a sum of sizes": computed(combine="Add"),
+    "another operator on sizes": computed(flatten="Max"),
+    "a product of other sizes": computed([(0, 1), (1, 2), (1, 2), (3, 4)]),
+    "sizes of another value": computed([(0, 1), (1, 2), (2, 3), (2, 3)], of="X"),
+    "sizes before the turn": computed(of="layer{}_Y"),
+    "a slice of two sizes": computed([(0, 2), (1, 2), (2, 3), (3, 4)]),
+    "a shape that is no integers": with_shape_of(np.array([0, np.nan, np.inf])),
+    "a shape that is a matrix": with_shape_of(np.array([[0, 0, -1]])),
+    "a shape of too many numbers": with_shape_of(np.arange(100)),
+}
+
+
+@pytest.mark.parametrize("name", NEAR_MISSES)
+@pytest.mark.parametrize("direction", ["forward", "bidirectional"])
+def test_nodes_with_anything_else_between_them_stay_apart(tmp_path, name, direction):
+    nodes, initialisers = stack_of("GRU", 2, direction, NEAR_MISSES[name])
+    onnx.save(model_of(nodes, initialisers, ["layer1_Y"]), tmp_path / "model")
+
+    assert layers_found(tmp_path / "model") == [1, 1]
+
+
+@pytest.fixture(scope="module")
+def exporter():
+    return pytest.importorskip("torch", reason="exports the models")
+
+
+def dynamic_sizes(torch, batch_first):
+    steps, batch = torch.export.Dim("steps"), torch.export.Dim("batch")
+    return ({0: batch, 1: steps} if batch_first else {0: steps, 1: batch},)
+
+
+EXPORTS = {
+    "dynamo": lambda torch, batch_first: {"dynamo": True},
+    "dynamo, dynamic": lambda torch, batch_first: {
+        "dynamo": True,
+        "dynamic_shapes": dynamic_sizes(torch, batch_first),
+    },
+    "traced": lambda torch, batch_first: {"dynamo": False},
+    "traced, dynamic": lambda torch, batch_first: {
+        "dynamo": False,
+        "input_names": ["x"],
+        "dynamic_axes": {"x": [0, 1]},
+    },
+}
+
+
+def export(torch, model, inputs, path, **options):
+    if options["dynamo"]:
+        pytest.importorskip("onnxscript", reason="torch's exporter needs it")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's exporter warns of itself
+        torch.onnx.export(model, inputs, str(path), verbose=False, **options)
+
+
+def assert_is_one_module(torch, path, how, kind, batch_first, **options):
+    """Export one of torch's modules and run what is loaded beside it."""
     torch.manual_seed(3)
     core = getattr(torch.nn, kind)(INPUT, HIDDEN, batch_first=batch_first, **options).eval()
     x = torch.from_numpy(inputs(BATCH, STEPS, INPUT))
-    path = tmp_path / "model.onnx"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's exporter warns of itself
-        torch.onnx.export(
-            core, (x,), str(path), dynamo=False, input_names=["x"], dynamic_axes={"x": [0, 1]}
-        )
+    export(torch, core, (x,), path, **EXPORTS[how](torch, batch_first))
 
     module = packseq.load(path)
 
@@ -301,6 +572,55 @@ def test_what_torch_exports(tmp_path, kind, options, batch_first):
         x, expected = x.swapaxes(0, 1), expected.swapaxes(0, 1)
     atol = core.num_layers * tolerance(STEPS, INPUT + 2 * HIDDEN)
     np.testing.assert_allclose(module(x)[0], expected, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("batch_first", [False, True], ids=["time first", "batch first"])
+@pytest.mark.parametrize("how", ["traced", "traced, dynamic"])
+@pytest.mark.parametrize(("kind", "options"), [
+    ("LSTM", {"num_layers": 2, "bidirectional": True}),
+    ("LSTM", {"num_layers": 3}),
+    ("LSTM", {"bias": False}),
+    ("GRU", {"num_layers": 2, "bidirectional": True}),
+    ("GRU", {"num_layers": 2}),
+    ("RNN", {"num_layers": 2, "nonlinearity": "relu"}),
+], ids=str)  # fmt: skip
+def test_what_torch_exports_by_tracing(tmp_path, exporter, kind, options, how, batch_first):
+    assert_is_one_module(exporter, tmp_path / "model", how, kind, batch_first, **options)
+
+
+@pytest.mark.parametrize(("kind", "options", "how", "batch_first"), [
+    ("LSTM", {"num_layers": 2, "bidirectional": True}, "dynamo", False),
+    ("LSTM", {"num_layers": 3}, "dynamo, dynamic", True),
+    ("GRU", {"num_layers": 3}, "dynamo", True),
+    ("GRU", {"num_layers": 2, "bidirectional": True}, "dynamo, dynamic", False),
+], ids=str)  # fmt: skip
+def test_what_torch_exports_by_dynamo(tmp_path, exporter, kind, options, how, batch_first):
+    assert_is_one_module(exporter, tmp_path / "model", how, kind, batch_first, **options)
+
+
+def test_dynamo_unrolls_an_rnn_so_that_there_is_none_to_find(tmp_path, exporter):
+    core = exporter.nn.RNN(INPUT, HIDDEN).eval()
+    x = exporter.from_numpy(inputs(STEPS, BATCH, INPUT))
+    export(exporter, core, (x,), tmp_path / "model", **EXPORTS["dynamo"](exporter, False))
+
+    with pytest.raises(weights.CheckpointError, match="holds no LSTM, GRU or RNN"):
+        packseq.load(tmp_path / "model")
+
+
+@pytest.mark.parametrize("how", ["dynamo", "traced"])
+def test_given_states_that_torch_exports_are_hx(tmp_path, exporter, how):
+    exporter.manual_seed(3)
+    core = exporter.nn.GRU(INPUT, HIDDEN, num_layers=3).eval()
+    x, hx = inputs(STEPS, BATCH, INPUT), inputs(3, BATCH, HIDDEN, seed=7)
+    tensors = exporter.from_numpy(x), exporter.from_numpy(hx)
+    export(exporter, core, tensors, tmp_path / "model.onnx", **EXPORTS[how](exporter, False))
+
+    module = packseq.load(tmp_path / "model.onnx")
+
+    with exporter.no_grad():
+        expected = core(*tensors)[0].numpy()
+    atol = 3 * tolerance(STEPS, INPUT + 2 * HIDDEN)
+    np.testing.assert_allclose(module(x, hx)[0], expected, rtol=0, atol=atol)
 
 
 def test_other_initialisers_come_along_in_any_type(tmp_path):

@@ -142,14 +142,53 @@ def test_stored_states_are_not_silently_lost(tmp_path):
     assert module(inputs(1, 2, 3).swapaxes(0, 1), hx)[0].shape == (2, 1, 4)
 
 
-@pytest.mark.parametrize(("nonlinearity", "message"), [
-    ("gelu", "nonlinearity is 'gelu'"),
-    ("relu", "'rnn.' is GRU"),
-])  # fmt: skip
-def test_a_wrong_nonlinearity_is_refused(tmp_path, nonlinearity, message):
+def test_a_file_that_does_not_say_is_loaded_as_the_caller_says(tmp_path):
     path = write(tmp_path / "file.pt", torch_file_of(gru_arrays()))
-    with pytest.raises(ValueError, match=message):
-        packseq.load(path, nonlinearity=nonlinearity)
+    x = inputs(2, 5, 3)
+
+    module = packseq.load(path, batch_first=True, reset_after=False)
+    with_state, hx = weights.load_with_state(path, batch_first=True, reset_after=False)
+
+    assert repr(module) == repr(with_state)
+    assert hx is None
+    expected = packseq.GRU.from_state_dict(
+        gru_arrays(), "rnn.", batch_first=True, reset_after=False
+    )
+    np.testing.assert_array_equal(module(x)[0], expected(x)[0])
+
+
+SETTINGS = {"batch_first": True, "reset_after": False}
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_a_file_that_says_is_not_contradicted(tmp_path, setting):
+    path = tmp_path / "file"
+    packseq.save(packseq.GRU(3, 4), path)
+    with pytest.raises(ValueError, match=f"{setting} is {SETTINGS[setting]}; the file says"):
+        packseq.load(path, **{setting: SETTINGS[setting]})
+
+    packseq.save(packseq.GRU(3, 4, **{setting: SETTINGS[setting]}), path)
+    for given in ({}, {setting: SETTINGS[setting]}):
+        assert getattr(packseq.load(path, **given), setting) == SETTINGS[setting]
+
+
+def cell_arrays():
+    return {name.removesuffix("_l0"): array for name, array in gru_arrays().items()}
+
+
+@pytest.mark.parametrize(("arrays", "given", "error", "message"), [
+    (gru_arrays(), {"nonlinearity": "gelu"}, ValueError, "nonlinearity is 'gelu'"),
+    (gru_arrays(), {"nonlinearity": "relu"}, ValueError, "'rnn.' is GRU"),
+    (gru_arrays(), {"batch_first": 1}, TypeError, "batch_first must be True or False, got 1"),
+    (gru_arrays(), {"reset_after": None}, TypeError, "reset_after must be True or False"),
+    (cell_arrays(), {"batch_first": True}, ValueError, "batch_first is True, but 'rnn.' is GRU"),
+    (cell_arrays(), {"reset_after": False}, ValueError, "reset_after is False, but 'rnn.' is GRU"),
+    (packseq.LSTM(3, 4).state_dict(), {"reset_after": False}, ValueError, "is False, but '' is L"),
+])  # fmt: skip
+def test_a_setting_that_does_not_fit_is_refused(tmp_path, arrays, given, error, message):
+    path = write(tmp_path / "file.pt", torch_file_of(arrays))
+    with pytest.raises(error, match=message):
+        packseq.load(path, **given)
 
 
 @pytest.mark.parametrize(("module", "said", "message"), [
@@ -164,9 +203,24 @@ def test_metadata_that_does_not_fit_the_module(tmp_path, module, said, message):
         packseq.load(write(tmp_path / "file", content))
 
 
-def test_save_takes_modules_only(tmp_path):
-    with pytest.raises(TypeError, match="module is a dict"):
-        packseq.save({}, tmp_path / "x")
+@pytest.mark.parametrize("module", [{}, packseq.GRU, weights.Backward(None)], ids=str)
+def test_save_takes_modules_only(tmp_path, module):
+    with pytest.raises(TypeError, match="expected an LSTM, GRU or RNN, or a cell of one"):
+        packseq.save(module, tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_save_takes_torchs_recurrent_modules_and_no_others(tmp_path):
+    nn = pytest.importorskip("torch.nn", reason="makes the modules")
+    wanted = [nn.LSTM(3, 4, bidirectional=True, batch_first=True), nn.RNN(3, 4), nn.GRUCell(3, 4)]
+    for module in wanted:
+        packseq.save(module, tmp_path / "x")
+        assert repr(packseq.load(tmp_path / "x")) == repr(module)
+
+    for module in (nn.Linear(2, 3), nn.Sequential(nn.LSTM(3, 4))):
+        with pytest.raises(TypeError, match=f"module is a {type(module).__name__}; expected"):
+            packseq.save(module, tmp_path / "y")
+    assert not (tmp_path / "y").exists()
 
 
 def test_a_file_that_is_not_there_is_an_oserror(tmp_path):

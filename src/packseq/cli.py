@@ -26,10 +26,19 @@ CHUNK_ROWS = 65536
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status: 0, or 2 with one line on stderr."""
+    """Run the command line and return its exit status.
+
+    0; 2 with an error on stderr, of one line and the modules where one is to be chosen; 1 and no
+    word where whoever reads stdout has gone, as ``head`` does.
+    """
     options = parser().parse_args(arguments)
     try:
         options.command(options)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What is still buffered has nowhere to go, and Python would complain of it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (ValueError, TypeError, OSError, ImportError, MemoryError) as error:
         print(f"packseq: {error}", file=sys.stderr)
         return 2
@@ -38,7 +47,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The three commands and their options; without any, the configuration is shown."""
-    top = argparse.ArgumentParser(prog="packseq", description=__doc__)
+    top = argparse.ArgumentParser(
+        prog="packseq",
+        description="Look into a checkpoint, convert it, run it on a file of sequences. "
+        "Without a command, show how packseq is configured.",
+    )
+    top.add_argument("--version", action="version", version=f"packseq {packseq.__version__}")
     top.set_defaults(command=run_nothing)
     commands = top.add_subparsers(metavar="COMMAND")
 
@@ -97,6 +111,7 @@ def run_run(options: argparse.Namespace) -> None:
             f"{options.file}: holds {module!r}, which runs one step; expected an LSTM, GRU or RNN"
         )
     batch = read_batch(Path(options.input), options.lengths)
+    check_values(options.input, batch, module)
     output, states = run_batch(module, hx, batch)
     write_batch(output_path, batch, output, states)
 
@@ -139,6 +154,18 @@ def read_batch(path: Path, lengths: str | None) -> Batch:
     if offsets[0] != 0 or offsets[-1] != len(values) or (offsets[1:] < offsets[:-1]).any():
         raise ValueError(f"{path}: offsets must rise from 0 to the {len(values)} rows of values")
     return Batch(values, offsets.astype(np.int64))
+
+
+def check_values(path: str, batch: Batch, module: Any) -> None:
+    """Refuse rows that the module does not take, by the name that they have in the file."""
+    what = f"{path}: values" if batch.padded_length is None else f"{path}: the array"
+    inner = module.module if isinstance(module, weights.Backward) else module
+    if batch.values.dtype.type not in (np.float32, np.float64):
+        raise ValueError(f"{what} must be float32 or float64, got {batch.values.dtype}")
+    if batch.values.shape[1] != inner.input_size:
+        raise ValueError(
+            f"{what} must have rows of input_size = {inner.input_size}, got {batch.values.shape[1]}"
+        )
 
 
 def read_arrays(path: Path) -> Array | dict[str, Array]:

@@ -7,7 +7,6 @@ dot. Nodes inside the bodies of If, Loop and Scan are not looked for.
 Source: the ONNX operators LSTM, GRU and RNN (opset 22, and back to 7).
 """
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from .arrays import Array
 from .canonical import Attributes, Checkpoint
 from .errors import CheckpointError, library_errors
 from .gates import ONNX, TORCH, to_torch
+from .onnx_between import STEPS, joins
 from .onnx_nodes import (
     DEFAULTS,
     INITIAL_C,
@@ -42,21 +42,13 @@ from .onnx_nodes import (
     unsupported,
 )
 from .onnx_tensors import Tensors
+from .onnx_values import Values, is_operator
 
 # ModelProto's first field, ir_version, as protobuf writes it.
 MAGIC = b"\x08"
 
 # Twice what the largest exported models have; as objects of Python they take 40 MB.
 MAX_NODES = 100_000
-
-DOMAINS = ("", "ai.onnx")
-# What may stand between two layers and change nothing but the axes.
-BETWEEN = {"Squeeze", "Transpose", "Reshape", "Identity"}
-BETWEEN_TYPES = {"axes": "INTS", "perm": "INTS", "shape": "INTS", "allowzero": "INT"}
-# How many such steps are followed: more than any exporter writes, and few enough for a ring.
-MAX_CHAIN = 64
-# What makes zeros of zeros, whatever else it is given.
-KEEPS_ZERO = {"Slice", "Expand", "Squeeze", "Unsqueeze", "Transpose", "Reshape", "Identity"}
 
 
 def read(content: bytes, folder: Path) -> tuple[Checkpoint, int]:
@@ -78,7 +70,7 @@ def read(content: bytes, folder: Path) -> tuple[Checkpoint, int]:
 
 
 class Graph:
-    """A graph with what produces and what consumes each value."""
+    """The recurrent nodes of a graph, and the modules that they are layers of."""
 
     def __init__(self, graph: Any, tensors: Tensors) -> None:
         if len(graph.node) > MAX_NODES:
@@ -86,30 +78,7 @@ class Graph:
         check_text(graph)
         self._tensors = tensors
         self._nodes = list(graph.node)
-        self._constants: dict[str, Any] = {}
-        for tensor in graph.initializer:
-            if tensor.name in self._constants:
-                raise CheckpointError(f"initialiser {tensor.name!r} appears twice")
-            self._constants[tensor.name] = tensor
-        self._initialisers = list(self._constants)
-        self._producers: dict[str, Any] = {}
-        for node in self._nodes:
-            self._add_producer(node)
-        self._uses = Counter(name for node in self._nodes for name in node.input)
-        self._uses.update(output.name for output in graph.output)
-        # Before IR version 4 every initialiser was listed as an input too.
-        self._inputs = {value.name for value in graph.input} - self._constants.keys()
-        self._arrays: dict[str, Array] = {}
-
-    def _add_producer(self, node: Any) -> None:
-        for output in filter(None, node.output):
-            if output in self._producers or output in self._constants:
-                raise CheckpointError(f"value {output!r} is produced twice")
-            self._producers[output] = node
-        if node.op_type == "Constant" and node.domain in DOMAINS and node.output:
-            for attribute in node.attribute:
-                if attribute.name == "value":
-                    self._constants[node.output[0]] = attribute.t
+        self._values = Values(graph, tensors)
 
     def checkpoint(self) -> Checkpoint:
         """Every recurrent module under torch's names, every other initialiser under its own."""
@@ -124,26 +93,16 @@ class Graph:
             arrays |= {f"{prefix}{name}": array for name, array in stack_parameters(stack)}
             arrays |= {f"{prefix}{name}": array for name, array in stack_states(stack)}
             used.update(name for node in stack for name in node.used)
-        for name in self._initialisers:
+        for name in self._values.initialisers:
             if name not in used:
                 if name in arrays:
                     raise CheckpointError(f"array {name!r} appears twice")
-                arrays[name] = self._array(name)
+                arrays[name] = self._values.array(name)
         return Checkpoint(arrays, attributes)
-
-    def _array(self, name: str) -> Array:
-        if name not in self._arrays:
-            what = f"initialiser {name!r}"
-            self._arrays[name] = self._tensors.array(self._constants[name], what)
-        return self._arrays[name]
 
     def _stacks(self) -> Iterator[list[Node]]:
         """The modules: chains of nodes, each feeding the next one and nothing else."""
-        nodes = {
-            id(proto): self._node(proto)
-            for proto in self._nodes
-            if proto.op_type in TORCH and proto.domain in DOMAINS
-        }
+        nodes = {id(proto): self._node(proto) for proto in self._nodes if is_operator(proto, TORCH)}
         below = {
             key: feeder
             for key, node in nodes.items()
@@ -163,54 +122,18 @@ class Graph:
         """The node whose output, its directions joined, is this one's whole input."""
         steps: list[Any] = []
         value = node.input(X)
-        while self._uses[value] == 1 and value in self._producers:
-            producer = self._producers[value]
+        while self._values.used_once(value) and len(steps) <= len(STEPS):
+            producer = self._values.producer(value)
+            if producer is None or value != producer.output[0]:
+                return None
             if id(producer) in nodes:
                 lower = nodes[id(producer)]
-                fits = value == lower.outputs[0] and alike(lower, node)
-                return id(producer) if fits and self._joins(steps[::-1], lower) else None
-            if producer.op_type not in BETWEEN or len(steps) > len(BETWEEN):
+                fits = alike(lower, node) and joins(steps[::-1], lower, self._values)
+                return id(producer) if fits else None
+            if not is_operator(producer, STEPS) or not producer.input:
                 return None
             steps.append(producer)
-            value = producer.input[0] if producer.input else ""
-        return None
-
-    def _joins(self, steps: list[Any], lower: Node) -> bool:
-        """Whether the steps turn Y (T, D, B, H) into (T, B, D*H), or the same batch-first.
-
-        Followed on the axes' names, so that exporters may spell it as they like.
-        """
-        axes = ["B", "T", "D", "H"] if lower.attributes.batch_first else ["T", "D", "B", "H"]
-        for step in steps:
-            axes = self._axes_after(step, axes, lower)
-        return axes == (["B", "T", "DH"] if lower.attributes.batch_first else ["T", "B", "DH"])
-
-    def _axes_after(self, step: Any, axes: list[str], lower: Node) -> list[str]:
-        """The axes that a step makes of `axes`; none if it does anything else."""
-        values = attribute_values(step, BETWEEN_TYPES)
-        if step.op_type == "Identity":
-            return axes
-        if step.op_type == "Transpose":
-            order = values.get("perm", list(range(len(axes)))[::-1])
-            return [axes[i] for i in order] if sorted(order) == list(range(len(axes))) else []
-        if len(axes) != 4:
-            return []
-        if step.op_type == "Squeeze":
-            removed = self._integers(step, "axes", values)
-            place = axes.index("D")
-            fits = removed in ([place], [place - 4]) and lower.directions == 1
-            return ["DH" if axis == "H" else axis for axis in axes if axis != "D"] if fits else []
-        shape = self._integers(step, "shape", values)
-        widths = (-1, lower.directions * lower.hidden_size)
-        fits = shape in [[0, 0, width] for width in widths] and not values.get("allowzero")
-        return [*axes[:2], "DH"] if fits and axes[2:] == ["D", "H"] else []
-
-    def _integers(self, step: Any, name: str, values: dict[str, Any]) -> list[int] | None:
-        """A step's axes or shape: an attribute in old opsets, a constant input in new ones."""
-        if name in values:
-            return list(values[name])
-        if len(step.input) > 1 and step.input[1] in self._constants:
-            return [int(value) for value in self._array(step.input[1]).ravel().tolist()]
+            value = producer.input[0]
         return None
 
     def _node(self, proto: Any) -> Node:
@@ -248,7 +171,7 @@ class Graph:
             node,
             attributes=replace(attributes, unsupported=reason),
             states=states,
-            state_given=given,
+            given=given,
             used=tuple(used),
         )
 
@@ -258,7 +181,7 @@ class Graph:
         for position, name, rank in ((W, "weight_ih", 3), (R, "weight_hh", 3), (B, "bias", 2)):
             if name == "bias" and not node.input(B):
                 continue
-            array = self._constant(node.input(position), f"{where}: {name}")
+            array = self._values.constant(node.input(position), f"{where}: {name}")
             if array.ndim != rank or 0 in array.shape or array.shape[0] != node.directions:
                 raise CheckpointError(
                     f"{where}: {name} has shape {array.shape}; expected {rank} axes, the first of "
@@ -280,39 +203,24 @@ class Graph:
             for name, array in found.items()
         }
 
-    def _constant(self, name: str, what: str) -> Array:
-        """An initialiser or a Constant, also through Identity."""
-        for _ in range(MAX_CHAIN):
-            if name in self._constants:
-                return self._array(name)
-            producer = self._producers.get(name)
-            if producer is None or producer.op_type != "Identity" or not producer.input:
-                break
-            name = producer.input[0]
-        made = f"computed by {producer.op_type}" if producer else "an input of the graph"
-        raise CheckpointError(
-            f"{what} is {made if name else 'left out'}; expected an initialiser "
-            "(export with constant folding)"
-        )
-
     def _states(
         self, node: Node, attributes: Attributes, where: str
-    ) -> tuple[dict[str, Array], bool, str]:
-        """Stored initial states (D, B, H) that are not zero; whether the caller gives one; why not.
+    ) -> tuple[dict[str, Array], tuple[tuple[str, int | None], ...], str]:
+        """Stored initial states (D, B, H) that are not zero; those that the caller gives; why not.
 
         A state made of zeros, as torch exports one, is none.
         """
         states: dict[str, Array] = {}
-        given = False
+        given: list[tuple[str, int | None]] = []
         for position, name in ((INITIAL_H, "h_0"), (INITIAL_C, "c_0")):
             value = node.input(position)
-            source = self._source(value)
-            if source in self._inputs:
-                given = True
-            elif value in self._constants:
-                states[name] = self._array(value)
-            elif value and not self._is_zero(source):
-                return {}, given, f"{name} computed by {self._producer(value, where).op_type}"
+            source = self._values.source(value)
+            if source in self._values.inputs:
+                given.append(self._values.rows(value))
+            elif self._values.is_constant(value):
+                states[name] = self._values.array(value)
+            elif value and not self._values.is_zero(source):
+                return {}, (), f"{name} computed by {self._producer(value, where).op_type}"
         for name, state in states.items():
             swapped = attributes.batch_first and state.ndim == 3
             by_direction = state.swapaxes(0, 1) if swapped else state
@@ -322,36 +230,17 @@ class Graph:
                     f"({node.directions}, B, {node.hidden_size}), or B first if layout is 1"
                 )
             states[name] = by_direction
-        return {name: state for name, state in states.items() if state.any()}, given, ""
+        return {name: state for name, state in states.items() if state.any()}, tuple(given), ""
 
     def _producer(self, value: str, where: str) -> Any:
-        if value not in self._producers:
+        producer = self._values.producer(value)
+        if producer is None:
             raise CheckpointError(f"{where}: nothing produces its input {value!r}")
-        return self._producers[value]
-
-    def _source(self, value: str) -> str:
-        """Where a value comes from, through what only moves, cuts or repeats its elements."""
-        for _ in range(MAX_CHAIN):
-            producer = self._producers.get(value)
-            if producer is None or producer.op_type not in KEEPS_ZERO or not producer.input:
-                break
-            value = producer.input[0]
-        return value
-
-    def _is_zero(self, value: str) -> bool:
-        """Whether a value is stored as zeros or filled with them."""
-        if value in self._constants:
-            return not self._array(value).any()
-        producer = self._producers.get(value)
-        if producer is None or producer.op_type != "ConstantOfShape":
-            return False
-        fill = [attribute.t for attribute in producer.attribute if attribute.name == "value"]
-        what = f"node {producer.name!r}"
-        return not any(self._tensors.array(tensor, what).any() for tensor in fill)
+        return producer
 
     def _peepholes(self, node: Node) -> str:
         name = node.input(PEEPHOLES)
-        if node.kind != "LSTM" or not name or self._is_zero(self._source(name)):
+        if node.kind != "LSTM" or not name or self._values.is_zero(self._values.source(name)):
             return ""
         return "peepholes (input P)"
 

@@ -55,7 +55,8 @@ class Node:
     weights: dict[str, Array]
     attributes: Attributes
     states: dict[str, Array] = field(default_factory=dict)
-    state_given: bool = False  # by the caller of the graph
+    # The initial states that the caller gives: which input of the graph, and the first row there.
+    given: tuple[tuple[str, int | None], ...] = ()
     used: tuple[str, ...] = ()
 
     @property
@@ -130,12 +131,21 @@ def alike(lower: Node, upper: Node) -> bool:
         and lower.weights.keys() == upper.weights.keys()
         and upper.weights["weight_ih"].shape[2] == lower.directions * lower.hidden_size
         and lower.input(LENGTHS) == upper.input(LENGTHS)
+        and given_in_turn(lower, upper)
     )
+
+
+def given_in_turn(lower: Node, upper: Node) -> bool:
+    """Whether the caller gives both layers no state, or one hx in which the layers follow."""
+    if lower.attributes.batch_first:  # the rows of such a state are the batch's
+        return not lower.given and not upper.given
+    after = [(name, None if row is None else row + lower.directions) for name, row in lower.given]
+    return list(upper.given) == after and all(row is not None for _, row in after)
 
 
 def stack_attributes(stack: list[Node]) -> Attributes:
     """The attributes of a chain of nodes, which are alike in all but their states."""
-    if any(node.states for node in stack) and any(node.state_given for node in stack):
+    if any(node.states for node in stack) and any(node.given for node in stack):
         reason = "initial states partly stored, partly given"
         return replace(stack[0].attributes, unsupported=reason)
     return stack[0].attributes

@@ -6,7 +6,7 @@ under the key ``packseq``; other readers pass over it.
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -109,15 +109,11 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
         The file cannot be written.
     """
     safetensors = load("safetensors.numpy", "weights")
+    # Defaults too: that a module is time first is said, where a bare state dict leaves it open.
     told = {
-        prefix: {
-            item.name: value
-            for item in fields(attributes)
-            if (value := getattr(attributes, item.name)) != item.default
-        }
-        for prefix, attributes in checkpoint.attributes.items()
+        prefix: {name: value for name, value in asdict(said).items() if value not in (None, "")}
+        for prefix, said in checkpoint.attributes.items()
     }
-    told = {prefix: values for prefix, values in told.items() if values}
     metadata = {METADATA_KEY: json.dumps(told)} if told else None
     for name, array in checkpoint.arrays.items():
         if array.dtype.name not in DTYPES.values():

@@ -1,12 +1,14 @@
 """From a file to a module and back."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from packseq import cells, modules
+from packseq.checks import as_flag
 
 from . import formats, safetensors_file
 from .arrays import Array
@@ -17,6 +19,17 @@ from .errors import CheckpointError
 FilePath = str | os.PathLike[str]
 
 NONLINEARITIES = ("tanh", "relu")
+# Where those kinds are defined, here and in torch.
+RECURRENT = (modules.__name__, cells.__name__, "torch.nn.modules.rnn")
+# What a module of each kind is told beside its parameters.
+OPTIONS = {
+    "LSTM": ("batch_first",),
+    "GRU": ("batch_first", "reset_after"),
+    "RNN": ("batch_first", "nonlinearity"),
+    "LSTMCell": (),
+    "GRUCell": (),
+    "RNNCell": ("nonlinearity",),
+}
 
 
 def read(path: FilePath) -> dict[str, Array]:
@@ -76,7 +89,14 @@ def find(path: FilePath) -> list[Found]:
     return [listed(checkpoint, prefix) for prefix in prefixes(checkpoint.arrays)]
 
 
-def load(path: FilePath, prefix: str | None = None, *, nonlinearity: str | None = None) -> Any:
+def load(
+    path: FilePath,
+    prefix: str | None = None,
+    *,
+    nonlinearity: str | None = None,
+    batch_first: bool = False,
+    reset_after: bool = True,
+) -> Any:
     """The LSTM, GRU or RNN in a checkpoint, ready to run; the framework need not be installed.
 
     Parameters
@@ -88,12 +108,19 @@ def load(path: FilePath, prefix: str | None = None, *, nonlinearity: str | None 
         the file holds several.
     nonlinearity : {"tanh", "relu"}, optional
         Of an RNN whose file does not say, as no state dict does; "tanh" by default, as in torch.
+    batch_first : bool
+        True for a module that takes (B, T, I), from a file that does not say, as no state dict
+        does. ONNX, Keras and what `save` wrote do say: their modules keep what they have, and True
+        is refused where that is time first.
+    reset_after : bool
+        False for a GRU that applies r before the product, from a file that does not say; otherwise
+        as for `batch_first`. A state dict of torch's has it True.
 
     Returns
     -------
     LSTM, GRU, RNN, one of their cells, or Backward
-        In the file's precision. ``batch_first`` where the format is (Keras; ONNX with layout 1).
-        Backward where an ONNX node has direction "reverse".
+        In the file's precision. ``batch_first`` if asked for, or where the format is (Keras; ONNX
+        with layout 1). Backward where an ONNX node has direction "reverse".
 
     Raises
     ------
@@ -102,9 +129,18 @@ def load(path: FilePath, prefix: str | None = None, *, nonlinearity: str | None 
         those there are); a setting that packseq cannot run, by name; stored initial states, which
         would be lost (see `load_with_state`).
     ValueError
-        `nonlinearity` is unknown or not what the file says.
+        `nonlinearity` is unknown; it, `batch_first` or `reset_after` is not what the file says, or
+        has no meaning for the module.
+    TypeError
+        `batch_first` or `reset_after` is no flag.
+    ImportError
+        The format's library is not installed; the message says how to install it.
+    OSError
+        The file cannot be opened.
     """
-    module, state = load_with_state(path, prefix, nonlinearity=nonlinearity)
+    module, state = load_with_state(
+        path, prefix, nonlinearity=nonlinearity, batch_first=batch_first, reset_after=reset_after
+    )
     if state is not None:
         raise CheckpointError(
             f"{os.fspath(path)}: holds initial states, which a module does not; take both with "
@@ -114,13 +150,18 @@ def load(path: FilePath, prefix: str | None = None, *, nonlinearity: str | None 
 
 
 def load_with_state(
-    path: FilePath, prefix: str | None = None, *, nonlinearity: str | None = None
+    path: FilePath,
+    prefix: str | None = None,
+    *,
+    nonlinearity: str | None = None,
+    batch_first: bool = False,
+    reset_after: bool = True,
 ) -> tuple[Any, Any]:
     """The module in a checkpoint, and the initial states that are stored with it.
 
     Parameters
     ----------
-    path, prefix, nonlinearity
+    path, prefix, nonlinearity, batch_first, reset_after
         As for `load`.
 
     Returns
@@ -130,6 +171,13 @@ def load_with_state(
     hx : ndarray of shape (L*D, B, H), a pair of them for an LSTM, or None
         To be passed as ``hx``; None where the file stores no state. B is as stored: 1 is meant for
         any batch.
+
+    Raises
+    ------
+    CheckpointError
+        As for `load`, but for stored states, which are returned; or their shapes do not fit.
+    ValueError, TypeError, ImportError, OSError
+        As for `load`.
     """
     checkpoint, file_bytes = formats.read(Path(path))
     found = choose(checkpoint, prefix, path)
@@ -138,8 +186,9 @@ def load_with_state(
             f"{os.fspath(path)}: {found.prefix!r} uses {found.attributes.unsupported}, "
             "which packseq cannot run"
         )
-    options = options_of(found, nonlinearity)
+    wanted = {"nonlinearity": nonlinearity, "batch_first": batch_first, "reset_after": reset_after}
     try:
+        options = options_of(found, found.prefix in checkpoint.attributes, wanted)
         module = build(found, parameters(checkpoint, found, file_bytes), options)
         return module, initial_state(checkpoint, found)
     except CheckpointError as error:
@@ -156,19 +205,24 @@ def save(module: Any, path: FilePath) -> None:
     Parameters
     ----------
     module : LSTM, GRU, RNN, one of their cells, or Backward
+        packseq's or torch's own; of a larger model, its recurrent layer.
     path : path
         Overwritten if it exists.
 
     Raises
     ------
     TypeError
-        `module` has no state dict.
+        `module` is anything else.
+    ImportError
+        safetensors is not installed; the message says how to install it.
     OSError
         The file cannot be written.
     """
     inner = module.module if isinstance(module, Backward) else module
-    if not callable(getattr(inner, "state_dict", None)):
-        raise TypeError(f"module is a {type(module).__name__}; expected an LSTM, GRU or RNN")
+    if not is_recurrent(inner):
+        raise TypeError(
+            f"module is a {type(inner).__name__}; expected an LSTM, GRU or RNN, or a cell of one"
+        )
     attributes = Attributes(
         nonlinearity=getattr(inner, "nonlinearity", None),
         reset_after=getattr(inner, "reset_after", True),
@@ -177,6 +231,13 @@ def save(module: Any, path: FilePath) -> None:
     )
     arrays = {name: np.asarray(array) for name, array in inner.state_dict().items()}
     safetensors_file.write(Checkpoint(arrays, {"": attributes}), Path(path))
+
+
+def is_recurrent(module: Any) -> bool:
+    """Whether a module is one of packseq's or torch's; torch need not be installed."""
+    return any(
+        base.__name__ in OPTIONS and base.__module__ in RECURRENT for base in type(module).__mro__
+    )
 
 
 def convert(source: FilePath, target: FilePath) -> None:
@@ -224,23 +285,44 @@ def choose(checkpoint: Checkpoint, prefix: str | None, path: FilePath) -> Found:
     raise CheckpointError(f"{os.fspath(path)}: {problem}:\n{listing}")
 
 
-def options_of(found: Found, nonlinearity: str | None) -> dict[str, Any]:
-    """The arguments of from_state_dict that the parameters do not tell."""
-    if nonlinearity is not None and nonlinearity not in NONLINEARITIES:
-        raise ValueError(f"nonlinearity is {nonlinearity!r}; expected one of {NONLINEARITIES}")
-    said = found.attributes
-    if nonlinearity and not found.kind.startswith("RNN"):
-        raise ValueError(f"nonlinearity is {nonlinearity!r}, but {found.prefix!r} is {found.kind}")
-    if nonlinearity and said.nonlinearity not in (None, nonlinearity):
-        raise ValueError(f"nonlinearity is {nonlinearity!r}; the file says {said.nonlinearity!r}")
-    options: dict[str, Any] = {} if found.is_cell else {"batch_first": said.batch_first}
-    if found.kind.startswith("RNN"):
-        options["nonlinearity"] = nonlinearity or said.nonlinearity or "tanh"
-        if options["nonlinearity"] not in NONLINEARITIES:
-            raise CheckpointError(f"nonlinearity {said.nonlinearity!r} is not {NONLINEARITIES}")
-    if found.kind == "GRU":
-        options["reset_after"] = said.reset_after
-    return options
+def options_of(found: Found, told: bool, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of from_state_dict that the parameters do not tell.
+
+    `told` is whether the file does; then it must not say otherwise.
+    """
+    options = {
+        "nonlinearity": nonlinearity_of(found, wanted["nonlinearity"]),
+        "batch_first": flag_of(found, told, wanted, "batch_first", not found.is_cell),
+        "reset_after": flag_of(found, told, wanted, "reset_after", found.kind == "GRU"),
+    }
+    return {name: options[name] for name in OPTIONS[found.kind]}
+
+
+def nonlinearity_of(found: Found, wanted: str | None) -> str:
+    """An RNN's nonlinearity; "tanh" where nobody says."""
+    if wanted is not None and wanted not in NONLINEARITIES:
+        raise ValueError(f"nonlinearity is {wanted!r}; expected one of {NONLINEARITIES}")
+    if wanted and not found.kind.startswith("RNN"):
+        raise ValueError(f"nonlinearity is {wanted!r}, but {found.prefix!r} is {found.kind}")
+    said = found.attributes.nonlinearity
+    if wanted and said not in (None, wanted):
+        raise ValueError(f"nonlinearity is {wanted!r}; the file says {said!r}")
+    if said not in (None, *NONLINEARITIES):
+        raise CheckpointError(f"nonlinearity {said!r} is not {NONLINEARITIES}")
+    return wanted or said or "tanh"
+
+
+def flag_of(found: Found, told: bool, wanted: Mapping[str, Any], name: str, fits: bool) -> bool:
+    """A module's flag: the file's, unless the caller says what the file does not."""
+    value = as_flag(wanted[name], name)
+    said = bool(getattr(found.attributes, name))
+    if value == getattr(Attributes(), name):
+        return said
+    if not fits:
+        raise ValueError(f"{name} is {value}, but {found.prefix!r} is {found.kind}")
+    if told and said != value:
+        raise ValueError(f"{name} is {value}; the file says {said} of {found.prefix!r}")
+    return value
 
 
 def build(found: Found, arrays: dict[str, Array], options: dict[str, Any]) -> Any:

@@ -16,9 +16,8 @@ from .onnx_values import Values, is_operator, permutation
 STEPS = ("Squeeze", "Transpose", "Reshape", "Identity")
 # A size: a number, or the letter of an axis that differs from run to run.
 Size = int | str
-# How torch computes a shape: Concat of Reshape of Mul of Slice of Shape, and three parts at most.
-MAX_DEPTH = 5
-MAX_PARTS = 3
+# Nodes that may compute one shape: torch takes a Concat of three Reshapes of Mul of Slice of Shape.
+MAX_NODES = 40
 
 
 def joins(steps: list[Any], lower: Node, values: Values) -> bool:
@@ -38,6 +37,7 @@ class Between:
         self._values = values
         self._directions = lower.directions
         self._outer = outer_axes(lower)
+        self._left = 0
         first = ["B", "T", "D", "H"] if lower.attributes.batch_first else ["T", "D", "B", "H"]
         self._axes = {lower.outputs[0]: first}
         width = lower.directions * lower.hidden_size
@@ -99,23 +99,25 @@ class Between:
         stored = self._values.setting(step, "shape", 1)
         if stored is not None:
             return [*stored]
+        self._left = MAX_NODES
         return self._computed(step.input[1]) if len(step.input) > 1 else None
 
-    def _computed(self, value: str, depth: int = MAX_DEPTH) -> list[Size] | None:
+    def _computed(self, value: str) -> list[Size] | None:
         """The sizes that a value holds; None if they cannot be told for certain."""
         stored = self._values.integers(value)
         if stored is not None:
             return [*stored]
         node = self._values.producer(value)
-        if node is None or depth == 0:
+        self._left -= 1
+        if node is None or self._left < 0:
             return None
         if is_operator(node, ("Shape",)):
             return self._shape_of(node)
         # Concat and Mul take sizes alone; of Slice and Reshape the other inputs are settings.
         count = len(node.input) if is_operator(node, ("Concat", "Mul")) else 1
-        if not 0 < count <= MAX_PARTS or len(node.input) < count:
+        if not 0 < count <= len(node.input) or count > self._left:
             return None
-        parts = [self._computed(name, depth - 1) for name in node.input[:count]]
+        parts = [self._computed(name) for name in node.input[:count]]
         known = [part for part in parts if part is not None]
         return self._combined(node, known) if len(known) == count else None
 

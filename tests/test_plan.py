@@ -99,6 +99,7 @@ def test_the_inverse_of_no_permutation_is_none():
         ([0, -1], ValueError, r"permutation\[1\] = -1"),
         ([1, 0, 1], ValueError, r"1 occurs at 0 and at 2"),
         ([[0, 1]], ValueError, r"permutation must be 1-D, got shape \(1, 2\)"),
+        ([0, np.array(True)], TypeError, r"permutation must be integers, got permutation\[1\] = "),
         ([0.0, 1.0], TypeError, r"permutation must be integers, got permutation\[0\] = 0.0"),
     ],
 )

@@ -317,9 +317,15 @@ class LSTMCell(_Cell):
         if states is not None:
             return states
         if hx is not None and not _is_pair(hx):
-            raise TypeError(f"hx must be a pair (h, c) of arrays, got {type(hx).__name__}")
+            raise TypeError(f"hx must be a pair (h, c) of arrays, got {_outline(hx)}")
         h, c = self._step(input, tuple(hx or (None, None)), ("h_0", "c_0"))
         return h, c
+
+
+def _outline(hx: object) -> str:
+    if not isinstance(hx, tuple | list):
+        return type(hx).__name__
+    return f"({', '.join(type(part).__name__ for part in hx)})"
 
 
 def _is_pair(hx: object) -> bool:

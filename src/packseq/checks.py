@@ -58,7 +58,7 @@ def as_flag(value: bool, name: str) -> bool:
 
 
 def as_read_only(array: NDArray[Any]) -> NDArray[Any]:
-    """A view that nobody can make writable; the array is read-only from now on, too."""
+    """A view that cannot be made writable; the array behind it is read-only from now on."""
     array.flags.writeable = False
     return array[...]
 

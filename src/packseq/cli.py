@@ -1,6 +1,7 @@
 """The ``packseq`` command: look into a checkpoint, convert it, run it on a file of sequences."""
 
 import argparse
+import contextlib
 import os
 import sys
 import time
@@ -34,15 +35,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         options.command(options)
-        sys.stdout.flush()
+        print(end="", flush=True)
     except BrokenPipeError:
-        # What is still buffered has nowhere to go, and Python would complain of it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_stdout()
         return 1
     except (ValueError, TypeError, OSError, ImportError, MemoryError) as error:
         print(f"packseq: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def discard_stdout() -> None:
+    """What is still buffered has nowhere to go, and Python would complain of it at exit."""
+    with contextlib.suppress(OSError), open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def parser() -> argparse.ArgumentParser:

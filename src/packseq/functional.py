@@ -75,8 +75,7 @@ def cross_entropy(
     targets: PackedSequence,
     weight: ArrayLike | None = None,
     ignore_index: SupportsIndex = -100,
-    *,
-    reduction: Literal["sequence"],
+    reduction: Literal["sequence"] = ...,
     label_smoothing: float = 0.0,
 ) -> Array: ...
 @overload
@@ -85,8 +84,7 @@ def cross_entropy(
     targets: PackedSequence,
     weight: ArrayLike | None = None,
     ignore_index: SupportsIndex = -100,
-    *,
-    reduction: Literal["none"],
+    reduction: Literal["none"] = ...,
     label_smoothing: float = 0.0,
 ) -> PackedSequence: ...
 def cross_entropy(

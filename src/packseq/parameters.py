@@ -154,7 +154,8 @@ class Parameterised:
             float16, float32 or float64 arrays (or torch tensors) by torch's names; copied and
             converted to the module's dtype.
         prefix : str
-            What the names begin with, such as ``"encoder.lstm"``. Others are not looked at.
+            What the names begin with, such as ``"encoder.lstm"``, with its final dot or without.
+            Others are not looked at.
         strict : bool
             Missing and unexpected names are errors; otherwise what is missing keeps its value.
 
@@ -191,7 +192,7 @@ class Parameterised:
 
 
 def as_prefix(mapping: object, prefix: object) -> str:
-    """Check a state dict and the prefix of one module in it, to which a dot may be missing.
+    """Check a state dict and the prefix of one module in it, whose final dot may be left out.
 
     Raises
     ------

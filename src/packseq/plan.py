@@ -308,6 +308,8 @@ def as_int64_vector(values: ArrayLike, name: str) -> IndexArray:
 def _check_entries(values: Sequence[object], name: str) -> None:
     """Refuse, by their positions, entries that are no integers, or that NumPy would change."""
     for i, value in enumerate(values):
+        if isinstance(value, np.ndarray) and not value.ndim:
+            value = value[()]
         if value is None or isinstance(value, bool | np.bool_ | float | np.floating | str):
             kind = type(value).__name__
             raise TypeError(f"{name} must be integers, got {name}[{i}] = {value!r}, a {kind}")

@@ -300,10 +300,10 @@ cdef class Network:
     def call(self, object x, object hx, object lengths, object crew, object elsewhere):
         """Run a plain call, or return None for the general path to take it.
 
-        x is (T, I), (T, B, I) or (B, T, I), or of one step (I,) or (B, I); hx is None, h or (h, c). crew() gives the pool and how many
-        threads there may be. elsewhere() tells whether a call that is not small may be for another
-        backend; None: it is not. What is accepted here is complete as it stands; all else, errors
-        included, is the general path's.
+        x is (T, I), (T, B, I) or (B, T, I), or of one step (I,) or (B, I); hx is None, h or (h, c).
+        crew() gives the pool and how many threads there may be. elsewhere() tells whether a call that
+        is not small may be for another backend; None: it is not. What is accepted here is complete as
+        it stands; all else, errors included, is the general path's.
         """
         cdef cnp.ndarray array
         cdef int ndim, by_time

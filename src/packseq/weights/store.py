@@ -221,7 +221,7 @@ def save(module: Any, path: FilePath) -> None:
     inner = module.module if isinstance(module, Backward) else module
     if not is_recurrent(inner):
         raise TypeError(
-            f"module is a {type(inner).__name__}; expected an LSTM, GRU or RNN, or a cell of one"
+            f"module must be an LSTM, GRU or RNN, or a cell of one, got {type(inner).__name__}"
         )
     attributes = Attributes(
         nonlinearity=getattr(inner, "nonlinearity", None),

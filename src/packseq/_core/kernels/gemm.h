@@ -5,7 +5,7 @@
  *
  * This serves the input projection too, where BLAS would do: OpenBLAS 0.3.30 takes 1.38 times as long at 64
  * rows, 1.05 at 256 and 0.95 at 1024 (float32, K 64 to 1024, N = 4 K, one Zen 3 core, medians of pairs), and
- * a projection is of cut.c's 96 to 1024 rows, about. BLAS would save at most 2 % of a layer, and its rows change with the batch.
+ * a projection has about 96 to 1024 rows (see cut.c). BLAS would save at most 2 % of a layer, and its rows change with the batch.
  */
 
 /* Weights that stream from L3 are asked for ahead of their use, where the rows are more than 3. A single tile asks

@@ -18,8 +18,8 @@
 #define POINTERS_IN_REGISTERS MAX_ROWS /* pointers to more rows are read anew at each k */
 #endif
 /* How many rows of k go at a time: 128 KiB of a panel, which stay in L2 while all row tiles pass over them. (16 KiB,
- * which would stay in L1, cost 3 to 5 % from K 320 on: every block reads and writes C once more. On AVX-512, tiles of
- * two panels, they gain as much where a tenant of the core's other hardware thread slows all down, and cost it else.) */
+ * which would stay in L1, cost 3 to 5 % from K 320 on: every block reads and writes C once more. On AVX-512 16 KiB gain
+ * as much while another tenant has the core's other hardware thread, and lose as much otherwise.) */
 #ifndef K_BLOCK
 #define K_BLOCK (131072 / (2 * VECTOR_BYTES))
 #endif

@@ -129,9 +129,12 @@ static int start(pool *p) {
         return 0;
     }
     *made = (worker){p, p->started, p->seats[p->started].round, p->roused};
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are for the program's own threads */
+    /* Signals are for the program's own threads, but for those of faults, which would end it without a word. */
+    static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT};
+    sigset_t others, before;
+    sigfillset(&others);
+    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) sigdelset(&others, faults[i]);
+    pthread_sigmask(SIG_SETMASK, &others, &before);
     const int failed = pthread_create(&p->threads[p->started], NULL, serve, made);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (failed) {
@@ -145,7 +148,8 @@ static int start(pool *p) {
 }
 
 /* Leave the caller its processor, and take the others that it may use. It is asked what these are when it has moved or
- * is another than before: at each call that would be a large part of a small one. */
+ * is another than before: at each call that would be a large part of a small one. A mask that changes meanwhile is seen
+ * then. */
 static void make_room(pool *p) {
 #if defined(__linux__)
     const int here = sched_getcpu();

@@ -1,4 +1,4 @@
-/* What every kernel needs: the denormal mode, ways to wait for other threads, small arithmetic. */
+/* What every kernel needs: the floating-point mode, ways to wait for other threads, small arithmetic. */
 #ifndef PACKSEQ_RUNTIME_H
 #define PACKSEQ_RUNTIME_H
 

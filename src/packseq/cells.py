@@ -89,6 +89,11 @@ class _Cell(Parameterised):
         result = self._network.call(input, hx, None, crew, None)
         return None if result is None else result[1]
 
+    def _next(self, input: ArrayLike, hx: ArrayLike | None) -> Array:
+        """The next state of a cell that has one array of it."""
+        state: Array | None = self._plain(input, hx)
+        return self._step(input, (hx,), ("hx",))[0] if state is None else state
+
     def _step(
         self, input: ArrayLike, given: tuple[Any, ...], names: tuple[str, ...]
     ) -> tuple[Array, ...]:
@@ -192,8 +197,7 @@ class RNNCell(_Cell):
         -----
         Cost: 2 * B * G * H * (I + H) operations, and about 2 microseconds.
         """
-        state = self._plain(input, hx)
-        return self._step(input, (hx,), ("hx",))[0] if state is None else state
+        return self._next(input, hx)
 
 
 class GRUCell(_Cell):
@@ -240,8 +244,7 @@ class GRUCell(_Cell):
 
     def __call__(self, input: ArrayLike, hx: ArrayLike | None = None) -> Array:
         """Take one step; see :meth:`RNNCell.__call__`."""
-        state = self._plain(input, hx)
-        return self._step(input, (hx,), ("hx",))[0] if state is None else state
+        return self._next(input, hx)
 
 
 class LSTMCell(_Cell):

@@ -108,7 +108,7 @@ static INLINE void NAME(squash)(const int n, const unsigned tanhs, V *x) {
 static inline V NAME(relu)(V x) { return NAME(select)(x < 0, NAME(splat)(0), x); }
 
 static void NAME(activate)(int activation, const REAL *x, REAL *y, int64_t n) {
-    const uint64_t mode = flush_denormals();
+    const uint64_t mode = enter_kernel_mode();
     for (int64_t i = 0; i < n; i += LANES) {
         V v = *(const VU *)(x + i);
         if (activation)
@@ -117,5 +117,5 @@ static void NAME(activate)(int activation, const REAL *x, REAL *y, int64_t n) {
             NAME(squash)(1, 0, &v);
         *(VU *)(y + i) = v;
     }
-    restore_denormals(mode);
+    leave_kernel_mode(mode);
 }

@@ -487,7 +487,7 @@ static void NAME(run_shard)(packseq_job *job, int64_t shard, char *memory, int32
 }
 
 static void NAME(run)(packseq_job *job, int32_t worker) {
-    const uint64_t mode = flush_denormals();
+    const uint64_t mode = enter_kernel_mode();
     for (size_t at = 0; at < sizeof *job; at += 64) __builtin_prefetch((const char *)job + at); /* another core has it */
     if (job->padded_steps) NAME(clear_padding)(job);
     if (job->team > 1) {
@@ -498,5 +498,5 @@ static void NAME(run)(packseq_job *job, int32_t worker) {
         while ((s = __atomic_fetch_add(&job->next, 1, __ATOMIC_RELAXED)) < job->n_shards)
             NAME(run_shard)(job, s, memory, 0);
     }
-    restore_denormals(mode);
+    leave_kernel_mode(mode);
 }

@@ -15,7 +15,7 @@
 /* Cell states decay into denormals through f < 1, where each operation costs a hundred cycles: inside a kernel they are
  * 0. All else is as by default, whatever the caller's mode, which other threads do not have and which is put back before
  * the kernel returns. */
-static inline uint64_t flush_denormals(void) {
+static inline uint64_t enter_kernel_mode(void) {
 #if defined(__x86_64__)
     const unsigned mode = _mm_getcsr();
     _mm_setcsr(0x9fc0); /* flush to zero, denormals are zero; round to nearest, no traps */
@@ -30,7 +30,7 @@ static inline uint64_t flush_denormals(void) {
 #endif
 }
 
-static inline void restore_denormals(uint64_t mode) {
+static inline void leave_kernel_mode(uint64_t mode) {
 #if defined(__x86_64__)
     /* keep the exception flags raised meanwhile out of the caller's sight too */
     _mm_setcsr((unsigned)mode);

@@ -9,7 +9,7 @@ import peers
 import pytest
 from cases import CASES, Problem
 
-from packseq.backends.threads import usable_cores
+from packseq.settings.threads import usable_cores
 
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
 

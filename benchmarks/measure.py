@@ -17,7 +17,7 @@ import numpy as np
 import peers
 from cases import CASES, DECAYING, STEADY, Problem
 
-from packseq.backends import cpu
+from packseq.settings import isa
 
 LEAST_ROUNDS, MOST_ROUNDS = 7, 60
 LEAST_SECONDS = 0.004  # a turn; faster calls are repeated
@@ -128,7 +128,7 @@ def measure_all(threads, seconds):
         machine = Machine(threads)
         results = {
             "threads": threads,
-            "kernels": cpu.kernels().name,
+            "kernels": isa.kernels().name,
             "gemm_library": machine.gemm_library,
             "cases": {},
         }

@@ -24,7 +24,7 @@ from measure import GEMM_FLOPS, GEMM_SIZE, ITS_ROUNDS, LEAST_SECONDS, OUT_OF_RAC
 from picture import draw
 
 import packseq
-from packseq.backends.threads import usable_cores
+from packseq.settings.threads import usable_cores
 
 HERE = Path(__file__).parent
 ORDER = ["packseq", "torch packed", "torch padded", "ONNX Runtime", "NumPy"]

@@ -8,7 +8,7 @@ import tensors
 from hypothesis import settings
 
 import packseq
-from packseq.backends import choice
+from packseq.settings import backend as choice
 
 # The same examples on every run: a failure in CI is one that anybody can repeat. A deadline would
 # fail a correct test on a busy machine.
@@ -32,12 +32,12 @@ def backend(request):
 
     The last turns arrays into tensors around each call, so that a test is written once, in NumPy.
     """
-    call = packseq.modules._Recurrent.__call__
+    call = packseq.networks.modules._Recurrent.__call__
     if request.param == "tensors":
         call = on_tensors(call)
     before = packseq.get_backend()
     packseq.set_backend("cpu" if request.param == "cpu" else "torch")
-    with mock.patch.object(packseq.modules._Recurrent, "__call__", call):
+    with mock.patch.object(packseq.networks.modules._Recurrent, "__call__", call):
         yield request.param
     packseq.set_backend(before)
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from packseq import PackedSequence
-from packseq.backends.choice import is_tensor
+from packseq.tensor_checks import is_tensor
 
 
 def device():

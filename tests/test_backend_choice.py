@@ -9,7 +9,7 @@ import pytest
 
 import packseq
 from packseq import GRU, LSTM
-from packseq.backends import choice
+from packseq.settings import backend as choice
 
 pytestmark = pytest.mark.usefixtures("unset_backend")
 
@@ -48,10 +48,10 @@ def test_a_forked_process_asks_for_a_gpu_again():
     # CPython may warn of a fork beside threads: NumPy's OpenBLAS ends its own at the fork, and the
     # system counts one for a moment longer (1 run in 200).
     done = run_python(
-        "import os, warnings; from packseq.backends import choice\n"
+        "import os, warnings; from packseq.networks import runners\n"
         "warnings.filterwarnings('ignore', '.*multi-threaded', DeprecationWarning)\n"
-        "choice._has_gpu()\n"
-        "if not (child := os.fork()): os._exit(choice._has_gpu.cache_info().currsize)\n"
+        "runners._has_gpu()\n"
+        "if not (child := os.fork()): os._exit(runners._has_gpu.cache_info().currsize)\n"
         "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))"
     )
     assert (done.stdout, done.stderr) == ("0\n", "")

@@ -13,12 +13,12 @@ from tensors import as_arrays, as_tensors, device
 
 import packseq
 from packseq import GRU, LSTM, LSTMCell, PackedSequence, pack_padded_sequence, pack_sequence
-from packseq.backends import choice
+from packseq.networks import runners
 
 torch = pytest.importorskip("torch", reason="the torch backend needs torch")
 # ruff: noqa: E402  what follows imports torch
 import packseq.torch
-from packseq.backends import cudnn, offload
+from packseq.networks import offload, torch_layers
 
 pytestmark = pytest.mark.usefixtures("unset_backend")
 by_kind = pytest.mark.parametrize("kind", KINDS)
@@ -30,9 +30,9 @@ RAGGED = (3, 0, 7, 1, 5, 7)
 @pytest.fixture
 def gpu(monkeypatch):
     """A machine where `auto` finds a GPU; on one without, torch's CPU device stands in for it."""
-    monkeypatch.setattr(choice, "has_driver", lambda: True)
-    monkeypatch.setattr(choice, "_has_gpu", lambda: True)
-    monkeypatch.setattr(packseq.modules, "has_driver", lambda: True)
+    monkeypatch.setattr(runners, "has_driver", lambda: True)
+    monkeypatch.setattr(runners, "_has_gpu", lambda: True)
+    monkeypatch.setattr(packseq.networks.modules, "has_driver", lambda: True)
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_a_modules_own_backend_goes_first_and_stays_with_it(moved):
 
 
 def test_auto_keeps_arrays_on_the_cpu_without_a_gpu(monkeypatch, moved):
-    monkeypatch.setattr(packseq.modules, "has_driver", lambda: False)
+    monkeypatch.setattr(packseq.networks.modules, "has_driver", lambda: False)
     packseq.set_backend("auto", offload_flops=0)
     LSTM(2, 3)(np.ones((4, 100, 2), np.float32))
     assert not moved.called
@@ -164,8 +164,10 @@ def test_halves_are_refused_by_the_kernels():
 
 def test_weights_go_up_once_and_again_when_they_change():
     module, x = LSTM(2, 3, backend="torch", rng=0), torch.ones(4, 2, device=device())
-    upload = cudnn.Layers._upload
-    with mock.patch.object(cudnn.Layers, "_upload", autospec=True, side_effect=upload) as uploads:
+    upload = torch_layers.Layers._upload
+    with mock.patch.object(
+        torch_layers.Layers, "_upload", autospec=True, side_effect=upload
+    ) as uploads:
         for _ in range(3):
             module(x)
         assert uploads.call_count == 1
@@ -287,9 +289,9 @@ def test_chunks_of_sequences_give_what_the_whole_batch_gives(monkeypatch, kind, 
 def test_arrays_are_cut_where_chunks_are_large_enough(monkeypatch):
     monkeypatch.setattr(offload, "CHUNK_SEQUENCES", 10)
     monkeypatch.setattr(offload, "CHUNK_BYTES", 4000)
-    module, run = LSTM(8, 2, backend="torch"), cudnn.Layers.run
+    module, run = LSTM(8, 2, backend="torch"), torch_layers.Layers.run
     for batch, steps, chunks in [(19, 100, 1), (20, 100, 2), (45, 100, 4), (100, 4, 4)]:
-        with mock.patch.object(cudnn.Layers, "run", autospec=True, side_effect=run) as runs:
+        with mock.patch.object(torch_layers.Layers, "run", autospec=True, side_effect=run) as runs:
             module(np.ones((steps, batch, 8), np.float32))
         assert runs.call_count == chunks  # 10 columns of 4 bytes cross for each row
 
@@ -299,12 +301,12 @@ def test_arrays_are_cut_where_chunks_are_large_enough(monkeypatch):
 def test_tf32_is_off_unless_asked_and_put_back(before, allow):
     packseq.set_backend("auto", allow_tf32=allow)
     on_gpu = SimpleNamespace(device=SimpleNamespace(type="cuda"), dtype=torch.float32)
-    owner, name, off = cudnn._tf32_switch()
+    owner, name, off = torch_layers._tf32_switch()
     on = "tf32" if off == "ieee" else True
     given, setting = getattr(owner, name), on if before == "tf32" else off
     try:
         setattr(owner, name, setting)
-        with cudnn._float32_products(on_gpu):
+        with torch_layers._float32_products(on_gpu):
             assert getattr(owner, name) == (setting if allow else off)
         assert getattr(owner, name) == setting
     finally:

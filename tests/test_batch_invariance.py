@@ -6,7 +6,7 @@ from hypothesis import given
 from strategies import DTYPES, Case, as_state, assert_same_bits, cases, pad, state_parts
 
 from packseq import pack_sequence, unpack_sequence
-from packseq.plan import Plan
+from packseq.rows.plan import Plan
 
 VARIANTS = {
     "LSTM": ("LSTM", {}),

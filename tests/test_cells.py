@@ -24,7 +24,7 @@ from strategies import (
     state_parts,
 )
 
-from packseq.backends import cpu
+from packseq.networks import kernels
 
 by_kind = pytest.mark.parametrize("kind", KINDS)
 by_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: dtype.__name__)
@@ -167,7 +167,7 @@ def test_repr_says_what_is_not_the_default(kind, options, expected):
 def test_rows_are_aligned_when_they_reach_the_kernels(kind, make):
     """x86 would forgive it."""
     x, _ = random_step(kind, np.float32, (4,), 5, 9)
-    with mock.patch.object(cpu, "forward", wraps=cpu.forward) as forward:
+    with mock.patch.object(kernels, "forward", wraps=kernels.forward) as forward:
         make(kind, 5, 9)(FORMS["unaligned"](x))
     (_, rows, *_), _ = forward.call_args
     assert rows.flags.aligned

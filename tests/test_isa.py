@@ -9,19 +9,19 @@ import pytest
 
 from packseq import LSTM
 from packseq._core.recurrent import compiled
-from packseq.backends import cpu
+from packseq.settings import isa
 
-USABLE = cpu.available_isas()
+USABLE = isa.available_isas()
 LACKED = [kernels.name for kernels in compiled() if not kernels.supported]
 
 RUN = """
 import sys
 import numpy as np
 from packseq import LSTM
-from packseq.backends import cpu
+from packseq.settings import isa
 x = np.linspace(-1, 1, 7 * 5, dtype=np.float32).reshape(7, 5)
 output, _ = LSTM(5, 33, num_layers=2, rng=0)(x)
-sys.stderr.write(cpu.kernels().name)
+sys.stderr.write(isa.kernels().name)
 sys.stdout.buffer.write(output.tobytes())
 """
 

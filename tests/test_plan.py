@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from packseq.plan import Plan, invert_permutation
+from packseq.rows.plan import Plan, invert_permutation
 
 lengths_lists = st.lists(st.integers(0, 12), max_size=20)
 

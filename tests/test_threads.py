@@ -18,8 +18,8 @@ from strategies import Case, as_state, assert_same_bits, state_parts
 import packseq
 from packseq import LSTM, PackedSequence, pack_sequence
 from packseq._core.pool import Pool
-from packseq.backends import threads
-from packseq.plan import Plan
+from packseq.rows.plan import Plan
+from packseq.settings import threads
 
 
 def same_bits(result, expected):
@@ -449,7 +449,7 @@ def test_signals_are_left_to_the_program():
     """One that every thread of the program blocks must find no other thread to end it by."""
     code = (
         "import os, signal, numpy as np, packseq\n"
-        "from packseq.backends.threads import crew\n"
+        "from packseq.settings.threads import crew\n"
         "module = packseq.LSTM(256, 256, rng=0)\n"
         "module(np.ones((24, 256), np.float32), num_threads=2)\n"
         "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])\n"

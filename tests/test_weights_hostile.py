@@ -30,7 +30,10 @@ from checkpoints import (
 
 import packseq
 from packseq import weights
-from packseq.weights import hdf5, keras_model, pickles, protobuf
+from packseq.weights.keras import hdf5
+from packseq.weights.keras import model as keras_model
+from packseq.weights.onnx import protobuf
+from packseq.weights.torch import pickles
 
 BIG = 2**40
 

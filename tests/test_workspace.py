@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from strategies import make_module
 
-from packseq.plan import Plan
+from packseq.rows.plan import Plan
 
 LIMIT = 64 << 20
 

@@ -1,11 +1,7 @@
 """RNN, LSTM and GRU inference on sequences of different lengths, without one padded step."""
 
-from packseq.backends.choice import get_backend, set_backend
-from packseq.backends.threads import get_num_threads, set_num_threads
 from packseq.batching import batches
-from packseq.cells import GRUCell, LSTMCell, RNNCell
 from packseq.combining import concatenate, windows
-from packseq.config import show_config
 from packseq.costs import savings
 from packseq.functional import cross_entropy, embedding, mse_loss
 from packseq.interchange import from_arrow, from_awkward, to_arrow, to_awkward
@@ -17,10 +13,14 @@ from packseq.layout import (
     unpack_sequence,
     unpad_sequence,
 )
-from packseq.modules import GRU, LSTM, RNN
+from packseq.networks.cells import GRUCell, LSTMCell, RNNCell
+from packseq.networks.modules import GRU, LSTM, RNN
 from packseq.packed import PackedSequence
-from packseq.plan import invert_permutation
 from packseq.plotting import plot_packing, plot_savings
+from packseq.rows.plan import invert_permutation
+from packseq.settings.backend import get_backend, set_backend
+from packseq.settings.config import show_config
+from packseq.settings.threads import get_num_threads, set_num_threads
 from packseq.version import __version__
 from packseq.weights import load, save
 

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from packseq.checks import as_size
 from packseq.costs import as_counts
 from packseq.packed import PackedSequence
-from packseq.plan import IndexArray
+from packseq.rows.plan import IndexArray
 
 Shuffle = Literal["batches", "ties"]
 

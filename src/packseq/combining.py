@@ -8,9 +8,9 @@ from typing import Literal, SupportsIndex
 import numpy as np
 
 from packseq.checks import INT64_MAX, as_integer
-from packseq.operations import moving
-from packseq.operations.elementwise import shared_plan
 from packseq.packed import PackedSequence, as_axis, check_packed
+from packseq.rows import moving
+from packseq.rows.elementwise import shared_plan
 
 
 def concatenate(

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from packseq.checks import as_flag, as_size
 from packseq.packed import PackedSequence
-from packseq.plan import IndexArray, as_int64_vector
+from packseq.rows.plan import IndexArray, as_int64_vector
 
 Cell: TypeAlias = Literal["lstm", "gru", "rnn"]
 

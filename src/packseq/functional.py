@@ -11,10 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from packseq._core import segments
 from packseq.checks import as_integer
-from packseq.operations import reducing
-from packseq.operations.elementwise import shared_plan
 from packseq.packed import PackedSequence, as_array, check_packed
-from packseq.plan import Plan
+from packseq.rows import reducing
+from packseq.rows.elementwise import shared_plan
+from packseq.rows.plan import Plan
 
 Array: TypeAlias = NDArray[Any]
 Reduction: TypeAlias = Literal["mean", "sum", "none", "sequence"]

@@ -8,7 +8,6 @@ which the caller waits, as for no other.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from types import ModuleType
 from typing import Any, Literal, SupportsIndex
 
 import numpy as np
@@ -16,11 +15,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from packseq._core.order import outside
 from packseq._core.rows import alike
-from packseq.backends import numpy
-from packseq.backends.choice import dtype_name, is_tensor, torch_rows
 from packseq.checks import as_flag, as_integer, check_size
 from packseq.packed import PackedSequence, as_data, check_packed
-from packseq.plan import IndexArray, Plan, as_int64_vector
+from packseq.rows.movers import mover_of
+from packseq.rows.plan import IndexArray, Plan, as_int64_vector
+from packseq.tensor_checks import dtype_name, is_tensor
 
 
 def pack_padded_sequence(
@@ -66,7 +65,7 @@ def pack_padded_sequence(
     padded = _as_time_major(input, "input", batch_first)
     plan = Plan.from_lengths(as_lengths(lengths, padded, "input"), enforce_sorted)
     check_size((plan.rows, *padded.shape[2:]), padded.dtype)
-    return PackedSequence._of(_rows_of(padded).gather_padded(padded, plan), plan)
+    return PackedSequence._of(mover_of(padded).gather_padded(padded, plan), plan)
 
 
 def pad_packed_sequence(
@@ -110,7 +109,7 @@ def pad_packed_sequence(
     data, plan = _unwrap(sequence, "sequence")
     batch_first = as_flag(batch_first, "batch_first")
     steps = _as_total_length(total_length, plan.max_length)
-    move = _rows_of(data)
+    move = mover_of(data)
     padding = move.as_padding(padding_value, data)
     leading = (plan.batch_size, steps) if batch_first else (steps, plan.batch_size)
     check_size((*leading, *data.shape[1:]), data.dtype)
@@ -151,7 +150,7 @@ def pack_sequence(sequences: Iterable[ArrayLike], enforce_sorted: bool = False) 
     arrays = _as_sequences(sequences)
     plan = Plan.from_lengths(np.array([len(array) for array in arrays], np.int64), enforce_sorted)
     check_size((plan.rows, *arrays[0].shape[1:]), arrays[0].dtype)
-    return PackedSequence._of(_rows_of(arrays[0]).gather_sequences(arrays, plan), plan)
+    return PackedSequence._of(mover_of(arrays[0]).gather_sequences(arrays, plan), plan)
 
 
 def unpack_sequence(packed_sequences: PackedSequence) -> list[NDArray[Any]]:
@@ -178,7 +177,7 @@ def unpack_sequence(packed_sequences: PackedSequence) -> list[NDArray[Any]]:
     Source: torch.nn.utils.rnn.unpack_sequence.
     """
     data, plan = _unwrap(packed_sequences, "packed_sequences")
-    sequences: list[NDArray[Any]] = _rows_of(data).scatter_sequences(data, plan)
+    sequences: list[NDArray[Any]] = mover_of(data).scatter_sequences(data, plan)
     return sequences
 
 
@@ -224,7 +223,7 @@ def pad_sequence(
         raise ValueError(f"padding_side must be 'right' or 'left', got {padding_side!r}")
     first = arrays[0]
     steps = max(map(len, arrays))
-    move = _rows_of(first)
+    move = mover_of(first)
     padding = move.as_padding(padding_value, first)
     leading = (len(arrays), steps) if batch_first else (steps, len(arrays))
     check_size((*leading, *first.shape[1:]), first.dtype)
@@ -264,7 +263,7 @@ def unpad_sequence(
     """
     padded = _as_time_major(padded_sequences, "padded_sequences", batch_first)
     ends = as_lengths(lengths, padded, "padded_sequences")
-    sequences: list[NDArray[Any]] = _rows_of(padded).split(padded, ends)
+    sequences: list[NDArray[Any]] = mover_of(padded).split(padded, ends)
     return sequences
 
 
@@ -348,8 +347,3 @@ def _as_total_length(total_length: SupportsIndex | None, longest: int) -> int:
     if steps < longest:
         raise ValueError(f"total_length must be at least the longest length {longest}, got {steps}")
     return steps
-
-
-def _rows_of(array: Any) -> ModuleType:
-    """What moves the rows of such an array: one module for NumPy's, one for torch's."""
-    return torch_rows() if is_tensor(array) else numpy

@@ -11,11 +11,12 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from packseq import checks
-from packseq.backends.choice import is_tensor, torch_rows
-from packseq.backends.numpy import cast_padding
 from packseq.checks import as_integer, kind_of
-from packseq.operations import elementwise, moving, picture, ragged, reducing
-from packseq.plan import IndexArray, Plan, as_int64_vector
+from packseq.rows import elementwise, moving, picture, ragged, reducing
+from packseq.rows.arrays import cast_padding
+from packseq.rows.movers import mover_of
+from packseq.rows.plan import IndexArray, Plan, as_int64_vector
+from packseq.tensor_checks import as_tensor, is_tensor
 
 _NO_ARRAY = (
     "a PackedSequence is no array: data holds its rows, map() takes any function of them, and "
@@ -203,12 +204,7 @@ class PackedSequence(NDArrayOperatorsMixin):
         TypeError
             `dtype` holds Python objects.
         """
-        if is_tensor(self._data):
-            return PackedSequence._of(torch_rows().astype(self._data, dtype), self._plan)
-        target = np.dtype(dtype)
-        if target.hasobject:
-            raise TypeError(f"dtype must not hold Python objects, got {target}")
-        return PackedSequence._of(self._data.astype(target), self._plan)
+        return PackedSequence._of(mover_of(self._data).astype(self._data, dtype), self._plan)
 
     # ---- NumPy's functions and operators: each acts on every row ----
 
@@ -394,9 +390,7 @@ class PackedSequence(NDArrayOperatorsMixin):
         -----
         Cost: one copy of the rows.
         """
-        if is_tensor(self._data):
-            return PackedSequence._of(torch_rows().reverse(self._data, self._plan), self._plan)
-        return PackedSequence._of(*moving.reverse(self._array, self._plan))
+        return PackedSequence._of(mover_of(self._data).reverse(self._data, self._plan), self._plan)
 
     def shift(self, steps: SupportsIndex, fill: Any = 0) -> PackedSequence:
         """Move each sequence within its own length, as a language model's targets are.
@@ -766,7 +760,7 @@ def as_data(values: ArrayLike, name: str) -> NDArray[Any]:
     if type(values) is np.ndarray and not values.dtype.hasobject:
         return values
     if is_tensor(values):
-        tensor: NDArray[Any] = torch_rows().as_tensor(values, name)
+        tensor: NDArray[Any] = as_tensor(values, name)
         return tensor
     array = checks.as_array(values, name)
     if array.dtype.hasobject:

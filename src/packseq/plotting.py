@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from packseq.costs import as_counts, savings
 from packseq.optional import load
 from packseq.packed import PackedSequence
-from packseq.plan import IndexArray, Plan
+from packseq.rows.plan import IndexArray, Plan
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -17,9 +17,9 @@ from torch.autograd.forward_ad import unpack_dual
 from torch.nn.utils.parametrize import is_parametrized
 from torch.nn.utils.rnn import PackedSequence as TorchPackedSequence
 
-from packseq import modules
+from packseq.networks import modules
+from packseq.networks.parameters import Array
 from packseq.packed import PackedSequence
-from packseq.parameters import Array
 
 __all__ = ["accelerate", "from_torch", "restore", "to_torch"]
 

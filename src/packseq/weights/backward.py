@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from packseq.backends.choice import is_tensor
 from packseq.layout import pack_padded_sequence, pad_packed_sequence
 from packseq.packed import PackedSequence
+from packseq.tensor_checks import is_tensor
 
 
 class Backward:

@@ -3,11 +3,14 @@
 from pathlib import Path
 from typing import BinaryIO
 
-from . import keras_model, npz, onnx_model, safetensors_file, torch_zip
+from . import npz, safetensors_file
 from .archive import Archive
 from .canonical import Checkpoint
 from .errors import CheckpointError
-from .hdf5 import MAGIC as HDF5_MAGIC
+from .keras import model as keras_model
+from .keras.hdf5 import MAGIC as HDF5_MAGIC
+from .onnx import model as onnx_model
+from .torch import zip_file as torch_zip
 
 ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
 PICKLE_MAGIC = b"\x80"

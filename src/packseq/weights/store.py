@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from packseq import cells, modules
 from packseq.checks import as_flag
+from packseq.networks import cells, modules
 
 from . import formats, safetensors_file
 from .arrays import Array

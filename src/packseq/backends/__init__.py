@@ -1,1 +1,0 @@
-"""Where the work runs: ``cpu`` on NumPy arrays; others are imported only when asked for."""

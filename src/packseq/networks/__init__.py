@@ -1,0 +1,1 @@
+"""What a network is, its weights, and the ways to run it."""

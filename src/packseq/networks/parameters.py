@@ -1,0 +1,321 @@
+"""Named, read-only parameters: what every module and cell shares."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from packseq.checks import as_array, as_read_only, check_size
+from packseq.tensor_checks import as_host_floats, is_tensor
+
+Array = NDArray[Any]
+Rng = int | np.random.Generator | None
+
+# The kernels count the columns of a gate row in 32 bits.
+_MOST_COLUMNS = 2**31 - 1
+
+T = TypeVar("T")
+
+
+# The names of all that is derived from parameters.
+_DERIVED: set[str] = set()
+
+
+class derived(Generic[T]):  # noqa: N801, like property
+    """What is made from the parameters when first asked for, and kept until they change.
+
+    Once made it lies in the instance, found without a call: one step takes microseconds. Two
+    threads may both make it; the results are equal, or, where the parameters change meanwhile, the
+    one made of the old is forgotten. (functools.cached_property of Python 3.11 would hold a lock,
+    which a fork may copy.)
+    """
+
+    def __init__(self, make: Callable[[Any], T]) -> None:
+        self._make = make
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+        _DERIVED.add(name)
+
+    def __get__(self, instance: Any, owner: type) -> T:
+        while True:
+            parameters = instance._parameters
+            value = instance.__dict__[self._name] = self._make(instance)
+            if instance._parameters is parameters:
+                return value
+            instance.__dict__.pop(self._name, None)
+
+
+class Parameterised:
+    """Weights under torch's names, reachable as attributes and as a state dict.
+
+    A subclass sets its sizes, then calls `_initialise`. Arrays are replaced, never written to, so
+    one module may serve many threads.
+    """
+
+    # Multiples of hidden_size in the first axis of the weights.
+    _gates: ClassVar[int]
+
+    input_size: int
+    hidden_size: int
+    bias: bool
+    dtype: np.dtype[Any]
+    _parameters: dict[str, Array]
+
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        """Every parameter's name and shape, in torch's order."""
+        raise NotImplementedError
+
+    def _check_sizes(self, state_size: int) -> None:
+        """The largest matrix must be one that can exist."""
+        columns = (1 if self._gates == 1 else 4) * self.hidden_size
+        if columns > _MOST_COLUMNS:
+            raise ValueError(
+                f"hidden_size = {self.hidden_size} times {self._gates} gate(s) is beyond the "
+                f"kernels' 32 bits, at most {_MOST_COLUMNS}"
+            )
+        size = columns * max(self.input_size, state_size) * self.dtype.itemsize
+        if size > sys.maxsize:
+            raise ValueError(
+                f"input_size={self.input_size}, hidden_size={self.hidden_size}: a weight would "
+                f"take {size} bytes, more than memory can address"
+            )
+
+    def _initialise(self, rng: Rng) -> None:
+        """Uniform in ±1/sqrt(hidden_size), as torch does."""
+        try:
+            generator = np.random.default_rng(rng)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"rng must be None, a seed or a Generator, got {rng!r}") from error
+        bound = self.dtype.type(1 / np.sqrt(self.hidden_size))
+        self._set_parameters(
+            {
+                name: (generator.random(shape, self.dtype) * 2 - 1) * bound
+                for name, shape in self._shapes().items()
+            }
+        )
+
+    def _set_parameters(self, parameters: dict[str, Array]) -> None:
+        self._parameters = {name: as_read_only(array) for name, array in parameters.items()}
+        for name in _DERIVED:
+            self.__dict__.pop(name, None)
+
+    def __getattr__(self, name: str) -> Array:
+        try:
+            array: Array = self.__dict__["_parameters"][name]
+        except KeyError:
+            raise AttributeError(
+                f"{type(self).__name__!r} object has no attribute {name!r}"
+            ) from None
+        return array
+
+    def __setattr__(self, name: str, value: object) -> None:
+        # The packed weights, and the kernels' idea of every size, follow from what is public.
+        built = "_parameters" in self.__dict__ and not name.startswith("_")
+        if built and not isinstance(getattr(type(self), name, None), property):
+            raise AttributeError(
+                f"{name} cannot be set: make another module, or use load_state_dict for weights"
+            )
+        super().__setattr__(name, value)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name not in _DERIVED}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._set_parameters(self._parameters)  # NumPy's pickles and deep copies come back writable
+
+    def state_dict(self) -> dict[str, Array]:
+        """Return the parameters by torch's names.
+
+        Returns
+        -------
+        dict of str to ndarray
+            Read-only arrays in torch's order, not copies.
+
+        Notes
+        -----
+        Source: torch.nn.Module.state_dict.
+        """
+        return dict(self._parameters)
+
+    def load_state_dict(
+        self, mapping: Mapping[str, Any], prefix: str = "", strict: bool = True
+    ) -> None:
+        """Replace the parameters.
+
+        Parameters
+        ----------
+        mapping : mapping of str to array_like
+            float16, float32 or float64 arrays (or torch tensors) by torch's names; copied and
+            converted to the module's dtype.
+        prefix : str
+            What the names begin with, such as ``"encoder.lstm"``, with its final dot or without.
+            Others are not looked at.
+        strict : bool
+            Missing and unexpected names are errors; otherwise what is missing keeps its value.
+
+        Raises
+        ------
+        TypeError
+            No mapping, or an array is not of floats.
+        ValueError
+            Names are missing or unexpected while `strict`, or a shape is wrong; the message lists
+            all of them. Nothing has been replaced then.
+
+        Notes
+        -----
+        Cost: one copy; the first call after it packs the weights for the kernels.
+        Source: torch.nn.Module.load_state_dict.
+        """
+        prefix = as_prefix(mapping, prefix)
+        shapes = self._shapes()
+        given = {key[len(prefix) :]: key for key in mapping if key.startswith(prefix)}
+        problems = _name_problems(shapes, given, prefix) if strict else []
+        loaded = dict(self._parameters)
+        for name, shape in shapes.items():
+            if name not in given:
+                continue
+            array = as_weights(mapping[given[name]], given[name])
+            if array.shape == shape:
+                with np.errstate(all="ignore"):  # what float32 cannot hold becomes inf or 0
+                    loaded[name] = np.array(array, self.dtype, order="C")
+            else:
+                problems.append(f"{given[name]} has shape {array.shape}, expected {shape}")
+        if problems:
+            raise ValueError(f"cannot load into {self!r}: " + "; ".join(problems))
+        self._set_parameters(loaded)
+
+
+def as_prefix(mapping: object, prefix: object) -> str:
+    """Check a state dict and the prefix of one module in it, whose final dot may be left out.
+
+    Raises
+    ------
+    TypeError
+        No mapping of names, such as a file's name or a module; `prefix` is no string.
+    """
+    if not isinstance(prefix, str):
+        raise TypeError(f"prefix must be a string, got {prefix!r}")
+    if not isinstance(mapping, Mapping):
+        raise TypeError(
+            "mapping must be a mapping of names to arrays (a state dict), "
+            f"got {type(mapping).__name__}"
+        )
+    for key in mapping:
+        if not isinstance(key, str):
+            raise TypeError(f"mapping must have names for keys, got {key!r}")
+    dotted = f"{prefix}."
+    return dotted if prefix and any(key.startswith(dotted) for key in mapping) else prefix
+
+
+def _name_problems(
+    shapes: Mapping[str, tuple[int, ...]], given: Mapping[str, str], prefix: str
+) -> list[str]:
+    missing = [prefix + name for name in shapes if name not in given]
+    unexpected = [key for name, key in given.items() if name not in shapes]
+    return [
+        f"{kind} {', '.join(names)}"
+        for kind, names in (("missing", missing), ("unexpected", unexpected))
+        if names
+    ]
+
+
+def as_weights(value: Any, name: str) -> Array:
+    """Take an array or a torch tensor of floats, uncopied where possible.
+
+    Raises
+    ------
+    TypeError
+        Masked, or not float16, float32 or float64 (or a tensor of bfloat16, which is widened).
+    ValueError
+        Nested sequences that are ragged.
+    """
+    if hasattr(value, "detach"):  # a torch tensor, without importing torch
+        value = value.detach().cpu()
+        value = value.float() if str(value.dtype) == "torch.bfloat16" else value
+    array = as_array(value, name)
+    if array.dtype.kind != "f" or array.dtype.itemsize > 8:
+        raise TypeError(f"{name} must be float16, float32 or float64, got dtype {array.dtype}")
+    return array
+
+
+def as_module_dtype(dtype: DTypeLike) -> np.dtype[Any]:
+    """Check a module's dtype: float32 or float64, NumPy's or torch's, made native.
+
+    Raises
+    ------
+    TypeError
+        Any other.
+    """
+    try:
+        name: Any = dtype
+        if type(dtype).__module__ == "torch":
+            name = str(dtype).removeprefix("torch.")
+        found: np.dtype[Any] = np.dtype(name)
+    except TypeError as error:
+        raise TypeError(f"dtype must be float32 or float64, got {dtype!r}") from error
+    if dtype is None or found.newbyteorder("=") not in (np.dtype(np.float32), np.dtype(np.float64)):
+        raise TypeError(f"dtype must be float32 or float64, got {dtype!r}")
+    return found.newbyteorder("=")
+
+
+def as_nonlinearity(value: str) -> str:
+    """Check an RNN's nonlinearity.
+
+    Raises
+    ------
+    ValueError
+        Neither "tanh" nor "relu".
+    """
+    if not isinstance(value, str) or value not in ("tanh", "relu"):
+        raise ValueError(f"nonlinearity must be 'tanh' or 'relu', got {value!r}")
+    return value
+
+
+def as_floats(values: Any, name: str, dtype: np.dtype[Any]) -> Array:
+    """Take float32 or float64 values as native `dtype`, uncopied where they are that already.
+
+    Raises
+    ------
+    TypeError
+        Masked, or of any other dtype.
+    ValueError
+        Nested sequences that are ragged; a torch tensor that is not on the CPU, or that waits for
+        a gradient.
+    """
+    if type(values) is np.ndarray and values.dtype == dtype:
+        return values
+    if is_tensor(values):
+        values = as_host_floats(values, name)
+    array = as_array(values, name)
+    if array.dtype.kind != "f" or array.dtype.itemsize not in (4, 8):
+        raise TypeError(f"{name} must be float32 or float64, got dtype {array.dtype}")
+    with np.errstate(all="ignore"):  # also where only the padding overflows
+        return array.astype(dtype, copy=False)
+
+
+def as_state(values: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """Take a state of exactly `shape`, C-contiguous.
+
+    Raises
+    ------
+    TypeError
+        Not float32 or float64.
+    ValueError
+        Another shape.
+    """
+    array = as_floats(values, name, dtype)
+    if array.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
+    return np.require(array, requirements=["C", "A"])
+
+
+def allocate(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """Allocate, after checking that the size can exist."""
+    check_size(shape, dtype)
+    return np.empty(shape, dtype)

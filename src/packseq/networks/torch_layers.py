@@ -1,0 +1,248 @@
+"""Recurrent layers in torch: on CUDA cuDNN's packed path, elsewhere torch's own kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence as TorchPacked
+
+from packseq.networks.parameters import as_state as as_numpy_state
+from packseq.networks.prepack import Architecture
+from packseq.rows.plan import Plan
+from packseq.rows.tensors import gather_padded, on_device, plain_tensors, scatter_padded
+from packseq.settings.backend import settings
+from packseq.tensor_checks import as_tensor, dtype_name, is_tensor, refuse_gradient
+
+_MODULES: dict[str, tuple[Any, dict[str, Any]]] = {
+    "lstm": (torch.nn.LSTM, {}),
+    "gru": (torch.nn.GRU, {}),
+    "rnn_tanh": (torch.nn.RNN, {"nonlinearity": "tanh"}),
+    "rnn_relu": (torch.nn.RNN, {"nonlinearity": "relu"}),
+}
+_HALVES = (torch.float16, torch.bfloat16)
+_FLOATS = (torch.float32, torch.float64)
+
+
+def has_gpu() -> bool:
+    """Whether torch was built for CUDA and finds a device; none survives a fork of the process."""
+    return bool(torch.cuda.is_available()) and not torch.cuda._is_in_bad_fork()
+
+
+def default_device() -> torch.device:
+    """Where NumPy arrays go: torch's current CUDA device, or the CPU without one."""
+    return torch.device("cuda", torch.cuda.current_device()) if has_gpu() else torch.device("cpu")
+
+
+# ---- what is checked ----
+
+
+def as_floats(values: Tensor, name: str, dtype: np.dtype[Any]) -> Tensor:
+    """Take float16 and bfloat16 as they are, and float32 and float64 as `dtype`.
+
+    Raises
+    ------
+    TypeError
+        Of any other dtype; sparse or nested.
+    ValueError
+        It waits for a gradient.
+    """
+    values = as_tensor(values, name)
+    if values.dtype not in _HALVES + _FLOATS:
+        raise TypeError(f"{name} must be float32 or float64, got dtype {dtype_name(values)}")
+    refuse_gradient(values, name)
+    return values if values.dtype in _HALVES else values.to(getattr(torch, dtype.name))
+
+
+def as_state(values: Any, name: str, shape: tuple[int, ...], x: Tensor) -> Tensor:
+    """Take a state of exactly `shape`, contiguous, for the input `x`.
+
+    Raises
+    ------
+    TypeError
+        Not of floats; sparse or nested.
+    ValueError
+        Another shape or device.
+    """
+    if not is_tensor(values):
+        state = as_numpy_state(values, name, shape, np.dtype(np.float64))
+        return torch.tensor(state, dtype=x.dtype, device=x.device)
+    values = as_tensor(values, name)
+    if values.dtype not in _HALVES + _FLOATS:
+        raise TypeError(f"{name} must be float32 or float64, got dtype {dtype_name(values)}")
+    if tuple(values.shape) != shape:
+        raise ValueError(f"{name} must have shape {shape}, got {tuple(values.shape)}")
+    if values.device != x.device:
+        raise ValueError(f"{name} must be on {x.device}, where the input is, got {values.device}")
+    refuse_gradient(values, name)
+    first: Tensor = values.to(x.dtype).contiguous()
+    return first
+
+
+def as_tensors(result: Any) -> Any:
+    """Turn the arrays of a module's result, or of a part of it, into tensors of their memory."""
+    if isinstance(result, tuple | list):
+        return tuple(map(as_tensors, result))
+    return torch.from_numpy(result) if isinstance(result, np.ndarray) else result
+
+
+# ---- what runs ----
+
+
+class Layers:
+    """One module's layers, with its weights on each device and in each dtype that came up.
+
+    Raises
+    ------
+    ValueError
+        Neither torch nor cuDNN has the cell.
+    """
+
+    def __init__(self, architecture: Architecture, parameters: Mapping[str, NDArray[Any]]) -> None:
+        if architecture.cell not in _MODULES:
+            raise ValueError(
+                "GRU(reset_after=False) runs on backend 'cpu' alone: torch and cuDNN have no "
+                "such cell"
+            )
+        self._architecture = architecture
+        self._parameters = parameters
+        self._modules: dict[tuple[torch.device, torch.dtype], torch.nn.Module] = {}
+
+    def run(
+        self, x: Tensor, plan: Plan | None, hx: Sequence[Tensor | None], batch: int
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Run every sequence through all layers.
+
+        Parameters
+        ----------
+        x : (N, I), or (T, B, I) in the caller's order
+        plan : Plan or None
+            None only for (T, B, I): every sequence has T steps.
+        hx : (h,) or (h, c), each (L * D, B, width)
+            First states in the caller's order; None for zeros.
+        batch : int
+            B.
+
+        Returns
+        -------
+        output : (N, width), or (T, B, width) with zeros past each end
+        states : [h] or [h, c], each (L * D, B, width), new
+        """
+        first = [
+            x.new_zeros(shape) if state is None else state
+            for state, shape in zip(hx, self._state_shapes(batch), strict=False)
+        ]
+        with torch.no_grad(), _float32_products(x):
+            if plan is None:
+                return self._run_dense(x.contiguous(), first)
+            rows = x.contiguous() if x.ndim == 2 else gather_padded(x, plan)
+            output, states = self._run_packed(rows, plan, first)
+            if x.ndim == 3:
+                batch_first = self._architecture.batch_first
+                output = scatter_padded(output, plan, len(x), batch_first, 0.0)
+                output = output.transpose(0, 1) if batch_first else output
+            return output, states
+
+    def _run_dense(self, x: Tensor, first: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        if not x.shape[0] * x.shape[1]:
+            return x.new_zeros((*x.shape[:2], self._width)), [state.clone() for state in first]
+        output, states = self._module(x)(x, _given(first))
+        return output, _parts(states)
+
+    def _run_packed(
+        self, rows: Tensor, plan: Plan, first: list[Tensor]
+    ) -> tuple[Tensor, list[Tensor]]:
+        """cuDNN takes no sequence of length 0: those, last in packed order, keep their state."""
+        if not plan.rows:
+            return rows.new_zeros((0, self._width)), [state.clone() for state in first]
+        alive = int(plan.batch_sizes[0])
+        there = None if plan.sorted_indices is None else on_device(plan, rows.device)
+        ranked = [s.index_select(1, there.order) for s in first] if there else first
+        packed = TorchPacked(rows, torch.tensor(plan.batch_sizes))
+        output, states = self._module(rows)(packed, _given([s[:, :alive] for s in ranked]))
+        last = _parts(states)
+        if alive < plan.batch_size:
+            last = [torch.cat([h, s[:, alive:]], 1) for h, s in zip(last, ranked, strict=True)]
+        return output.data, [s.index_select(1, there.ranks) for s in last] if there else last
+
+    @property
+    def _width(self) -> int:
+        return self._architecture.state_size * len(self._architecture.suffixes[0])
+
+    def _state_shapes(self, batch: int) -> list[tuple[int, int, int]]:
+        shape = self._architecture
+        slots = len(shape.suffixes) * len(shape.suffixes[0])
+        return [(slots, batch, width) for width in (shape.state_size, shape.hidden_size)]
+
+    def _module(self, x: Tensor) -> torch.nn.Module:
+        module = self._modules.get((x.device, x.dtype))
+        if module is None:  # two threads may both upload: the results are equal
+            with plain_tensors():
+                module = self._modules[x.device, x.dtype] = self._upload(x.device, x.dtype)
+        return module
+
+    def _upload(self, device: torch.device, dtype: torch.dtype) -> torch.nn.Module:
+        shape = self._architecture
+        make, options = _MODULES[shape.cell]
+        if shape.state_size != shape.hidden_size:
+            options = options | {"proj_size": shape.state_size}
+        # On no device first: values drawn for it would change the caller's random numbers.
+        module = make(
+            self._parameters["weight_ih_l0"].shape[1],
+            shape.hidden_size,
+            num_layers=len(shape.suffixes),
+            bias=shape.bias,
+            bidirectional=len(shape.suffixes[0]) == 2,
+            device="meta",
+            dtype=dtype,
+            **options,
+        ).to_empty(device=device)
+        module.load_state_dict(
+            {name: torch.tensor(array) for name, array in self._parameters.items()}
+        )
+        made: torch.nn.Module = module.eval().requires_grad_(False)
+        return made
+
+
+def _given(states: list[Tensor]) -> Any:
+    """States as torch's modules take them."""
+    states = [state.contiguous() for state in states]
+    return tuple(states) if len(states) == 2 else states[0]
+
+
+def _parts(states: Any) -> list[Tensor]:
+    return list(states) if isinstance(states, tuple) else [states]
+
+
+@contextmanager
+def _float32_products(x: Tensor) -> Iterator[None]:
+    """Keep cuDNN from TF32, which is its default, unless the caller asked for it.
+
+    The switch is the process's own: it is put back, and not touched where it is off already.
+    """
+    if x.device.type != "cuda" or x.dtype != torch.float32 or settings().allow_tf32:
+        yield
+        return
+    owner, name, off = _tf32_switch()
+    before = getattr(owner, name)
+    if before == off:
+        yield
+        return
+    setattr(owner, name, off)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+def _tf32_switch() -> tuple[Any, str, object]:
+    """(owner, name, value that turns TF32 off) of this torch: 2.9 renamed it."""
+    cudnn = torch.backends.cudnn
+    if hasattr(cudnn.rnn, "fp32_precision"):
+        return cudnn.rnn, "fp32_precision", "ieee"
+    return cudnn, "allow_tf32", False

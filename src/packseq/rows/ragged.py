@@ -1,0 +1,73 @@
+"""Between packed rows and ragged ones: the sequences end to end, (N, *), and where each starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from packseq._core import rows
+from packseq.rows.plan import IndexArray, Plan
+
+Array = NDArray[Any]
+
+# Values, C-contiguous rows, and int64 offsets of one more entry than there are sequences, within
+# the values and non-decreasing.
+Ragged = tuple[Array, IndexArray]
+
+
+def pack(parts: Sequence[Ragged]) -> tuple[Array, Plan]:
+    """Pack the sequences of all parts, at least one, straight from each.
+
+    Rows that lie in packed order already are not copied.
+    """
+    plan = Plan.from_lengths(np.concatenate([np.diff(offsets) for _, offsets in parts]))
+    values, offsets = parts[0]
+    if len(parts) == 1 and _in_order(plan):
+        return values[offsets[0] : offsets[-1]], plan
+    packed = np.empty((plan.rows, *values.shape[1:]), values.dtype)
+    if packed.nbytes:
+        row_bytes = packed.nbytes // plan.rows
+        addresses = [values.ctypes.data + row_bytes * starts[:-1] for values, starts in parts]
+        rows.gather(
+            packed,
+            row_bytes,
+            plan.in_packed_order(np.concatenate(addresses)),
+            np.full(plan.batch_size, row_bytes),
+            plan.sorted_lengths,
+            plan.offsets,
+        )
+    return packed, plan
+
+
+def unpack(data: Array, plan: Plan) -> Ragged:
+    """Rows end to end in the caller's order, and their offsets, (B + 1,)."""
+    offsets = np.zeros(plan.batch_size + 1, np.int64)
+    np.cumsum(plan.lengths, out=offsets[1:])
+    if _in_order(plan):
+        return data, offsets
+    values = np.empty(data.shape, data.dtype)
+    if values.nbytes:
+        row_bytes = values.nbytes // plan.rows
+        rows.scatter(
+            np.ascontiguousarray(data),
+            row_bytes,
+            values.ctypes.data + row_bytes * plan.in_packed_order(offsets[:-1]),
+            np.full(plan.batch_size, row_bytes),
+            plan.sorted_lengths,
+            plan.offsets,
+            padding=None,
+            padded=0,
+        )
+    return values, offsets
+
+
+def _in_order(plan: Plan) -> bool:
+    """Whether packed rows lie sequence by sequence too: one has all, or each has at most one."""
+    if plan.max_length == 0 or plan.batch_sizes[0] == 1:
+        return True
+    # Equal lengths may be in any order in a batch that another library packed.
+    order = plan.sorted_indices
+    return plan.max_length == 1 and (order is None or bool(np.all(np.diff(order[: plan.rows]) > 0)))

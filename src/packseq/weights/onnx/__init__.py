@@ -1,0 +1,1 @@
+"""ONNX models: their recurrent nodes, and what is computed around them."""

@@ -1,0 +1,180 @@
+"""The recurrent nodes of ONNX: their attributes, and chains of them as the layers of one module.
+
+Source: the ONNX operators LSTM, GRU and RNN (opset 22, and back to 7).
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from ..arrays import Array
+from ..canonical import Attributes
+from ..errors import CheckpointError, library_errors
+from ..limits import check_budget
+
+ACTIVATIONS = {
+    "LSTM": (["sigmoid", "tanh", "tanh"],),
+    "GRU": (["sigmoid", "tanh"],),
+    "RNN": (["tanh"], ["relu"]),
+}
+# The attributes of the recurrent nodes: their types, and what they are when left out. The scales of
+# activations other than the defaults need not be looked at, since those are refused.
+TYPES = {
+    "direction": "STRING",
+    "layout": "INT",
+    "linear_before_reset": "INT",
+    "input_forget": "INT",
+    "activations": "STRINGS",
+    "activation_alpha": "FLOATS",
+    "activation_beta": "FLOATS",
+    "clip": "FLOAT",
+    "hidden_size": "INT",
+    "output_sequence": "INT",
+}
+DEFAULTS: dict[str, Any] = dict.fromkeys(TYPES) | {
+    "direction": "forward",
+    "layout": 0,
+    "linear_before_reset": 0,
+    "input_forget": 0,
+}
+# The inputs of a node by position, as the operators number them.
+X, W, R, B, LENGTHS, INITIAL_H, INITIAL_C, PEEPHOLES = range(8)
+
+
+@dataclass(frozen=True)
+class Node:
+    """An LSTM, GRU or RNN node, its weights in torch's order."""
+
+    name: str
+    kind: str
+    inputs: list[str]
+    outputs: list[str]
+    directions: int
+    weights: dict[str, Array]
+    attributes: Attributes
+    states: dict[str, Array] = field(default_factory=dict)
+    # The initial states that the caller gives: which input of the graph, and the first row there.
+    given: tuple[tuple[str, int | None], ...] = ()
+    used: tuple[str, ...] = ()
+
+    @property
+    def hidden_size(self) -> int:
+        """H."""
+        return int(self.weights["weight_hh"].shape[2])
+
+    def input(self, position: int) -> str:
+        """The name of an input, "" where it is left out."""
+        return self.inputs[position] if position < len(self.inputs) else ""
+
+
+def attribute_values(proto: Any, types: dict[str, str]) -> dict[str, Any]:
+    """The attributes of a node that `types` names, each of which must have its type."""
+    values: dict[str, Any] = {}
+    for attribute in proto.attribute:
+        name = attribute.name
+        if name not in types:
+            continue
+        what = f"node {proto.name!r}: attribute {name!r}"
+        if attribute.type != attribute.AttributeType.Value(types[name]) or name in values:
+            raise CheckpointError(f"{what} appears twice or is not of type {types[name]}")
+        values[name] = GETTERS[types[name]](attribute, what)
+    return values
+
+
+def text(raw: bytes, what: str) -> str:
+    """An attribute's string."""
+    with library_errors(what):
+        return raw.decode("utf-8")
+
+
+GETTERS: dict[str, Callable[[Any, str], Any]] = {
+    "INT": lambda attribute, what: attribute.i,
+    "FLOAT": lambda attribute, what: attribute.f,
+    "STRING": lambda attribute, what: text(attribute.s, what),
+    "INTS": lambda attribute, what: list(attribute.ints),
+    "FLOATS": lambda attribute, what: list(attribute.floats),
+    "STRINGS": lambda attribute, what: [text(item, what) for item in attribute.strings],
+}
+
+
+def activations_of(values: dict[str, Any], kind: str) -> list[list[str]]:
+    """The activations of each direction, in lower case."""
+    count = len(ACTIVATIONS[kind][0])
+    listed = values["activations"] or ACTIVATIONS[kind][0]
+    names = [str(name).lower() for name in listed]
+    return [names[start : start + count] for start in range(0, len(names), count)]
+
+
+def unsupported(values: dict[str, Any], kind: str, directions: int) -> str:
+    """The first attribute that packseq cannot run, by name and value; "" if it can run all."""
+    activations = activations_of(values, kind)
+    if any(names != activations[0] or names not in ACTIVATIONS[kind] for names in activations) or (
+        values["activations"] and len(activations) != directions
+    ):
+        return f"activations={values['activations']}"
+    if values["clip"] is not None:
+        return f"clip={values['clip']}"
+    if values["input_forget"]:
+        return f"input_forget={values['input_forget']}"
+    return f"layout={values['layout']}" if values["layout"] not in (0, 1) else ""
+
+
+def alike(lower: Node, upper: Node) -> bool:
+    """Whether two nodes can be layers of one module."""
+    return (
+        lower.kind == upper.kind
+        and lower.attributes == upper.attributes
+        and lower.directions == upper.directions
+        and lower.hidden_size == upper.hidden_size
+        and lower.weights.keys() == upper.weights.keys()
+        and upper.weights["weight_ih"].shape[2] == lower.directions * lower.hidden_size
+        and lower.input(LENGTHS) == upper.input(LENGTHS)
+        and given_in_turn(lower, upper)
+    )
+
+
+def given_in_turn(lower: Node, upper: Node) -> bool:
+    """Whether the caller gives both layers no state, or one hx in which the layers follow."""
+    if lower.attributes.batch_first:  # the rows of such a state are the batch's
+        return not lower.given and not upper.given
+    after = [(name, None if row is None else row + lower.directions) for name, row in lower.given]
+    return list(upper.given) == after and all(row is not None for _, row in after)
+
+
+def stack_attributes(stack: list[Node]) -> Attributes:
+    """The attributes of a chain of nodes, which are alike in all but their states."""
+    if any(node.states for node in stack) and any(node.given for node in stack):
+        reason = "initial states partly stored, partly given"
+        return replace(stack[0].attributes, unsupported=reason)
+    return stack[0].attributes
+
+
+def stack_parameters(stack: list[Node]) -> Iterator[tuple[str, Array]]:
+    """The parameters of a chain of nodes as the layers of one module."""
+    for layer, node in enumerate(stack):
+        for name, array in node.weights.items():
+            for part, direction in zip(array, ("", "_reverse"), strict=False):
+                yield f"{name}_l{layer}{direction}", part
+
+
+def stack_states(stack: list[Node]) -> Iterator[tuple[str, Array]]:
+    """The stored initial states of a chain of nodes as (L*D, B, H); zeros for nodes without."""
+    for name in ("h_0", "c_0"):
+        stored = [node.states[name] for node in stack if name in node.states]
+        if not stored:
+            continue
+        batch = max(state.shape[1] for state in stored)
+        if any(state.shape[1] not in (1, batch) for state in stored):
+            raise CheckpointError(f"node {stack[0].name!r}: {name} of different batch sizes")
+        total = sum(node.directions for node in stack) * batch * stack[0].hidden_size
+        check_budget(total * 8, sum(state.nbytes for state in stored), f"initial state {name}")
+        layers = [
+            np.broadcast_to(
+                node.states.get(name, np.zeros((), stored[0].dtype)),
+                (node.directions, batch, node.hidden_size),
+            )
+            for node in stack
+        ]
+        yield name, np.concatenate(layers)

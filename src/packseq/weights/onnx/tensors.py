@@ -1,0 +1,115 @@
+"""ONNX's TensorProto to arrays, and the files beside the model that hold its external data.
+
+Source: onnx.proto and "ONNX External Data" in the ONNX repository.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..arrays import BFLOAT16, Array, from_bytes
+from ..beside import read_beside
+from ..errors import CheckpointError
+from ..limits import check_budget
+
+DTYPES = {
+    "FLOAT": "float32",
+    "DOUBLE": "float64",
+    "FLOAT16": "float16",
+    "BFLOAT16": BFLOAT16,
+    "INT64": "int64",
+    "INT32": "int32",
+    "INT16": "int16",
+    "INT8": "int8",
+    "UINT64": "uint64",
+    "UINT32": "uint32",
+    "UINT16": "uint16",
+    "UINT8": "uint8",
+    "BOOL": "bool",
+}
+
+
+class Tensors:
+    """Turns TensorProtos into arrays; data outside of the model only from its own folder."""
+
+    def __init__(self, folder: Path, model_bytes: int, proto: Any) -> None:
+        self._folder = folder.resolve()
+        self._proto = proto
+        self._files: dict[Path, bytes] = {}
+        self.file_bytes = model_bytes
+        self._made = 0
+
+    def charge(self, size: int, what: str) -> None:
+        """Count bytes made of the files; many tensors may name the same ones."""
+        self._made += size
+        check_budget(self._made, self.file_bytes, what)
+
+    def array(self, tensor: Any, what: str) -> Array:
+        """The array of a TensorProto."""
+        known = self._proto.DataType.values()
+        name = self._proto.DataType.Name(tensor.data_type) if tensor.data_type in known else "?"
+        if name not in DTYPES:
+            raise CheckpointError(
+                f"{what}: element type {name} ({tensor.data_type}) is not one of {sorted(DTYPES)}"
+            )
+        dtype = DTYPES[name]
+        raw = self._raw(tensor, dtype, what)
+        self.charge(2 * len(raw), what)
+        return from_bytes(raw, dtype, tuple(tensor.dims), what)
+
+    def _raw(self, tensor: Any, dtype: str, what: str) -> bytes | memoryview:
+        if tensor.data_location == self._proto.EXTERNAL:
+            return self._external(tensor, what)
+        if tensor.HasField("raw_data"):
+            return bytes(tensor.raw_data)
+        return typed_bytes(tensor, dtype, what)
+
+    def _external(self, tensor: Any, what: str) -> memoryview:
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        if len(entries) != len(tensor.external_data):
+            raise CheckpointError(f"{what}: external data has a key twice")
+        if not all(isinstance(text, str) for text in (*entries, *entries.values())):
+            raise CheckpointError(f"{what}: external data is not described in UTF-8")
+        content = self._file(entries.get("location", ""), what)
+        offset = parse_size(entries.get("offset", "0"), f"{what}: offset")
+        length = parse_size(entries.get("length", str(len(content) - offset)), f"{what}: length")
+        if offset + length > len(content):
+            raise CheckpointError(
+                f"{what}: bytes {offset} to {offset + length} of external data of {len(content)}"
+            )
+        return memoryview(content)[offset : offset + length]
+
+    def _file(self, location: str, what: str) -> bytes:
+        if not location or set(location) & set("\\\0"):
+            raise CheckpointError(f"{what}: external data at {location!r}")
+        # Resolved, so that neither ".." nor a symbolic link leads out of the folder, and so that a
+        # file spelled in many ways is read, and counted towards what may be made of it, once.
+        path = (self._folder / location).resolve()
+        if not path.is_relative_to(self._folder):
+            raise CheckpointError(f"{what}: external data {location!r} lies outside the folder")
+        if path not in self._files:
+            self._files[path] = read_beside(path, f"{what}: external data {location!r}")
+            self.file_bytes += len(self._files[path])
+        return self._files[path]
+
+
+def parse_size(text: str, what: str) -> int:
+    """A size written in decimal."""
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
+        raise CheckpointError(f"{what} is {text[:30]!r}; expected a number of bytes")
+    return int(text)
+
+
+def typed_bytes(tensor: Any, dtype: str, what: str) -> bytes:
+    """The bytes of a tensor that is spelled out in one of protobuf's typed fields."""
+    narrow = {"float16", BFLOAT16, "bool", "int8", "int16", "int32", "uint8", "uint16"}
+    wide = {"float32": "float_data", "float64": "double_data", "int64": "int64_data"}
+    values = getattr(tensor, "int32_data" if dtype in narrow else wide.get(dtype, "uint64_data"))
+    # The halves are spelled as their bits.
+    stored = "uint16" if dtype in ("float16", BFLOAT16) else dtype
+    spelled = np.array(values)
+    array = spelled.astype(stored)
+    if not np.array_equal(array, spelled, equal_nan=True):
+        raise CheckpointError(f"{what}: values of {dtype} are out of its range")
+    return array.astype(array.dtype.newbyteorder("<")).tobytes()

@@ -1,0 +1,1 @@
+"""torch's files: zip archives of a pickle and its tensors."""

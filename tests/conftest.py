@@ -32,12 +32,12 @@ def backend(request):
 
     The last turns arrays into tensors around each call, so that a test is written once, in NumPy.
     """
-    call = packseq.networks.modules._Recurrent.__call__
+    call = packseq.networks.recurrent.Recurrent.__call__
     if request.param == "tensors":
         call = on_tensors(call)
     before = packseq.get_backend()
     packseq.set_backend("cpu" if request.param == "cpu" else "torch")
-    with mock.patch.object(packseq.networks.modules._Recurrent, "__call__", call):
+    with mock.patch.object(packseq.networks.recurrent.Recurrent, "__call__", call):
         yield request.param
     packseq.set_backend(before)
 

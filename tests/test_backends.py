@@ -32,7 +32,7 @@ def gpu(monkeypatch):
     """A machine where `auto` finds a GPU; on one without, torch's CPU device stands in for it."""
     monkeypatch.setattr(runners, "has_driver", lambda: True)
     monkeypatch.setattr(runners, "_has_gpu", lambda: True)
-    monkeypatch.setattr(packseq.networks.modules, "has_driver", lambda: True)
+    monkeypatch.setattr(packseq.networks.recurrent, "has_driver", lambda: True)
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_a_modules_own_backend_goes_first_and_stays_with_it(moved):
 
 
 def test_auto_keeps_arrays_on_the_cpu_without_a_gpu(monkeypatch, moved):
-    monkeypatch.setattr(packseq.networks.modules, "has_driver", lambda: False)
+    monkeypatch.setattr(packseq.networks.recurrent, "has_driver", lambda: False)
     packseq.set_backend("auto", offload_flops=0)
     LSTM(2, 3)(np.ones((4, 100, 2), np.float32))
     assert not moved.called

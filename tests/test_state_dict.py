@@ -368,15 +368,15 @@ def test_from_state_dict_takes_no_nonlinearity_it_does_not_know():
 def test_weights_loaded_while_the_old_ones_are_packed(monkeypatch):
     """As by another thread: what was packed of the old ones is not kept."""
     module, other = GRU(3, 5, rng=0), GRU(3, 5, rng=1)
-    prepack, x = packseq.networks.modules.prepack, np.ones((4, 3), np.float32)
+    prepack, x = packseq.networks.parameters.prepack, np.ones((4, 3), np.float32)
     expected, _ = other(x)
 
     def load_meanwhile(*arguments):
-        monkeypatch.setattr(packseq.networks.modules, "prepack", prepack)
+        monkeypatch.setattr(packseq.networks.parameters, "prepack", prepack)
         packed = prepack(*arguments)
         module.load_state_dict(other.state_dict())
         return packed
 
-    monkeypatch.setattr(packseq.networks.modules, "prepack", load_meanwhile)
+    monkeypatch.setattr(packseq.networks.parameters, "prepack", load_meanwhile)
     for _ in range(2):
         assert_same_bits(module(x)[0], expected)

@@ -8,25 +8,20 @@ from typing import Any, SupportsIndex
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from packseq._core.recurrent import Network
-from packseq.checks import as_flag, as_size
+from packseq.checks import as_flag
 from packseq.networks import kernels
-from packseq.networks.parameters import (
+from packseq.networks.architecture import PLAIN, SIGMOID, Architecture
+from packseq.networks.arguments import (
     Array,
-    Parameterised,
-    Rng,
     allocate,
+    as_architecture,
     as_floats,
-    as_module_dtype,
     as_nonlinearity,
     as_state,
-    derived,
 )
-from packseq.networks.prepack import Architecture, prepack
-from packseq.networks.runners import torch_layers
-from packseq.settings.isa import kernels as chosen_kernels
+from packseq.networks.parameters import Parameterised, Rng
+from packseq.networks.runners import like_input
 from packseq.settings.threads import crew
-from packseq.tensor_checks import is_tensor
 
 __all__ = ["GRUCell", "LSTMCell", "RNNCell"]
 
@@ -34,55 +29,22 @@ __all__ = ["GRUCell", "LSTMCell", "RNNCell"]
 class _Cell(Parameterised):
     """A network of one layer and one direction, called for one step."""
 
-    def __init__(
-        self,
-        input_size: SupportsIndex,
-        hidden_size: SupportsIndex,
-        bias: bool,
-        dtype: DTypeLike,
-        rng: Rng,
-    ) -> None:
-        self.input_size = as_size(input_size, "input_size")
-        self.hidden_size = as_size(hidden_size, "hidden_size")
-        self.bias = as_flag(bias, "bias")
-        self.dtype = as_module_dtype(dtype)
-        self._check_sizes(self.hidden_size)
+    def __init__(self, architecture: Architecture, dtype: DTypeLike, rng: Rng) -> None:
+        self._begin(architecture, dtype)
         self._initialise(rng)
 
-    @property
-    def _kernel(self) -> str:
-        """The name of the kernels' cell."""
-        raise NotImplementedError
-
-    def _shapes(self) -> dict[str, tuple[int, ...]]:
-        rows = self._gates * self.hidden_size
-        shapes: dict[str, tuple[int, ...]] = {
-            "weight_ih": (rows, self.input_size),
-            "weight_hh": (rows, self.hidden_size),
-        }
-        if self.bias:
-            shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
-        return shapes
-
     def __repr__(self) -> str:
-        bias = "" if self.bias else ", bias=False"
-        if getattr(self, "nonlinearity", "tanh") != "tanh":
-            bias += f", nonlinearity={self.nonlinearity!r}"
-        dtype = "" if self.dtype == np.float32 else f", dtype={self.dtype.name!r}"
-        return f"{type(self).__name__}({self.input_size}, {self.hidden_size}{bias}{dtype})"
-
-    @derived
-    def _network(self) -> Network:
-        architecture = Architecture(
-            cell=self._kernel,
-            hidden_size=self.hidden_size,
-            state_size=self.hidden_size,
-            bias=self.bias,
-            batch_first=False,
-            one_step=True,
-            suffixes=(("",),),
-        )
-        return prepack(architecture, self._parameters, chosen_kernels())
+        architecture = self._architecture
+        plain = PLAIN[architecture.cell.kind].options
+        shown: dict[str, Any] = {} if self.bias else {"bias": False}
+        shown |= {n: v for n, v in architecture.cell.options.items() if v != plain[n]}
+        if architecture.recurrent_activation != SIGMOID:
+            shown["recurrent_activation"] = architecture.recurrent_activation
+        if self.dtype != np.float32:
+            shown["dtype"] = self.dtype.name
+        parts = [str(self.input_size), str(self.hidden_size)]
+        parts += [f"{name}={value!r}" for name, value in shown.items()]
+        return f"{type(self).__name__}({', '.join(parts)})"
 
     def _plain(self, input: object, hx: object) -> Any:
         """Last states of a call on plain arrays, or None for the general way to take it."""
@@ -114,7 +76,7 @@ class _Cell(Parameterised):
         last = tuple(allocate(shape, self.dtype) for _ in given)
         if len(x):
             self._run(np.require(x, requirements=["C", "A"]), first, last)
-        return torch_layers().as_tensors(last) if is_tensor(input) else last
+        return tuple(like_input(input, last))
 
     def _run(self, x: Array, first: Sequence[Array | None], last: Sequence[Array]) -> None:
         """From (B, I) and (B, H) to (B, H), or all without B: a batch of one step."""
@@ -152,10 +114,6 @@ class RNNCell(_Cell):
     Source: torch.nn.RNNCell.
     """
 
-    _gates = 1
-
-    nonlinearity: str
-
     def __init__(
         self,
         input_size: SupportsIndex,
@@ -166,12 +124,19 @@ class RNNCell(_Cell):
         dtype: DTypeLike = np.float32,
         rng: Rng = None,
     ) -> None:
-        self.nonlinearity = as_nonlinearity(nonlinearity)
-        super().__init__(input_size, hidden_size, bias, dtype, rng)
+        options = {"nonlinearity": as_nonlinearity(nonlinearity)}
+        super().__init__(
+            as_architecture(
+                "RNN", input_size, hidden_size, bias=bias, options=options, one_step=True
+            ),
+            dtype,
+            rng,
+        )
 
     @property
-    def _kernel(self) -> str:
-        return "rnn_" + self.nonlinearity
+    def nonlinearity(self) -> str:
+        """What the pre-activation goes through."""
+        return str(self._architecture.cell.options["nonlinearity"])
 
     def __call__(self, input: ArrayLike, hx: ArrayLike | None = None) -> Array:
         """Take one step.
@@ -207,7 +172,7 @@ class GRUCell(_Cell):
 
     Parameters
     ----------
-    input_size, hidden_size, bias, dtype, rng
+    input_size, hidden_size, bias, recurrent_activation, dtype, rng
         As for :class:`packseq.GRU`.
 
     Attributes
@@ -227,22 +192,34 @@ class GRUCell(_Cell):
     Source: torch.nn.GRUCell.
     """
 
-    _gates = 3
-
     def __init__(
         self,
         input_size: SupportsIndex,
         hidden_size: SupportsIndex,
         bias: bool = True,
         *,
+        recurrent_activation: str = "sigmoid",
         dtype: DTypeLike = np.float32,
         rng: Rng = None,
     ) -> None:
-        super().__init__(input_size, hidden_size, bias, dtype, rng)
+        super().__init__(
+            as_architecture(
+                "GRU",
+                input_size,
+                hidden_size,
+                bias=bias,
+                recurrent_activation=recurrent_activation,
+                options={},
+                one_step=True,
+            ),
+            dtype,
+            rng,
+        )
 
     @property
-    def _kernel(self) -> str:
-        return "gru"
+    def recurrent_activation(self) -> str:
+        """What r and z go through."""
+        return self._architecture.recurrent_activation
 
     def __call__(self, input: ArrayLike, hx: ArrayLike | None = None) -> Array:
         """Take one step; see :meth:`RNNCell.__call__`."""
@@ -254,7 +231,7 @@ class LSTMCell(_Cell):
 
     Parameters
     ----------
-    input_size, hidden_size, bias, dtype, rng
+    input_size, hidden_size, bias, peephole, recurrent_activation, dtype, rng
         As for :class:`packseq.LSTM`.
 
     Attributes
@@ -263,6 +240,7 @@ class LSTMCell(_Cell):
         Gates i, f, g, o.
     weight_hh : (4 * H, H)
     bias_ih, bias_hh : (4 * H,)
+    weight_ci, weight_cf, weight_co : (H,), with peepholes
 
     Raises
     ------
@@ -274,22 +252,40 @@ class LSTMCell(_Cell):
     Source: torch.nn.LSTMCell.
     """
 
-    _gates = 4
-
     def __init__(
         self,
         input_size: SupportsIndex,
         hidden_size: SupportsIndex,
         bias: bool = True,
         *,
+        peephole: bool = False,
+        recurrent_activation: str = "sigmoid",
         dtype: DTypeLike = np.float32,
         rng: Rng = None,
     ) -> None:
-        super().__init__(input_size, hidden_size, bias, dtype, rng)
+        super().__init__(
+            as_architecture(
+                "LSTM",
+                input_size,
+                hidden_size,
+                bias=bias,
+                recurrent_activation=recurrent_activation,
+                options={"peephole": as_flag(peephole, "peephole")},
+                one_step=True,
+            ),
+            dtype,
+            rng,
+        )
 
     @property
-    def _kernel(self) -> str:
-        return "lstm"
+    def peephole(self) -> bool:
+        """Whether i, f and o see c."""
+        return bool(self._architecture.cell.options["peephole"])
+
+    @property
+    def recurrent_activation(self) -> str:
+        """What i, f and o go through."""
+        return self._architecture.recurrent_activation
 
     def __call__(
         self, input: ArrayLike, hx: Sequence[ArrayLike] | None = None

@@ -8,10 +8,24 @@ from typing import Any
 from numpy.typing import NDArray
 
 from packseq._core.recurrent import Network
+from packseq.networks.call import ArrayRunner, Call
 from packseq.rows.plan import Plan
 from packseq.settings.threads import crew
 
 Array = NDArray[Any]
+
+
+class OnKernels(ArrayRunner):
+    """Runs arrays here, on the kernels."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+
+    def forward(
+        self, call: Call, x: Array, y: Array, hx: Sequence[Array | None], hn: Sequence[Array]
+    ) -> None:
+        """As ArrayRunner has it."""
+        forward(self._network, x, y, call.plan, hx, hn, call.num_threads, call.padded_steps)
 
 
 def forward(

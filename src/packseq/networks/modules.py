@@ -3,494 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from numbers import Real
-from typing import Any, ClassVar, NamedTuple, Self, SupportsIndex
+from typing import Any, Self, SupportsIndex
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import DTypeLike
 
-from packseq._core.order import all_equal
-from packseq._core.recurrent import Network
-from packseq.checks import as_flag, as_size, kind_of
-from packseq.layout import as_lengths
-from packseq.networks import kernels
-from packseq.networks.parameters import (
-    Array,
-    Parameterised,
-    Rng,
-    allocate,
-    as_floats,
-    as_module_dtype,
-    as_nonlinearity,
-    as_prefix,
-    as_state,
-    as_weights,
-    derived,
-)
-from packseq.networks.prepack import Architecture, prepack
-from packseq.networks.runners import (
-    has_driver,
-    pays_to_move,
-    place,
-    torch_layers,
-    torch_offload,
-)
-from packseq.packed import PackedSequence
-from packseq.rows.plan import IndexArray, Plan
-from packseq.settings.backend import as_backend, settings
-from packseq.settings.isa import kernels as chosen_kernels
-from packseq.settings.threads import as_thread_count, crew
-from packseq.tensor_checks import is_tensor
+from packseq.checks import as_flag
+from packseq.networks.arguments import as_architecture, as_nonlinearity
+from packseq.networks.parameters import Rng
+from packseq.networks.recurrent import Recurrent
 
 __all__ = ["GRU", "LSTM", "RNN"]
 
 
-class _Call(NamedTuple):
-    """What a call is given besides its input, and the backend that it runs on."""
-
-    hx: Any
-    lengths: ArrayLike | None
-    out: Array | None
-    num_threads: int | None
-    backend: str
-
-
-class _Recurrent(Parameterised):
-    """Everything that the three kinds share: sizes, names, and the way through a call."""
-
-    # How many arrays a state is: h, or h and c.
-    _states: ClassVar[int] = 1
-
-    num_layers: int
-    batch_first: bool
-    dropout: float
-    bidirectional: bool
-    proj_size: int = 0
-
-    def __init__(
-        self,
-        input_size: SupportsIndex,
-        hidden_size: SupportsIndex,
-        num_layers: SupportsIndex,
-        bias: bool,
-        batch_first: bool,
-        dropout: float,
-        bidirectional: bool,
-        dtype: DTypeLike,
-        rng: Rng,
-        backend: str | None,
-    ) -> None:
-        self.backend = backend
-        self.input_size = as_size(input_size, "input_size")
-        self.hidden_size = as_size(hidden_size, "hidden_size")
-        self.num_layers = as_size(num_layers, "num_layers")
-        self.bias = as_flag(bias, "bias")
-        self.batch_first = as_flag(batch_first, "batch_first")
-        self.dropout = _as_dropout(dropout)
-        self.bidirectional = as_flag(bidirectional, "bidirectional")
-        self.dtype = as_module_dtype(dtype)
-        self._check_sizes(max(self._directions * self._state_size, self.hidden_size))
-        self._initialise(rng)
-
-    # ---- what it is ----
-
-    @property
-    def _directions(self) -> int:
-        return 2 if self.bidirectional else 1
-
-    @property
-    def _state_size(self) -> int:
-        return self.proj_size or self.hidden_size
-
-    @property
-    def _cell(self) -> str:
-        """The name of the kernels' cell."""
-        raise NotImplementedError
-
-    @property
-    def backend(self) -> str | None:
-        """Where calls run, as for packseq.set_backend; None for what is set there."""
-        return self._backend
-
-    @backend.setter
-    def backend(self, value: str | None) -> None:
-        self._backend = None if value is None else as_backend(value, "backend")
-
-    def _suffixes(self) -> tuple[tuple[str, ...], ...]:
-        """Endings of the parameters' names, by layer and direction."""
-        directions = ("", "_reverse")[: self._directions]
-        return tuple(
-            tuple(f"_l{layer}{direction}" for direction in directions)
-            for layer in range(self.num_layers)
-        )
-
-    def _shapes(self) -> dict[str, tuple[int, ...]]:
-        shapes: dict[str, tuple[int, ...]] = {}
-        rows = self._gates * self.hidden_size
-        width = self.input_size
-        for layer in self._suffixes():
-            for suffix in layer:
-                shapes["weight_ih" + suffix] = (rows, width)
-                shapes["weight_hh" + suffix] = (rows, self._state_size)
-                if self.bias:
-                    shapes["bias_ih" + suffix] = (rows,)
-                    shapes["bias_hh" + suffix] = (rows,)
-                if self.proj_size:
-                    shapes["weight_hr" + suffix] = (self.proj_size, self.hidden_size)
-            width = self._directions * self._state_size
-        return shapes
-
-    def _options(self) -> dict[str, Any]:
-        """What repr shows after the sizes: everything that is not the default."""
-        defaults: dict[str, Any] = {
-            "proj_size": 0,
-            "num_layers": 1,
-            "bias": True,
-            "batch_first": False,
-        }
-        defaults |= {"dropout": 0.0, "bidirectional": False}
-        return {
-            name: getattr(self, name) for name in defaults if getattr(self, name) != defaults[name]
-        }
-
-    def __repr__(self) -> str:
-        options = self._options()
-        if self.dtype != np.float32:
-            options["dtype"] = self.dtype.name
-        if self.backend is not None:
-            options["backend"] = self.backend
-        parts = [str(self.input_size), str(self.hidden_size)]
-        parts += [f"{name}={value!r}" for name, value in options.items()]
-        return f"{type(self).__name__}({', '.join(parts)})"
-
-    # ---- where its weights come from ----
-
-    @classmethod
-    def _from_state_dict(
-        cls, mapping: Mapping[str, Any], prefix: str, dtype: DTypeLike | None, **options: Any
-    ) -> Self:
-        prefix = as_prefix(mapping, prefix)
-        layers = _count_layers(mapping, prefix)
-        first = {
-            name: as_weights(mapping[prefix + name], prefix + name)
-            for name in ("weight_ih_l0", "weight_hh_l0", "weight_hr_l0")
-            if prefix + name in mapping
-        }
-        for name in ("weight_ih_l0", "weight_hh_l0"):
-            if name not in first:
-                raise ValueError(
-                    f"missing {prefix}{name}: no {cls.__name__} under prefix {prefix!r}"
-                    + _other_prefixes(mapping)
-                )
-        for name, array in first.items():
-            if array.ndim != 2 or 0 in array.shape:
-                raise ValueError(f"{prefix}{name} must be 2-D and not empty, got {array.shape}")
-        rows, state = first["weight_hh_l0"].shape
-        projection = first.get("weight_hr_l0")
-        hidden = state if projection is None else projection.shape[1]
-        if projection is not None:
-            if not issubclass(cls, LSTM):
-                raise ValueError(f"unexpected {prefix}weight_hr_l0: only an LSTM has a projection")
-            if state != projection.shape[0] or state >= hidden:
-                raise ValueError(
-                    f"{prefix}weight_hr_l0 has shape {projection.shape}, expected ({state}, H) "
-                    f"with H > {state}, after {prefix}weight_hh_l0"
-                )
-            options["proj_size"] = state
-        _check_gates(cls, prefix, rows, hidden)
-        if dtype is None:
-            dtype = np.float64 if first["weight_ih_l0"].dtype.itemsize == 8 else np.float32
-        module = cls(
-            first["weight_ih_l0"].shape[1],
-            hidden,
-            num_layers=layers,
-            bias=f"{prefix}bias_ih_l0" in mapping,
-            bidirectional=f"{prefix}weight_ih_l0_reverse" in mapping,
-            dtype=dtype,
-            rng=0,
-            **options,
-        )
-        module.load_state_dict(mapping, prefix)
-        return module
-
-    @classmethod
-    def from_torch(cls, module: Any) -> Self:
-        """Make the same module from one of torch's: its weights are copied, its options kept.
-
-        Parameters
-        ----------
-        module : torch.nn.RNN, GRU or LSTM
-            Of this kind, on any device; half-precision weights are widened to float32.
-
-        Raises
-        ------
-        TypeError
-            Not a module of this kind.
-        """
-        kind, _, nonlinearity = str(getattr(module, "mode", "")).partition("_")
-        if {"RNN": 1, "GRU": 3, "LSTM": 4}.get(kind) != cls._gates:
-            raise TypeError(f"module must be torch's {cls.__name__}, got {type(module).__name__}")
-        names = ["input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout"]
-        names += ["bidirectional"] + ["proj_size"] * (kind == "LSTM")
-        options = {name: getattr(module, name) for name in names}
-        if nonlinearity:
-            options["nonlinearity"] = nonlinearity.lower()
-        double = str(module.weight_ih_l0.dtype) == "torch.float64"
-        made = cls(**options, dtype=np.float64 if double else np.float32, rng=0)
-        made.load_state_dict({name: getattr(module, name) for name in made._shapes()})
-        return made
-
-    # ---- what it does ----
-
-    _backend: str | None
-
-    @property
-    def _architecture(self) -> Architecture:
-        return Architecture(
-            cell=self._cell,
-            hidden_size=self.hidden_size,
-            state_size=self._state_size,
-            bias=self.bias,
-            batch_first=self.batch_first,
-            one_step=False,
-            suffixes=self._suffixes(),
-        )
-
-    @derived
-    def _network(self) -> Network:
-        return prepack(self._architecture, self._parameters, chosen_kernels())
-
-    @derived
-    def _layers(self) -> Any:
-        """The same in torch."""
-        return torch_layers().Layers(self._architecture, self._parameters)
-
-    def __call__(
-        self,
-        input: PackedSequence | ArrayLike,
-        hx: Any = None,
-        *,
-        lengths: ArrayLike | None = None,
-        out: Array | None = None,
-        num_threads: SupportsIndex | None = None,
-    ) -> tuple[Any, Any]:
-        """Run every sequence through all layers.
-
-        Parameters
-        ----------
-        input : PackedSequence of rows (I,), or array_like
-            An array is a padded batch of shape (T, B, I), or (B, T, I) if batch_first; or one
-            sequence of shape (T, I). float32 or float64; the other width is converted. Tensors of
-            torch too, which may be float16 or bfloat16 where torch runs; see packseq.set_backend.
-        hx : array_like of shape (L * D, B, R), or for an LSTM a pair (h, c), optional
-            First states in the caller's order; zeros by default. R is proj_size or hidden_size; c
-            has hidden_size. For one sequence, (L * D, R).
-        lengths : array_like of int, shape (B,), optional
-            Steps per sequence of a padded batch; T by default. Rows past a sequence's end are never
-            read, and come back as zeros; its reverse direction starts at its own end.
-        out : ndarray, optional
-            Where to write the output: of its shape and dtype, the last axis contiguous, apart from
-            the input's memory and not between its rows. For a PackedSequence, its data (N, D * R).
-        num_threads : int, optional
-            At most so many threads for this call; packseq.get_num_threads() by default.
-
-        Returns
-        -------
-        output : PackedSequence, or ndarray of shape (T, B, D * R), (B, T, D * R) or (T, D * R)
-            In the form of the input and in the module's dtype; the last layer's h at each step,
-            forward before reverse. For tensors, tensors on their device; halves stay halves.
-        h_n : ndarray of shape (L * D, B, R), or a pair (h_n, c_n)
-            Last states in the caller's order, also of a batch_first module. A sequence of length 0
-            returns its first state.
-
-        Raises
-        ------
-        TypeError
-            `input` or a state is masked, or not of floats; an LSTM's `hx` is no pair; `lengths` or
-            `num_threads` are not integers; `out` is no array of the module's dtype.
-        ValueError
-            A shape, a length, `out` or `num_threads` does not fit; `lengths` for what is no padded
-            batch; a tensor is elsewhere, or waits for a gradient. The message names what it is
-            about.
-        MemoryError
-            There is none for the results, or for what a call needs beside them.
-
-        Notes
-        -----
-        Cost: 2 * N * G * H * (I + R) operations per layer and direction (N steps in all, padding
-        excluded), and for small calls some microseconds. On the CPU, results do not depend
-        on what else is in the batch or on the threads, to the last bit. Beside the weights, the
-        input and the output it takes less than 64 MiB, but for one sequence whose stack of layers
-        alone needs more: N * D * R numbers.
-        Source: torch.nn.RNN, GRU and LSTM, in eval mode.
-        """
-        backend = self._backend or settings().backend
-        if type(input) is np.ndarray and out is None and num_threads is None and backend != "torch":
-            result = self._network.call(
-                input, hx, lengths, crew, None if backend == "cpu" else has_driver
-            )
-            if result is not None:
-                return result
-        rows = input.data if isinstance(input, PackedSequence) else input
-        threads = None if num_threads is None else as_thread_count(num_threads)
-        call = _Call(hx, lengths, out, threads, place(rows, backend))
-        if isinstance(input, PackedSequence):
-            data, states = _as_given(rows, self._run_packed(input, call))
-            return PackedSequence._of(data, input._plan), states
-        return _as_given(rows, self._run_array(input, call))
-
-    def _run_packed(self, input: PackedSequence, call: _Call) -> tuple[Array, Any]:
-        if call.lengths is not None:
-            raise ValueError("lengths must be None for a PackedSequence, which has its own")
-        data = self._as_rows(input.data, "input.data", call)
-        if data.ndim != 2:
-            raise ValueError(
-                f"input.data must have shape (N, {self.input_size}), got {tuple(data.shape)}"
-            )
-        self._check_width(data, "input.data")
-        plan = input._plan
-        if is_tensor(data):
-            return self._run_tensors(data, plan, plan.batch_size, call)
-        output = self._output(data, call.out)
-        return output, self._run(data, output, plan, plan.batch_size, call)
-
-    def _run_array(self, input: ArrayLike, call: _Call) -> tuple[Array, Any]:
-        array = self._as_rows(input, "input", call)
-        if array.ndim not in (2, 3):
-            raise ValueError(
-                f"input must be 2-D (one sequence) or 3-D (a padded batch), got {array.ndim}-D, "
-                f"shape {tuple(array.shape)}"
-            )
-        self._check_width(array, "input")
-        single = array.ndim == 2
-        if single and call.lengths is not None:
-            raise ValueError("lengths must be None for a 2-D input, which is one sequence")
-        x = self._by_time(array)
-        batch = None if single else x.shape[1]
-        plan = None
-        if call.lengths is not None:
-            plan = _plan(as_lengths(call.lengths, x, "input"), x.shape[0])
-        if is_tensor(x):
-            y, states = self._run_tensors(x, plan, batch, call)
-            return y[:, 0] if single else self._by_time(y), states
-        output = self._output(array, call.out)
-        y = self._by_time(output)
-        return output, self._run(x, y, plan, batch, call, padded_steps=x.shape[0] if plan else 0)
-
-    def _as_rows(self, values: Any, name: str, call: _Call) -> Array:
-        """Floats as a tensor where torch is to run on it, else as an array."""
-        if is_tensor(values) and call.backend == "torch":
-            tensor: Array = torch_layers().as_floats(values, name, self.dtype)
-            return tensor
-        return as_floats(values, name, self.dtype)
-
-    def _by_time(self, batch: Array) -> Array:
-        """View (T, I) as (T, 1, I), and (B, T, I) of a batch_first module as (T, B, I), or back."""
-        if batch.ndim == 2:
-            return batch[:, None]
-        return batch.swapaxes(0, 1) if self.batch_first else batch
-
-    def _check_width(self, array: Array, name: str) -> None:
-        if array.shape[-1] != self.input_size:
-            raise ValueError(
-                f"{name} must have rows of input_size = {self.input_size}, "
-                f"got shape {tuple(array.shape)}"
-            )
-
-    def _output(self, x: Array, out: Array | None) -> Array:
-        """The array to write to: a new one, or the caller's after a look at it."""
-        shape = (*x.shape[:-1], self._directions * self._state_size)
-        if out is None:
-            return allocate(shape, self.dtype)
-        _check_out(out, shape, self.dtype)
-        if np.may_share_memory(out, x):
-            raise ValueError("out must lie apart from input's memory, and not between its rows")
-        return out
-
-    def _run(
-        self,
-        x: Array,
-        output: Array,
-        plan: Plan | None,
-        batch: int | None,
-        call: _Call,
-        padded_steps: int = 0,
-    ) -> Any:
-        """Run (N, I) or (T, B, I) into `output`; `batch` is None where states are (L * D, R)."""
-        # The kernels read h while they write the output.
-        given = tuple(
-            state.copy() if state is not None and np.may_share_memory(state, output) else state
-            for state in self._as_states(call.hx, batch, x)
-        )
-        states = tuple(allocate(shape, self.dtype) for shape in self._state_shapes(batch))
-        rows = plan.rows if plan else x.shape[0] * x.shape[1]
-        if not rows:
-            output[...] = 0
-            for state, first in zip(states, given, strict=True):
-                state[...] = 0 if first is None else first
-            return self._as_pair(states)
-        x = x if _is_addressable(x) else np.require(x, requirements=["C", "A"])
-        if self._moves(rows, plan.max_length if plan else x.shape[0], call.backend):
-            torch_offload().forward(self._layers, x, output, plan, given, states)
-        else:
-            kernels.forward(
-                self._network, x, output, plan, given, states, call.num_threads, padded_steps
-            )
-        return self._as_pair(states)
-
-    def _run_tensors(
-        self, x: Any, plan: Plan | None, batch: int | None, call: _Call
-    ) -> tuple[Any, Any]:
-        """Run (N, I) or (T, B, I) in torch, on the device of `x`."""
-        if call.out is not None:
-            raise ValueError("out must be None for tensors: it is for NumPy arrays")
-        columns = 1 if batch is None else batch
-        given = [
-            None if state is None else state.reshape(state.shape[0], columns, state.shape[-1])
-            for state in self._as_states(call.hx, batch, x)
-        ]
-        output, last = self._layers.run(x, plan, given, columns)
-        shapes = self._state_shapes(batch)
-        return output, self._as_pair(
-            tuple(state.reshape(shape) for state, shape in zip(last, shapes, strict=True))
-        )
-
-    def _moves(self, rows: int, steps: int, backend: str) -> bool:
-        """Whether NumPy arrays of so many rows run in torch."""
-        if backend != "auto" or self._cell == "gru_reset_before" or not has_driver():
-            return backend == "torch"
-        weights = sum(array.size for array in self._parameters.values() if array.ndim == 2)
-        return pays_to_move(2.0 * weights * rows, steps)
-
-    def _as_pair(self, states: tuple[Any, ...]) -> Any:
-        return states if self._states == 2 else states[0]
-
-    def _state_shapes(self, batch: int | None) -> list[tuple[int, ...]]:
-        slots = self.num_layers * self._directions
-        middle = () if batch is None else (batch,)
-        widths = (self._state_size, self.hidden_size)[: self._states]
-        return [(slots, *middle, width) for width in widths]
-
-    def _as_states(self, hx: Any, batch: int | None, x: Array) -> tuple[Any, ...]:
-        """First states in the library of `x`, or None for each."""
-        if hx is None:
-            return (None,) * self._states
-        names, given = ["h_0"], [hx]
-        if self._states == 2:
-            names = ["h_0", "c_0"]
-            if not isinstance(hx, tuple | list) or len(hx) != 2:
-                raise TypeError(f"hx must be a pair (h, c) for an LSTM, got {type(hx).__name__}")
-            given = list(hx)
-        in_torch = is_tensor(x)
-        return tuple(
-            torch_layers().as_state(state, name, shape, x)
-            if in_torch
-            else as_state(state, name, shape, self.dtype)
-            for state, name, shape in zip(given, names, self._state_shapes(batch), strict=True)
-        )
-
-
-class RNN(_Recurrent):
+class RNN(Recurrent):
     """Elman RNN: ``h' = tanh(W_ih x + b_ih + W_hh h + b_hh)``, or relu.
 
     Parameters
@@ -533,9 +59,7 @@ class RNN(_Recurrent):
     Source: torch.nn.RNN.
     """
 
-    _gates = 1
-
-    nonlinearity: str
+    _kind = "RNN"
 
     def __init__(
         self,
@@ -552,27 +76,21 @@ class RNN(_Recurrent):
         rng: Rng = None,
         backend: str | None = None,
     ) -> None:
-        self.nonlinearity = as_nonlinearity(nonlinearity)
-        super().__init__(
+        architecture = as_architecture(
+            "RNN",
             input_size,
             hidden_size,
-            num_layers,
-            bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            dtype,
-            rng,
-            backend,
+            num_layers=num_layers,
+            bias=bias,
+            bidirectional=bidirectional,
+            options={"nonlinearity": as_nonlinearity(nonlinearity)},
         )
+        super().__init__(architecture, batch_first, dropout, dtype, rng, backend)
 
     @property
-    def _cell(self) -> str:
-        return "rnn_" + self.nonlinearity
-
-    def _options(self) -> dict[str, Any]:
-        shown = {} if self.nonlinearity == "tanh" else {"nonlinearity": self.nonlinearity}
-        return shown | super()._options()
+    def nonlinearity(self) -> str:
+        """What the pre-activations go through."""
+        return str(self._architecture.cell.options["nonlinearity"])
 
     @classmethod
     def from_state_dict(
@@ -601,11 +119,15 @@ class RNN(_Recurrent):
             The entries under `prefix` are not those of an RNN; the message says what is wrong.
         """
         return cls._from_state_dict(
-            mapping, prefix, dtype, nonlinearity=nonlinearity, batch_first=batch_first
+            mapping,
+            prefix,
+            dtype,
+            batch_first=batch_first,
+            nonlinearity=as_nonlinearity(nonlinearity),
         )
 
 
-class GRU(_Recurrent):
+class GRU(Recurrent):
     """Gated recurrent unit.
 
     ``r, z = sigmoid(W_i x + b_i + W_h h + b_h)``,
@@ -620,6 +142,8 @@ class GRU(_Recurrent):
         Where r comes in: after the product with W_hn (torch, cuDNN, Keras's default, ONNX's
         ``linear_before_reset=1``), or before it, ``n = tanh(W_in x + b_in + W_hn (r * h) + b_hn)``
         (the first GRU, ONNX's default).
+    recurrent_activation : {"sigmoid", "hard_sigmoid", "hard_sigmoid_0.2"}
+        As for :class:`LSTM`.
 
     Attributes
     ----------
@@ -639,9 +163,7 @@ class GRU(_Recurrent):
     Source: torch.nn.GRU.
     """
 
-    _gates = 3
-
-    reset_after: bool
+    _kind = "GRU"
 
     def __init__(
         self,
@@ -654,30 +176,32 @@ class GRU(_Recurrent):
         bidirectional: bool = False,
         *,
         reset_after: bool = True,
+        recurrent_activation: str = "sigmoid",
         dtype: DTypeLike = np.float32,
         rng: Rng = None,
         backend: str | None = None,
     ) -> None:
-        self.reset_after = as_flag(reset_after, "reset_after")
-        super().__init__(
+        architecture = as_architecture(
+            "GRU",
             input_size,
             hidden_size,
-            num_layers,
-            bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            dtype,
-            rng,
-            backend,
+            num_layers=num_layers,
+            bias=bias,
+            bidirectional=bidirectional,
+            recurrent_activation=recurrent_activation,
+            options={"reset_after": as_flag(reset_after, "reset_after")},
         )
+        super().__init__(architecture, batch_first, dropout, dtype, rng, backend)
 
     @property
-    def _cell(self) -> str:
-        return "gru" if self.reset_after else "gru_reset_before"
+    def reset_after(self) -> bool:
+        """Whether r comes in after the product with W_hn."""
+        return bool(self._architecture.cell.options["reset_after"])
 
-    def _options(self) -> dict[str, Any]:
-        return super()._options() | ({} if self.reset_after else {"reset_after": False})
+    @property
+    def recurrent_activation(self) -> str:
+        """What r and z go through."""
+        return self._architecture.recurrent_activation
 
     @classmethod
     def from_state_dict(
@@ -686,6 +210,7 @@ class GRU(_Recurrent):
         prefix: str = "",
         *,
         reset_after: bool = True,
+        recurrent_activation: str = "sigmoid",
         batch_first: bool = False,
         dtype: DTypeLike | None = None,
     ) -> Self:
@@ -695,7 +220,7 @@ class GRU(_Recurrent):
         ----------
         mapping, prefix
             As for load_state_dict.
-        reset_after, batch_first
+        reset_after, recurrent_activation, batch_first
             Which no state dict tells.
         dtype : optional
             float64 if the weights are, else float32.
@@ -706,11 +231,16 @@ class GRU(_Recurrent):
             The entries under `prefix` are not those of a GRU; the message says what is wrong.
         """
         return cls._from_state_dict(
-            mapping, prefix, dtype, reset_after=reset_after, batch_first=batch_first
+            mapping,
+            prefix,
+            dtype,
+            batch_first=batch_first,
+            recurrent_activation=recurrent_activation,
+            reset_after=as_flag(reset_after, "reset_after"),
         )
 
 
-class LSTM(_Recurrent):
+class LSTM(Recurrent):
     """Long short-term memory.
 
     ``i, f, g, o = sigmoid, sigmoid, tanh, sigmoid of W_ih x + b_ih + W_hh h + b_hh``,
@@ -723,6 +253,13 @@ class LSTM(_Recurrent):
         As for :class:`RNN`.
     proj_size : int
         Width of a projected h, less than hidden_size; 0 for none.
+    peephole : bool
+        Whether gates see the cell's state: i and f the c of the step before, o the new one. Each
+        adds its own weight times c, unit by unit, to its pre-activation. torch has no such LSTM.
+    recurrent_activation : {"sigmoid", "hard_sigmoid", "hard_sigmoid_0.2"}
+        What i, f and o go through. "hard_sigmoid" is torch's and Keras 3's,
+        ``min(max(x + 3, 0), 6) / 6``; "hard_sigmoid_0.2" the older one, ONNX's default and Keras's
+        before version 3, ``min(max(0.2 * x + 0.5, 0), 1)``. torch's LSTM has neither.
 
     Attributes
     ----------
@@ -731,6 +268,7 @@ class LSTM(_Recurrent):
     weight_hh_l[k] : (4 * H, R)
     bias_ih_l[k], bias_hh_l[k] : (4 * H,)
     weight_hr_l[k] : (R, H), with a projection
+    weight_ci_l[k], weight_cf_l[k], weight_co_l[k] : (H,), with peepholes
         With the suffix ``_reverse`` for the second direction. All are read-only.
 
     Raises
@@ -745,8 +283,7 @@ class LSTM(_Recurrent):
     Source: torch.nn.LSTM.
     """
 
-    _gates = 4
-    _states = 2
+    _kind = "LSTM"
 
     def __init__(
         self,
@@ -759,27 +296,34 @@ class LSTM(_Recurrent):
         bidirectional: bool = False,
         proj_size: SupportsIndex = 0,
         *,
+        peephole: bool = False,
+        recurrent_activation: str = "sigmoid",
         dtype: DTypeLike = np.float32,
         rng: Rng = None,
         backend: str | None = None,
     ) -> None:
-        self.proj_size = _as_proj_size(proj_size, as_size(hidden_size, "hidden_size"))
-        super().__init__(
+        architecture = as_architecture(
+            "LSTM",
             input_size,
             hidden_size,
-            num_layers,
-            bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            dtype,
-            rng,
-            backend,
+            num_layers=num_layers,
+            bias=bias,
+            bidirectional=bidirectional,
+            proj_size=proj_size,
+            recurrent_activation=recurrent_activation,
+            options={"peephole": as_flag(peephole, "peephole")},
         )
+        super().__init__(architecture, batch_first, dropout, dtype, rng, backend)
 
     @property
-    def _cell(self) -> str:
-        return "lstm"
+    def peephole(self) -> bool:
+        """Whether i, f and o see c."""
+        return bool(self._architecture.cell.options["peephole"])
+
+    @property
+    def recurrent_activation(self) -> str:
+        """What i, f and o go through."""
+        return self._architecture.recurrent_activation
 
     @classmethod
     def from_state_dict(
@@ -787,18 +331,19 @@ class LSTM(_Recurrent):
         mapping: Mapping[str, Any],
         prefix: str = "",
         *,
+        recurrent_activation: str = "sigmoid",
         batch_first: bool = False,
         dtype: DTypeLike | None = None,
     ) -> Self:
         """Make the LSTM that a state dict holds.
 
-        Sizes, layers, directions, bias and projection follow from it.
+        Sizes, layers, directions, bias, projection and peepholes follow from it.
 
         Parameters
         ----------
         mapping, prefix
             As for load_state_dict.
-        batch_first
+        recurrent_activation, batch_first
             Which no state dict tells.
         dtype : optional
             float64 if the weights are, else float32.
@@ -808,99 +353,10 @@ class LSTM(_Recurrent):
         TypeError, ValueError
             The entries under `prefix` are not those of an LSTM; the message says what is wrong.
         """
-        return cls._from_state_dict(mapping, prefix, dtype, batch_first=batch_first)
-
-
-def _as_given(rows: object, result: tuple[Array, Any]) -> tuple[Any, Any]:
-    """A result's arrays as tensors, where the input is one."""
-    output, states = torch_layers().as_tensors(result) if is_tensor(rows) else result
-    return output, states
-
-
-def _plan(lengths: IndexArray, steps: int) -> Plan | None:
-    """None where nothing is padding, as if no lengths had been given."""
-    return None if all_equal(lengths, steps) else Plan.from_lengths(lengths)
-
-
-def _other_prefixes(mapping: Mapping[str, Any]) -> str:
-    end = "weight_ih_l0"
-    found = sorted(name.removesuffix(end) for name in mapping if name.endswith(end))
-    return f"; there are {', '.join(map(repr, found))}" if found else ""
-
-
-def _count_layers(mapping: Mapping[str, Any], prefix: str) -> int:
-    """Layers in a row from the first; what lies beyond a gap is unexpected when they are loaded."""
-    layer = 1
-    while f"{prefix}weight_ih_l{layer}" in mapping:
-        layer += 1
-    return layer
-
-
-def _check_gates(cls: type[_Recurrent], prefix: str, rows: int, hidden: int) -> None:
-    kinds: dict[int, type[_Recurrent]] = {kind._gates: kind for kind in (RNN, GRU, LSTM)}
-    if rows == cls._gates * hidden:
-        return
-    gates, rest = divmod(rows, max(hidden, 1))
-    hint = f"; {kinds[gates].__name__} has {gates}" if not rest and gates in kinds else ""
-    raise ValueError(
-        f"{prefix}weight_hh_l0 has {rows} rows for hidden_size {hidden}, but the {cls._gates} "
-        f"gate(s) of {cls.__name__} need {cls._gates * hidden}{hint}"
-    )
-
-
-def _as_dropout(value: float) -> float:
-    if not isinstance(value, Real) or isinstance(value, bool):
-        raise TypeError(f"dropout must be a number, got {value!r}")
-    if not 0 <= value <= 1:
-        raise ValueError(f"dropout must be in [0, 1], got {value}")
-    return float(value)
-
-
-def _as_proj_size(value: SupportsIndex, hidden_size: int) -> int:
-    size = as_size(value, "proj_size", least=0)
-    if size >= hidden_size:
-        raise ValueError(f"proj_size must be less than hidden_size = {hidden_size}, got {size}")
-    return size
-
-
-def _check_out(out: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    """Refuse what the kernels cannot write to."""
-    if not isinstance(out, np.ndarray):
-        raise TypeError(f"out must be an ndarray, got {kind_of(out)}")
-    if isinstance(out, np.ma.MaskedArray):
-        raise TypeError("out must not be a masked array: its mask would not be written")
-    if out.dtype != dtype or not out.dtype.isnative:
-        raise TypeError(f"out must be of {dtype}, got dtype {out.dtype}")
-    if out.shape != shape:
-        raise ValueError(f"out must have shape {shape}, got {out.shape}")
-    if not out.flags.writeable:
-        raise ValueError("out must be writeable, got a read-only array")
-    if not _is_addressable(out):
-        raise ValueError("out must be aligned, and contiguous along its last axis")
-    if _overlaps_itself(out):
-        raise ValueError("out must not overlap itself")
-
-
-def _is_addressable(array: Array) -> bool:
-    """Rows contiguous and aligned, whatever the order and the sign of the other strides."""
-    if array.flags.carray:
-        return True
-    itemsize = array.itemsize
-    return bool(
-        array.flags.aligned
-        and (array.strides[-1] == itemsize or array.shape[-1] == 1)
-        and all(stride % itemsize == 0 for stride in array.strides)
-    )
-
-
-def _overlaps_itself(array: Array) -> bool:
-    """Each axis must step over all that the finer ones reach; slices of plain arrays do."""
-    steps = (
-        (abs(stride), extent) for stride, extent in zip(array.strides, array.shape, strict=True)
-    )
-    reach = array.itemsize
-    for stride, extent in sorted(step for step in steps if step[1] > 1):
-        if stride < reach:
-            return array.size > 0
-        reach += stride * (extent - 1)
-    return False
+        return cls._from_state_dict(
+            mapping,
+            prefix,
+            dtype,
+            batch_first=batch_first,
+            recurrent_activation=recurrent_activation,
+        )

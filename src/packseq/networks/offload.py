@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from packseq.networks.call import ArrayRunner, Call
 from packseq.networks.torch_layers import Layers, default_device
 from packseq.rows.arrays import gather_into, scatter_into
 from packseq.rows.plan import IndexArray, Plan
@@ -47,6 +48,19 @@ class _Chunk:
         return whole.offsets[t] + self.first + rank
 
 
+class ThroughTorch(ArrayRunner):
+    """Runs arrays on torch's device."""
+
+    def __init__(self, layers: Layers) -> None:
+        self._layers = layers
+
+    def forward(
+        self, call: Call, x: Array, y: Array, hx: Sequence[Array | None], hn: Sequence[Array]
+    ) -> None:
+        """As ArrayRunner has it."""
+        forward(self._layers, x, y, call.plan, hx, hn)
+
+
 def forward(
     layers: Layers,
     x: Array,
@@ -55,7 +69,7 @@ def forward(
     hx: Sequence[Array | None],
     hn: Sequence[Array],
 ) -> None:
-    """Run layers on torch's device, writing `out` and `hn`, as ``packseq.networks.kernels`` does.
+    """Run layers on torch's device, writing `out` and `hn`, as the kernels do.
 
     Parameters
     ----------

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from packseq.checks import as_array, as_read_only, check_size
-from packseq.tensor_checks import as_host_floats, is_tensor
+from packseq._core.recurrent import Network
+from packseq.checks import as_array, as_read_only
+from packseq.networks.architecture import Architecture
+from packseq.networks.arguments import as_module_dtype, check_weight_sizes
+from packseq.networks.prepack import prepack
+from packseq.settings.isa import kernels
 
 Array = NDArray[Any]
 Rng = int | np.random.Generator | None
-
-# The kernels count the columns of a gate row in 32 bits.
-_MOST_COLUMNS = 2**31 - 1
 
 T = TypeVar("T")
 
@@ -53,37 +53,44 @@ class derived(Generic[T]):  # noqa: N801, like property
 class Parameterised:
     """Weights under torch's names, reachable as attributes and as a state dict.
 
-    A subclass sets its sizes, then calls `_initialise`. Arrays are replaced, never written to, so
-    one module may serve many threads.
+    A subclass calls `_begin` with what it is and draws its weights, or is given them by `_made`.
+    Arrays are replaced, never written to, so one module may serve many threads.
     """
 
-    # Multiples of hidden_size in the first axis of the weights.
-    _gates: ClassVar[int]
-
-    input_size: int
-    hidden_size: int
-    bias: bool
-    dtype: np.dtype[Any]
+    _architecture: Architecture
     _parameters: dict[str, Array]
+    dtype: np.dtype[Any]
 
-    def _shapes(self) -> dict[str, tuple[int, ...]]:
-        """Every parameter's name and shape, in torch's order."""
-        raise NotImplementedError
+    def _begin(self, architecture: Architecture, dtype: DTypeLike) -> None:
+        """Take on an architecture and a dtype; weights come next."""
+        self._architecture = architecture
+        self.dtype = as_module_dtype(dtype)
+        check_weight_sizes(architecture, self.dtype)
 
-    def _check_sizes(self, state_size: int) -> None:
-        """The largest matrix must be one that can exist."""
-        columns = (1 if self._gates == 1 else 4) * self.hidden_size
-        if columns > _MOST_COLUMNS:
-            raise ValueError(
-                f"hidden_size = {self.hidden_size} times {self._gates} gate(s) is beyond the "
-                f"kernels' 32 bits, at most {_MOST_COLUMNS}"
-            )
-        size = columns * max(self.input_size, state_size) * self.dtype.itemsize
-        if size > sys.maxsize:
-            raise ValueError(
-                f"input_size={self.input_size}, hidden_size={self.hidden_size}: a weight would "
-                f"take {size} bytes, more than memory can address"
-            )
+    @property
+    def input_size(self) -> int:
+        """Width I of an input row."""
+        return self._architecture.input_size
+
+    @property
+    def hidden_size(self) -> int:
+        """Units H."""
+        return self._architecture.hidden_size
+
+    @property
+    def bias(self) -> bool:
+        """Whether there are biases."""
+        return self._architecture.bias
+
+    @derived
+    def _network(self) -> Network:
+        """The weights as the kernels read them."""
+        return prepack(self._architecture, self._parameters, kernels(), self._batch_first)
+
+    @property
+    def _batch_first(self) -> bool:
+        """Whether padded batches are (B, T, I)."""
+        return False
 
     def _initialise(self, rng: Rng) -> None:
         """Uniform in ±1/sqrt(hidden_size), as torch does."""
@@ -95,7 +102,7 @@ class Parameterised:
         self._set_parameters(
             {
                 name: (generator.random(shape, self.dtype) * 2 - 1) * bound
-                for name, shape in self._shapes().items()
+                for name, shape in self._architecture.shapes.items()
             }
         )
 
@@ -116,7 +123,7 @@ class Parameterised:
     def __setattr__(self, name: str, value: object) -> None:
         # The packed weights, and the kernels' idea of every size, follow from what is public.
         built = "_parameters" in self.__dict__ and not name.startswith("_")
-        if built and not isinstance(getattr(type(self), name, None), property):
+        if built and getattr(getattr(type(self), name, None), "fset", None) is None:
             raise AttributeError(
                 f"{name} cannot be set: make another module, or use load_state_dict for weights"
             )
@@ -173,7 +180,7 @@ class Parameterised:
         Source: torch.nn.Module.load_state_dict.
         """
         prefix = as_prefix(mapping, prefix)
-        shapes = self._shapes()
+        shapes = self._architecture.shapes
         given = {key[len(prefix) :]: key for key in mapping if key.startswith(prefix)}
         problems = _name_problems(shapes, given, prefix) if strict else []
         loaded = dict(self._parameters)
@@ -242,80 +249,3 @@ def as_weights(value: Any, name: str) -> Array:
     if array.dtype.kind != "f" or array.dtype.itemsize > 8:
         raise TypeError(f"{name} must be float16, float32 or float64, got dtype {array.dtype}")
     return array
-
-
-def as_module_dtype(dtype: DTypeLike) -> np.dtype[Any]:
-    """Check a module's dtype: float32 or float64, NumPy's or torch's, made native.
-
-    Raises
-    ------
-    TypeError
-        Any other.
-    """
-    try:
-        name: Any = dtype
-        if type(dtype).__module__ == "torch":
-            name = str(dtype).removeprefix("torch.")
-        found: np.dtype[Any] = np.dtype(name)
-    except TypeError as error:
-        raise TypeError(f"dtype must be float32 or float64, got {dtype!r}") from error
-    if dtype is None or found.newbyteorder("=") not in (np.dtype(np.float32), np.dtype(np.float64)):
-        raise TypeError(f"dtype must be float32 or float64, got {dtype!r}")
-    return found.newbyteorder("=")
-
-
-def as_nonlinearity(value: str) -> str:
-    """Check an RNN's nonlinearity.
-
-    Raises
-    ------
-    ValueError
-        Neither "tanh" nor "relu".
-    """
-    if not isinstance(value, str) or value not in ("tanh", "relu"):
-        raise ValueError(f"nonlinearity must be 'tanh' or 'relu', got {value!r}")
-    return value
-
-
-def as_floats(values: Any, name: str, dtype: np.dtype[Any]) -> Array:
-    """Take float32 or float64 values as native `dtype`, uncopied where they are that already.
-
-    Raises
-    ------
-    TypeError
-        Masked, or of any other dtype.
-    ValueError
-        Nested sequences that are ragged; a torch tensor that is not on the CPU, or that waits for
-        a gradient.
-    """
-    if type(values) is np.ndarray and values.dtype == dtype:
-        return values
-    if is_tensor(values):
-        values = as_host_floats(values, name)
-    array = as_array(values, name)
-    if array.dtype.kind != "f" or array.dtype.itemsize not in (4, 8):
-        raise TypeError(f"{name} must be float32 or float64, got dtype {array.dtype}")
-    with np.errstate(all="ignore"):  # also where only the padding overflows
-        return array.astype(dtype, copy=False)
-
-
-def as_state(values: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """Take a state of exactly `shape`, C-contiguous.
-
-    Raises
-    ------
-    TypeError
-        Not float32 or float64.
-    ValueError
-        Another shape.
-    """
-    array = as_floats(values, name, dtype)
-    if array.shape != shape:
-        raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
-    return np.require(array, requirements=["C", "A"])
-
-
-def allocate(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """Allocate, after checking that the size can exist."""
-    check_size(shape, dtype)
-    return np.empty(shape, dtype)

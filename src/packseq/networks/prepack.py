@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from packseq._core.recurrent import Kernels, Network
+from packseq.networks.architecture import Architecture
 
 Array = NDArray[Any]
 
@@ -58,22 +59,11 @@ ORDERS = {
 }
 
 
-@dataclass(frozen=True)
-class Architecture:
-    """What a network is, apart from its weights."""
-
-    cell: str
-    hidden_size: int
-    state_size: int
-    bias: bool
-    batch_first: bool
-    one_step: bool
-    suffixes: tuple[tuple[str, ...], ...]
-    """Parameter name endings, by layer and direction: ``(("_l0", "_l0_reverse"), ...)``."""
-
-
 def prepack(
-    architecture: Architecture, parameters: Mapping[str, Array], kernels: Kernels
+    architecture: Architecture,
+    parameters: Mapping[str, Array],
+    kernels: Kernels,
+    batch_first: bool,
 ) -> Network:
     """Pack a module's parameters for one instruction set.
 
@@ -81,7 +71,7 @@ def prepack(
     -----
     Cost: one gather of all weights, and as much memory again.
     """
-    order = ORDERS[architecture.cell]
+    order = ORDERS[architecture.cell.name]
     directions = [
         _direction(architecture, order, parameters, suffix, kernels)
         for layer in architecture.suffixes
@@ -89,13 +79,13 @@ def prepack(
     ]
     return Network(
         kernels,
-        architecture.cell,
+        architecture.cell.name,
         architecture.hidden_size,
         architecture.state_size,
-        len(architecture.suffixes[0]),
+        architecture.directions,
         directions,
         (len(order.ih), len(order.hh), max(1, len(order.second))),
-        architecture.batch_first,
+        batch_first,
         architecture.one_step,
     )
 
@@ -119,7 +109,7 @@ def _direction(
     if "weight_hr" + suffix in parameters:
         weight_hr = parameters["weight_hr" + suffix]
         second = _matrix(weight_hr, order.second, 2, architecture.state_size, lanes)
-    elif architecture.cell == "gru_reset_before":
+    elif architecture.cell.name == "gru_reset_before":
         second = _matrix(weight_hh, order.second, order.block_vectors, hidden, lanes)
     bias = _bias_row(architecture, order, parameters, suffix, lanes)
     return ih, hh, second, bias, bool(np.isfinite(weight_hh).all())
@@ -173,7 +163,7 @@ def _bias_row(
     bias_ih, bias_hh = parameters["bias_ih" + suffix], parameters["bias_hh" + suffix]
     with np.errstate(all="ignore"):  # as in the kernels
         both = bias_ih + bias_hh
-    if architecture.cell == "gru":
+    if architecture.cell.name == "gru":
         both[2 * hidden :] = bias_ih[2 * hidden :]
         _scatter_bias(row, bias_hh, order.hh[1:2], order.block_vectors, hidden, lanes)
     _scatter_bias(row, both, order.ih, order.block_vectors, hidden, lanes)

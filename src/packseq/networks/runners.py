@@ -1,4 +1,8 @@
-"""Where a module's call runs: what its arrays are, what was set, what is there."""
+"""Where a call runs: what its arrays are, what was set, what is there.
+
+Nothing here imports torch unless a tensor came in, torch was asked for, or a CUDA driver is
+installed and a call is large.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +12,59 @@ import os
 import sys
 from functools import cache
 from types import ModuleType
+from typing import Any, Protocol
 
+import numpy as np
+
+from packseq._core.recurrent import Network
+from packseq.networks.arguments import as_floats
+from packseq.networks.call import Call, Runner
+from packseq.networks.kernels import OnKernels
 from packseq.optional import load
 from packseq.settings.backend import settings
 from packseq.tensor_checks import is_tensor
+
+
+class Runnable(Protocol):
+    """What a module keeps of its weights, each made when first asked for."""
+
+    @property
+    def _network(self) -> Network: ...
+
+    @property
+    def _layers(self) -> Any: ...
+
+
+def choose(module: Runnable, call: Call, where: str) -> Runner:
+    """Who runs a call: its arrays on the kernels or through a GPU, or its tensors in torch.
+
+    `where` is what `place` said of its rows.
+    """
+    if is_tensor(call.rows):
+        in_torch: Runner = torch_layers().InTorch(module._layers)
+        return in_torch
+    if where == "torch" or (where == "auto" and _pays_to_move(call)):
+        through_torch: Runner = torch_offload().ThroughTorch(module._layers)
+        return through_torch
+    return OnKernels(module._network)
+
+
+def as_rows(values: Any, name: str, dtype: np.dtype[Any], where: str) -> Any:
+    """Floats as whoever is to run them takes them: a tensor for torch, else an array.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Not of floats, or not where they can be read; the message names `name`.
+    """
+    if is_tensor(values) and where == "torch":
+        return torch_layers().as_floats(values, name, dtype)
+    return as_floats(values, name, dtype)
+
+
+def like_input(rows: object, result: Any) -> Any:
+    """A result's arrays as tensors of their memory, where the input was one."""
+    return torch_layers().as_tensors(result) if is_tensor(rows) else result
 
 
 def torch_layers() -> ModuleType:
@@ -51,9 +104,12 @@ def place(rows: object, backend: str) -> str:
     return "torch"
 
 
-def pays_to_move(flops: float, steps: int) -> bool:
-    """Whether `auto` runs NumPy arrays on a GPU: work enough in a step, and a GPU there."""
-    return flops >= settings().offload_flops * steps and _has_gpu()
+def _pays_to_move(call: Call) -> bool:
+    """Whether `auto` runs arrays on a GPU: work enough in a step, a cell it has, and a GPU."""
+    if call.architecture.not_in_torch or not has_driver():
+        return False
+    flops = 2.0 * call.architecture.row_multiplications * call.row_count
+    return flops >= settings().offload_flops * call.steps and _has_gpu()
 
 
 @cache

@@ -12,19 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence as TorchPacked
 
-from packseq.networks.parameters import as_state as as_numpy_state
-from packseq.networks.prepack import Architecture
+from packseq.networks import arguments
+from packseq.networks.architecture import Architecture
+from packseq.networks.call import Call
 from packseq.rows.plan import Plan
 from packseq.rows.tensors import gather_padded, on_device, plain_tensors, scatter_padded
 from packseq.settings.backend import settings
 from packseq.tensor_checks import as_tensor, dtype_name, is_tensor, refuse_gradient
 
-_MODULES: dict[str, tuple[Any, dict[str, Any]]] = {
-    "lstm": (torch.nn.LSTM, {}),
-    "gru": (torch.nn.GRU, {}),
-    "rnn_tanh": (torch.nn.RNN, {"nonlinearity": "tanh"}),
-    "rnn_relu": (torch.nn.RNN, {"nonlinearity": "relu"}),
-}
 _HALVES = (torch.float16, torch.bfloat16)
 _FLOATS = (torch.float32, torch.float64)
 
@@ -70,7 +65,7 @@ def as_state(values: Any, name: str, shape: tuple[int, ...], x: Tensor) -> Tenso
         Another shape or device.
     """
     if not is_tensor(values):
-        state = as_numpy_state(values, name, shape, np.dtype(np.float64))
+        state = arguments.as_state(values, name, shape, np.dtype(np.float64))
         return torch.tensor(state, dtype=x.dtype, device=x.device)
     values = as_tensor(values, name)
     if values.dtype not in _HALVES + _FLOATS:
@@ -104,9 +99,9 @@ class Layers:
     """
 
     def __init__(self, architecture: Architecture, parameters: Mapping[str, NDArray[Any]]) -> None:
-        if architecture.cell not in _MODULES:
+        if architecture.not_in_torch:
             raise ValueError(
-                "GRU(reset_after=False) runs on backend 'cpu' alone: torch and cuDNN have no "
+                f"{architecture.not_in_torch} runs on backend 'cpu' alone: torch and cuDNN have no "
                 "such cell"
             )
         self._architecture = architecture
@@ -114,7 +109,13 @@ class Layers:
         self._modules: dict[tuple[torch.device, torch.dtype], torch.nn.Module] = {}
 
     def run(
-        self, x: Tensor, plan: Plan | None, hx: Sequence[Tensor | None], batch: int
+        self,
+        x: Tensor,
+        plan: Plan | None,
+        hx: Sequence[Tensor | None],
+        batch: int,
+        *,
+        batch_first: bool = False,
     ) -> tuple[Tensor, list[Tensor]]:
         """Run every sequence through all layers.
 
@@ -127,6 +128,8 @@ class Layers:
             First states in the caller's order; None for zeros.
         batch : int
             B.
+        batch_first : bool
+            Whether a padded output lies by sequence in memory; (T, B, width) is a view of it then.
 
         Returns
         -------
@@ -135,7 +138,7 @@ class Layers:
         """
         first = [
             x.new_zeros(shape) if state is None else state
-            for state, shape in zip(hx, self._state_shapes(batch), strict=False)
+            for state, shape in zip(hx, self._architecture.state_shapes(batch), strict=True)
         ]
         with torch.no_grad(), _float32_products(x):
             if plan is None:
@@ -143,14 +146,15 @@ class Layers:
             rows = x.contiguous() if x.ndim == 2 else gather_padded(x, plan)
             output, states = self._run_packed(rows, plan, first)
             if x.ndim == 3:
-                batch_first = self._architecture.batch_first
                 output = scatter_padded(output, plan, len(x), batch_first, 0.0)
                 output = output.transpose(0, 1) if batch_first else output
             return output, states
 
     def _run_dense(self, x: Tensor, first: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         if not x.shape[0] * x.shape[1]:
-            return x.new_zeros((*x.shape[:2], self._width)), [state.clone() for state in first]
+            return x.new_zeros((*x.shape[:2], self._architecture.output_size)), [
+                state.clone() for state in first
+            ]
         output, states = self._module(x)(x, _given(first))
         return output, _parts(states)
 
@@ -159,7 +163,9 @@ class Layers:
     ) -> tuple[Tensor, list[Tensor]]:
         """cuDNN takes no sequence of length 0: those, last in packed order, keep their state."""
         if not plan.rows:
-            return rows.new_zeros((0, self._width)), [state.clone() for state in first]
+            return rows.new_zeros((0, self._architecture.output_size)), [
+                state.clone() for state in first
+            ]
         alive = int(plan.batch_sizes[0])
         there = None if plan.sorted_indices is None else on_device(plan, rows.device)
         ranked = [s.index_select(1, there.order) for s in first] if there else first
@@ -170,15 +176,6 @@ class Layers:
             last = [torch.cat([h, s[:, alive:]], 1) for h, s in zip(last, ranked, strict=True)]
         return output.data, [s.index_select(1, there.ranks) for s in last] if there else last
 
-    @property
-    def _width(self) -> int:
-        return self._architecture.state_size * len(self._architecture.suffixes[0])
-
-    def _state_shapes(self, batch: int) -> list[tuple[int, int, int]]:
-        shape = self._architecture
-        slots = len(shape.suffixes) * len(shape.suffixes[0])
-        return [(slots, batch, width) for width in (shape.state_size, shape.hidden_size)]
-
     def _module(self, x: Tensor) -> torch.nn.Module:
         module = self._modules.get((x.device, x.dtype))
         if module is None:  # two threads may both upload: the results are equal
@@ -188,16 +185,16 @@ class Layers:
 
     def _upload(self, device: torch.device, dtype: torch.dtype) -> torch.nn.Module:
         shape = self._architecture
-        make, options = _MODULES[shape.cell]
-        if shape.state_size != shape.hidden_size:
-            options = options | {"proj_size": shape.state_size}
+        options = dict(shape.cell.torch_options)
+        if shape.proj_size:
+            options["proj_size"] = shape.proj_size
         # On no device first: values drawn for it would change the caller's random numbers.
-        module = make(
-            self._parameters["weight_ih_l0"].shape[1],
+        module = getattr(torch.nn, shape.cell.kind)(
+            shape.input_size,
             shape.hidden_size,
-            num_layers=len(shape.suffixes),
+            num_layers=shape.num_layers,
             bias=shape.bias,
-            bidirectional=len(shape.suffixes[0]) == 2,
+            bidirectional=shape.bidirectional,
             device="meta",
             dtype=dtype,
             **options,
@@ -246,3 +243,27 @@ def _tf32_switch() -> tuple[Any, str, object]:
     if hasattr(cudnn.rnn, "fp32_precision"):
         return cudnn.rnn, "fp32_precision", "ieee"
     return cudnn, "allow_tf32", False
+
+
+class InTorch:
+    """Runs tensors where they are, in torch."""
+
+    def __init__(self, layers: Layers) -> None:
+        self._layers = layers
+
+    def run(self, call: Call) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """As Runner has it."""
+        if call.out is not None:
+            raise ValueError("out must be None for tensors: it is for NumPy arrays")
+        x, batch = call.by_time(call.rows), call.columns
+
+        def take(state: Any, name: str, shape: tuple[int, ...]) -> Tensor:
+            # Of one sequence, (L * D, width): as of a batch of one.
+            return as_state(state, name, shape, x).reshape(shape[0], batch, shape[-1])
+
+        first = call.first_states(take)
+        output, last = self._layers.run(
+            x, call.plan, first, batch, batch_first=call.axes == "batch first"
+        )
+        states = zip(last, call.state_shapes, strict=True)
+        return call.as_given(output), tuple(state.reshape(shape) for state, shape in states)

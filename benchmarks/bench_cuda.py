@@ -25,8 +25,9 @@ from timing import in_turn_until, measure_each, ms, print_head, print_row, times
 from torch.nn.utils import rnn
 
 import packseq
-from packseq.backends import choice, cudnn, offload
-from packseq.plan import Plan
+from packseq.networks import offload, torch_layers
+from packseq.rows.plan import Plan
+from packseq.settings.backend import OFFLOAD_FLOPS
 
 INPUT = 256
 DTYPES = ("float32", "float16", "bfloat16")
@@ -253,7 +254,7 @@ def print_threshold(cases, seconds):
 
     failed = measure_each(measure, cases, seconds)
     print_head(
-        f"OFFLOAD_FLOPS, now {choice.OFFLOAD_FLOPS / 1e6:g} MFLOP a step",
+        f"OFFLOAD_FLOPS, now {OFFLOAD_FLOPS / 1e6:g} MFLOP a step",
         *("H", "best between, MFLOP", "lost by it, mean", "worst", "lost now, mean", "worst"),
     )
     for hidden, some in [*points.items(), ("all", chain(*points.values()))] * bool(points):
@@ -275,7 +276,7 @@ def threshold_cells(points):
     best = min(bounds[1:], key=lambda bound: mean(losses(bound)))
     below = bounds[bounds.index(best) - 1]
     cells = [f"{below / 1e6:.3g} and {best / 1e6:.3g}"]
-    for lost in (losses(best), losses(choice.OFFLOAD_FLOPS)):
+    for lost in (losses(best), losses(OFFLOAD_FLOPS)):
         cells += [f"{mean(lost):.0%}", f"{max(lost):.0%}"]
     return cells
 
@@ -398,7 +399,7 @@ def main():
     name = torch.cuda.get_device_name() if gpu else "the CPU, as a trial"
     print(f"{name}; torch {torch.__version__}; cuDNN {torch.backends.cudnn.version()}", flush=True)
     # Both libraries multiply in float32 proper; packseq does of itself.
-    owner, switch, off = cudnn._tf32_switch()
+    owner, switch, off = torch_layers._tf32_switch()
     setattr(owner, switch, off)
     with torch.inference_mode():
         cases = (few_cases if options.quick else all_cases)(options.device)

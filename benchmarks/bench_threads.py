@@ -34,8 +34,8 @@ from cases import CASES, Case, Problem, equal
 from measure import GEMM_FLOPS, gemms
 
 import packseq
-from packseq.backends import cpu
-from packseq.backends.threads import usable_cores
+from packseq.settings import isa
+from packseq.settings.threads import usable_cores
 
 # Beside those of the other benchmarks, wide layers with many rows in every step.
 WIDE = [
@@ -200,7 +200,7 @@ def main():
     threads = Threads(sorted({1, *(count for count in options.threads if count <= cores)}))
     chosen = [*WIDE, *(case for case in CASES if case.name in CHOSEN)]
     print(
-        f"{cores} usable processors; {cpu.kernels().name} kernels; NumPy {np.__version__}; "
+        f"{cores} usable processors; {isa.kernels().name} kernels; NumPy {np.__version__}; "
         f"Python {platform.python_version()}; peers: {', '.join(peers.PEERS)}",
         flush=True,
     )

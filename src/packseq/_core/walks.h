@@ -129,7 +129,8 @@ COMBINE(exp_less, NAME(exp_of)(x[j] - y[j]))
     (((w[0][g] * x[0][i] + w[1][g] * x[1][i]) + (w[2][g] * x[2][i] + w[3][g] * x[3][i])) + \
      ((w[4][g] * x[4][i] + w[5][g] * x[5][i]) + (w[6][g] * x[6][i] + w[7][g] * x[7][i])))
 
-/* out[e] = the sum over time of data times other, [N * width / group]. As in sum, eight steps meet before the total. */
+/* out[e] = the sum over time of data times other, [N * width / group]. As in sum, eight steps meet before the
+ * total. */
 WALK(weighted_sum) {
     const NUMBER *w[8], *x[8];
     WIDE total[TILE] = {0};
@@ -161,8 +162,8 @@ WALK(weighted_sum) {
 }
 #undef PRODUCTS
 
-/* top[i] and total[i] = the maximum of row i of x [rows][size], and the sum of exp(x - top). In lanes of their own, since
- * a chain of one maximum or sum cannot be vectorized. */
+/* top[i] and total[i] = the maximum of row i of x [rows][size], and the sum of exp(x - top). In lanes of their own,
+ * since a chain of one maximum or sum cannot be vectorized. */
 #define GREATER(x, best) (((x) > (best)) | IS_NAN(x) ? (x) : (best))
 static void NAME(row_totals)(int64_t rows, int64_t size, const void *data, void *tops, void *totals) {
     /* Zen 3, ns for a row of 64 with 16, 32 and 64 lanes: 134, 174, 216. */

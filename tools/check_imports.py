@@ -65,6 +65,7 @@ FLOORS = [
     ("rows/plan", "what lengths alone decide: order, steps, offsets"),
     ("settings/config", "what this build is, and what it runs on"),
     ("settings/backend settings/threads settings/isa", "what a process sets"),
+    ("arguments", "checks of arguments that are arrays, or that say how one is cut"),
     ("tensor_checks", "what is asked of tensors, without importing torch"),
     ("checks optional version", "checks of single arguments, and libraries that may be missing"),
     ("_core/plain", "the short way of plain calls"),

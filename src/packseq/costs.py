@@ -8,9 +8,10 @@ from typing import Literal, SupportsIndex, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
+from packseq.arguments import as_int64_vector
 from packseq.checks import as_flag, as_size
 from packseq.packed import PackedSequence
-from packseq.rows.plan import IndexArray, as_int64_vector
+from packseq.rows.plan import IndexArray
 
 Cell: TypeAlias = Literal["lstm", "gru", "rnn"]
 

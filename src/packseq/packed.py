@@ -650,10 +650,10 @@ def _elementwise(
         kwargs["where"] = mask
     results = ufunc(*arrays, **kwargs)
     results = results if ufunc.nout > 1 else (results,)
-    given = outputs or (None,) * ufunc.nout
+    wanted = outputs or (None,) * ufunc.nout
     wrapped = tuple(
         _packed_result(result, plan, name) if out is None else out
-        for result, out in zip(results, given, strict=True)
+        for result, out in zip(results, wanted, strict=True)
     )
     return wrapped if ufunc.nout > 1 else wrapped[0]
 

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from packseq._core.order import arrange, rise
+from packseq._core.order import longest_first, rise
 from packseq.arguments import as_int64_vector
 from packseq.checks import as_read_only
 
@@ -110,7 +110,7 @@ class Plan:
                 f"lengths[{first}] = {lengths[first]} follows "
                 f"lengths[{first - 1}] = {lengths[first - 1]}"
             )
-        batch_sizes, offsets, sorted_lengths, order, inverse = arrange(lengths, first == 0)
+        batch_sizes, offsets, sorted_lengths, order, inverse = longest_first(lengths, first == 0)
         in_order = first == 0 and (len(lengths) == 0 or lengths[-1] > 0)
         return cls(
             batch_sizes=batch_sizes,

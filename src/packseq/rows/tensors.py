@@ -1,7 +1,8 @@
-"""Move rows between the layouts of tensors, on whatever device they are, with gradients.
+"""Rows of tensors moved between their layouts, on whatever device they are, with gradients.
 
-The functions are those of ``packseq.rows.arrays``. None of them waits for the device: what the
-lengths decide goes up once for a plan, B + T numbers of it, and is expanded to rows there.
+This is one of the two movers whose contract ``packseq.rows.movers`` has. Nothing here waits for the
+device: what the lengths decide goes up once for a plan, B + T numbers of it, and is expanded to
+rows there.
 """
 
 from __future__ import annotations

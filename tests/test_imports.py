@@ -1,6 +1,7 @@
 """No import of the package points up: the house as it is, and faults that the check must find."""
 
 import importlib.util
+import re
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,23 @@ def test_no_import_points_up(tool):
     assert ("_core/segments", "_core/pool") in arrows  # a cimport
     assert ("weights/onnx/model", "weights/gates") in arrows  # relative
     assert ("__init__", "weights/__init__") in arrows
+
+
+def test_contributing_has_the_floors_in_their_order(tool):
+    text = (TOOL.parents[1] / "CONTRIBUTING.md").read_text()
+    rows = [re.findall(r"`(.+?)`", row) for row in re.findall(r"^\| (`.*?) \|", text, re.MULTILINE)]
+    inits = tool.FLOORS[-1][0].split()  # each beside its folder
+
+    def has(row, name):
+        return any(file.partition(".")[0] == name or name.startswith(file) for file in row)
+
+    places = [
+        [place for place, row in enumerate(rows) if has(row, name)]
+        for name in tool.FLOOR_OF
+        if name not in inits
+    ]
+    assert {len(place) for place in places} == {1}
+    assert places == sorted(places)
 
 
 def test_no_file_is_on_two_floors(tool):

@@ -52,13 +52,23 @@ static const double Q_f64[] = {0.5,
 #define EXP_REST(x, k) \
     (((x) - (k) * EXP_OF_REAL(LN2_HIGH_f32, LN2_HIGH_f64)) - (k) * EXP_OF_REAL(LN2_LOW_f32, LN2_LOW_f64))
 
-/* q(r), of r and r^2, summed in pairs, since the time goes into waiting; then expm1(r) = r^2 q(r) + r. */
+/* q(r), of r and r^2, summed in pairs, since the time goes into waiting; then expm1(r) = r^2 q(r) + r.
+ *
+ * In statements, since GCC 12 keeps their order: of one expression it makes another order, with which an LSTM of 32
+ * units took 1.09 (float) and 1.17 times (double) as long with AVX2, one sequence on Zen 4. */
 #define EXP_PAIR(Q, i, r) ((r) * (REAL)Q[(i) + 1] + (REAL)Q[i])
-#define EXP_FOUR(Q, i, r, r2) (EXP_PAIR(Q, (i) + 2, r) * (r2) + EXP_PAIR(Q, i, r))
-#define EXP_Q_f32(r, r2) (((r2) * (REAL)Q_f32[4] + EXP_PAIR(Q_f32, 2, r)) * (r2) + EXP_PAIR(Q_f32, 0, r))
-#define EXP_Q_f64(r, r2, r4) \
-    ((((r2) * (REAL)Q_f64[10] + EXP_PAIR(Q_f64, 8, r)) * (r4) + EXP_FOUR(Q_f64, 4, r, r2)) * (r4) + \
-     EXP_FOUR(Q_f64, 0, r, r2))
-#define EXP_Q(r, r2) (sizeof(REAL) == 8 ? EXP_Q_f64(r, r2, (r2) * (r2)) : EXP_Q_f32(r, r2))
+#define EXP_Q_f32(r, r2) \
+    ({ \
+        const __typeof__(r) q0 = EXP_PAIR(Q_f32, 0, r), q2 = EXP_PAIR(Q_f32, 2, r); \
+        ((r2) * (REAL)Q_f32[4] + q2) * (r2) + q0; \
+    })
+#define EXP_Q_f64(r, r2) \
+    ({ \
+        const __typeof__(r) r4 = (r2) * (r2); \
+        const __typeof__(r) q0 = EXP_PAIR(Q_f64, 0, r), q2 = EXP_PAIR(Q_f64, 2, r), q4 = EXP_PAIR(Q_f64, 4, r); \
+        const __typeof__(r) q6 = EXP_PAIR(Q_f64, 6, r), q8 = EXP_PAIR(Q_f64, 8, r), q10 = (r2) * (REAL)Q_f64[10] + q8; \
+        (q10 * r4 + (q6 * (r2) + q4)) * r4 + (q2 * (r2) + q0); \
+    })
+#define EXP_Q(r, r2) (sizeof(REAL) == 8 ? EXP_Q_f64(r, r2) : EXP_Q_f32(r, r2))
 
 #endif

@@ -8,10 +8,11 @@ from typing import Literal, SupportsIndex, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
+from packseq.arguments import as_int64_vector
 from packseq.checks import as_flag, as_size
 from packseq.networks.architecture import PLAIN, Architecture
 from packseq.packed import PackedSequence
-from packseq.rows.plan import IndexArray, as_int64_vector
+from packseq.rows.plan import IndexArray
 
 CellName: TypeAlias = Literal["lstm", "gru", "rnn"]
 

@@ -1,5 +1,5 @@
 from collections.abc import Callable
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ class Kernels:
 
 def compiled() -> list[Kernels]: ...
 
+@final
 class Network:
     def __init__(
         self,

@@ -20,7 +20,13 @@ import numpy as np
 cnp.import_array()
 
 cdef extern from "kernels.h" nogil:
-    enum: PACKSEQ_LSTM
+    enum: PACKSEQ_N_CELLS
+
+    ctypedef struct packseq_cell_traits:
+        const char *name
+        int32_t has_c
+
+    const packseq_cell_traits *packseq_cells
 
     ctypedef struct packseq_matrix:
         const void *panels
@@ -106,8 +112,8 @@ BUILD = {
     "compiler": (<bytes> COMPILER).decode(),
 }
 
-# The order of kernels.h's packseq_cell.
-CELLS = ("lstm", "gru", "gru_reset_before", "rnn_tanh", "rnn_relu")
+# The kernels' cells, by the numbers that they have there.
+CELLS = tuple([packseq_cells[cell].name.decode() for cell in range(PACKSEQ_N_CELLS)])
 
 # What a result may take at most, in bytes, to be left to Network.call; the general path names what is too large.
 cdef double MOST_BYTES = 1e12
@@ -339,7 +345,7 @@ cdef class Network:
 
     cdef object call_plain(self, cnp.ndarray x, int64_t batch, int64_t steps, object hx, object lengths, Pool pool,
                            int32_t threads):
-        cdef bint lstm = self.net.cell == PACKSEQ_LSTM
+        cdef bint lstm = packseq_cells[self.net.cell].has_c
         cdef int ndim = cnp.PyArray_NDIM(x)
         cdef packseq_job job
         cdef Order found

@@ -10,20 +10,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "cell_table.h"
+
 /* Up to here the calling thread is done before another has woken up: only those that are awake take part. And up to
  * here before another, awake, has heard of it. */
 #define PACKSEQ_SMALL_MICROSECONDS 90
 #define PACKSEQ_TINY_MICROSECONDS 3.5
 /* One thread's speed, for these, in float32 with vectors of 32 bytes; Zen 3's. */
 #define PACKSEQ_FLOPS_PER_MICROSECOND 90e3
-
-enum packseq_cell {
-    PACKSEQ_LSTM,
-    PACKSEQ_GRU,              /* n = tanh(Wx + r * (Uh + b)), torch's */
-    PACKSEQ_GRU_RESET_BEFORE, /* n = tanh(Wx + U(r * h) + b), the first GRU */
-    PACKSEQ_RNN_TANH,
-    PACKSEQ_RNN_RELU
-};
 
 /* A weight matrix in panels of two vectors: [panel][K][2][U], 64-byte aligned, kept for the module's life.
  * Panel p adds to 2U adjacent columns of a gate row, from column[p] on. */
@@ -35,13 +29,11 @@ typedef struct {
     int64_t panels_per_block; /* a block is 2U hidden units with all their gates */
 } packseq_matrix;
 
-/* One direction of one layer. A gate row holds, block by block (U columns each):
- *   LSTM  i f g o | i f g o      GRU  r z n n | r z m m (m: recurrent part of n)      RNN  h h
- */
+/* One direction of one layer; cell_table.h has the order of a gate row. */
 typedef struct {
     packseq_matrix ih;     /* K = I */
-    packseq_matrix hh;     /* K = R; GRU_RESET_BEFORE: r and z only */
-    packseq_matrix second; /* LSTM: projection, K = H, or no panels; GRU_RESET_BEFORE: n, K = H */
+    packseq_matrix hh;     /* K = R; where there is a reset before the product, without n */
+    packseq_matrix second; /* K = H; no panels where there is none: packseq_second says what it is */
     const void *bias;      /* one gate row */
     int32_t finite;        /* whether 0 times any of hh's weights is 0: then a missing h0 is not multiplied */
 } packseq_direction;

@@ -13,6 +13,7 @@
 #define PACKSEQ_EACH_CELL(ROW)                                                       \
     /*  enum                      name, function    gates block bare  c  second */   \
     ROW(PACKSEQ_LSTM,             lstm,             4,    8,    0,    1, PACKSEQ_PROJECTION) \
+    ROW(PACKSEQ_LSTM_PEEPHOLE,    lstm_peephole,    4,    8,    0,    1, PACKSEQ_PROJECTION) \
     ROW(PACKSEQ_GRU,              gru,              3,    8,    2,    0, PACKSEQ_NO_SECOND)  \
     ROW(PACKSEQ_GRU_RESET_BEFORE, gru_reset_before, 3,    8,    0,    0, PACKSEQ_RESET)      \
     ROW(PACKSEQ_RNN_TANH,         rnn_tanh,         1,    2,    0,    0, PACKSEQ_NO_SECOND)  \

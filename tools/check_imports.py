@@ -36,7 +36,8 @@ FLOORS = [
     ("weights/torch/pickles", "torch's pickles, read without running them"),
     ("weights/canonical", "the one mapping that every format becomes"),
     (
-        "weights/archive weights/arrays weights/beside weights/gates weights/strict_json weights/writing",
+        "weights/archive weights/arrays weights/beside weights/gates weights/strict_json "
+        "weights/writing",
         "what readers share: zip files, arrays, files beside, gate orders, JSON, writing",
     ),
     ("weights/limits", "what a file may cost"),

@@ -8,6 +8,7 @@ from packseq._core.pool import Pool
 
 BUILD: dict[str, str]
 CELLS: tuple[str, ...]
+GATE_ACTIVATIONS: tuple[str, ...]
 
 class Kernels:
     @property
@@ -26,6 +27,7 @@ class Network:
         self,
         kernels: Kernels,
         cell: str,
+        gate_activation: str,
         hidden: int,
         state: int,
         n_directions: int,

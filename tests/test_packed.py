@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 
-from packseq import PackedSequence, pack_sequence, unpack_sequence
+from packseq import LSTM, PackedSequence, pack_sequence, unpack_sequence
 
 DATA = np.arange(12.0, dtype=np.float32).reshape(6, 2)
 
@@ -152,3 +152,55 @@ def test_packing_and_the_constructor_agree():
     rebuilt = PackedSequence(made.data, made.batch_sizes, None, made.unsorted_indices)
     np.testing.assert_array_equal(rebuilt.lengths, [1, 3, 0, 2])
     np.testing.assert_array_equal(rebuilt.sorted_indices, made.sorted_indices)
+
+
+# ---- what comes back from a user, and goes to one, is never the array itself ----
+
+
+def test_what_map_was_returned_may_be_reshaped_by_its_owner():
+    packed = pack_sequence([np.ones((3, 2)), np.ones((1, 2))])
+    kept = []
+    mapped = packed.map(lambda rows: kept.append(rows * 2) or kept[0])
+    kept[0].shape = (8,)
+    np.testing.assert_array_equal(mapped.sum(), [[6, 6], [2, 2]])
+
+
+@pytest.mark.parametrize("name", ["batch_sizes", "sorted_indices", "unsorted_indices", "lengths"])
+def test_indices_may_be_reshaped_by_whoever_asked_for_them(name):
+    packed = pack_sequence([np.ones((1, 2)), np.ones((3, 2))])
+    getattr(packed, name).dtype = np.int8
+    np.testing.assert_array_equal(packed.sum(), [[1, 1], [3, 3]])
+    assert getattr(packed, name).dtype == np.int64
+
+
+def test_out_may_be_reshaped_by_its_owner():
+    packed = pack_sequence([np.ones((1, 2), np.float32), np.ones((3, 2), np.float32)])
+    out = np.empty((4, 5), np.float32)
+    output, _ = LSTM(2, 5, rng=0)(packed, out=out)
+    expected = output.sum()
+    out.shape = (20,)
+    np.testing.assert_array_equal(output.sum(), expected)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data, plan: (data[:2], plan),
+        lambda data, plan: (data[0, 0], plan),
+        lambda data, plan: (data, None),
+    ],
+)
+def test_a_pickle_whose_rows_do_not_fit_its_plan(change):
+    rebuild, fields = pack_sequence([np.ones((1, 2)), np.ones((3, 2))]).__reduce__()
+    with pytest.raises(ValueError, match="the rows that its plan counts"):
+        rebuild(*change(*fields))
+
+
+@pytest.mark.parametrize(
+    ("batch_sizes", "sorted_indices"),
+    [([2, 1, 2], [1, 0]), ([2, 1], [1, 0]), ([2, 1, 1], [1, 1]), ([2, 1, 1], [5, 0]), ([-4], None)],
+)
+def test_a_pickled_plan_is_checked_as_a_constructors_fields_are(batch_sizes, sorted_indices):
+    rebuild, fields = pack_sequence([np.ones((1, 2)), np.ones((3, 2))])._plan.__reduce__()
+    with pytest.raises(ValueError, match=r"batch_sizes|sorted_indices"):
+        rebuild(np.array(batch_sizes), sorted_indices, *fields[2:])

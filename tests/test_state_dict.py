@@ -1,7 +1,11 @@
 """How weights get into a module and out of it."""
 
 import collections
+import contextlib
+import copy
 import itertools
+import os
+import sys
 import types
 
 import numpy as np
@@ -366,10 +370,10 @@ def test_from_state_dict_takes_no_nonlinearity_it_does_not_know():
 
 
 def test_weights_loaded_while_the_old_ones_are_packed(monkeypatch):
-    """As by another thread: what was packed of the old ones is not kept."""
+    """As by another thread: the call has all of the old ones, and the next one all of the new."""
     module, other = GRU(3, 5, rng=0), GRU(3, 5, rng=1)
     prepack, x = packseq.networks.parameters.prepack, np.ones((4, 3), np.float32)
-    expected, _ = other(x)
+    before, after = GRU(3, 5, rng=0)(x)[0], other(x)[0]
 
     def load_meanwhile(*arguments):
         monkeypatch.setattr(packseq.networks.parameters, "prepack", prepack)
@@ -378,5 +382,75 @@ def test_weights_loaded_while_the_old_ones_are_packed(monkeypatch):
         return packed
 
     monkeypatch.setattr(packseq.networks.parameters, "prepack", load_meanwhile)
-    for _ in range(2):
+    for expected in (before, after, after):
         assert_same_bits(module(x)[0], expected)
+
+
+@pytest.mark.parametrize("name", ["weight_ih_l0", "bias_hh_l1"])
+@pytest.mark.parametrize("change", ["shape", "dtype"])
+def test_arrays_that_are_handed_out_are_the_callers_alone(name, change):
+    """Read-only does not stop NumPy from reshaping an array in place."""
+    module, twin = lstm(rng=0), lstm(rng=0)
+    x = np.ones((4, 3), np.float32)
+    for array in (module.state_dict()[name], getattr(module, name)):
+        setattr(array, change, (array.size,) if change == "shape" else np.int8)
+    assert_same_bits(module(x)[0], twin(x)[0])
+    assert module.state_dict()[name].shape == twin.state_dict()[name].shape
+
+
+def test_a_load_that_is_interrupted_leaves_all_of_the_old_or_all_of_the_new(monkeypatch):
+    """An exception from a signal handler may come anywhere; here, at each line of the load."""
+    module, other, x = GRU(3, 5, rng=0), GRU(3, 5, rng=1), np.ones((4, 3), np.float32)
+    results = {name: m(x)[0].tobytes() for name, m in (("old", module), ("new", other))}
+    weights = other.state_dict()
+    for line in range(200):
+        with contextlib.suppress(KeyboardInterrupt), interrupted_after(line):
+            module.load_state_dict(weights)
+        holds = "new" if module.weight_hh_l0.tobytes() == other.weight_hh_l0.tobytes() else "old"
+        assert module(x)[0].tobytes() == results[holds]
+        module.load_state_dict(GRU(3, 5, rng=0).state_dict())
+        assert module(x)[0].tobytes() == results["old"]
+
+
+@contextlib.contextmanager
+def interrupted_after(lines):
+    """Raise KeyboardInterrupt after so many lines of packseq's."""
+    left = lines
+
+    def trace(frame, event, argument):
+        nonlocal left
+        if f"{os.sep}packseq{os.sep}" not in frame.f_code.co_filename:
+            return None
+        left -= event == "line"
+        if left < 0:
+            sys.settrace(None)
+            raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        (lambda state: state["_weights"].update(weight_ih_l0=np.zeros((2, 2))), ValueError),
+        (lambda state: state["_weights"].pop("weight_ih_l0"), ValueError),
+        (lambda state: state.update(dtype="int8"), TypeError),
+        (lambda state: state.update(_architecture=3), TypeError),
+        (lambda state: state.update(batch_first=3), TypeError),
+        (lambda state: state.update(_backend="cuda"), ValueError),
+        (lambda state: vars(state["_architecture"]).update(hidden_size=500), ValueError),
+        (lambda state: vars(state["_architecture"]).update(hidden_size=-1), ValueError),
+        (lambda state: vars(state["_architecture"]).update(num_layers=2.5), TypeError),
+    ],
+)
+def test_a_pickle_goes_through_a_constructors_checks(change, error):
+    state = copy.deepcopy(lstm().__getstate__())
+    change(state)
+    with pytest.raises(error):
+        LSTM.__new__(LSTM).__setstate__(state)

@@ -134,7 +134,7 @@ class PackedSequence(NDArrayOperatorsMixin):
     def _of(cls, data: NDArray[Any], plan: Plan) -> PackedSequence:
         """Join rows to a plan that is known to fit them."""
         packed = cls.__new__(cls)
-        object.__setattr__(packed, "_data", data)
+        object.__setattr__(packed, "_data", data[...])
         object.__setattr__(packed, "_plan", plan)
         return packed
 
@@ -147,22 +147,22 @@ class PackedSequence(NDArrayOperatorsMixin):
     @property
     def batch_sizes(self) -> IndexArray:
         """Sequences alive at each step, shape (T,)."""
-        return self._plan.batch_sizes
+        return self._plan.batch_sizes[...]
 
     @property
     def sorted_indices(self) -> IndexArray | None:
         """The caller's index of each packed sequence, shape (B,), or None."""
-        return self._plan.sorted_indices
+        return _view(self._plan.sorted_indices)
 
     @property
     def unsorted_indices(self) -> IndexArray | None:
         """The packed position of each of the caller's sequences, shape (B,), or None."""
-        return self._plan.unsorted_indices
+        return _view(self._plan.unsorted_indices)
 
     @property
     def lengths(self) -> IndexArray:
         """Steps of each sequence, shape (B,), in the caller's order."""
-        return self._plan.lengths
+        return self._plan.lengths[...]
 
     @property
     def batch_size(self) -> int:
@@ -605,7 +605,15 @@ class PackedSequence(NDArrayOperatorsMixin):
         raise AttributeError(f"PackedSequence is immutable: cannot delete {name!r}")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return PackedSequence._of, (self._data, self._plan)
+        return PackedSequence._unpickled, (self._data, self._plan)
+
+    @classmethod
+    def _unpickled(cls, data: Any, plan: Any) -> PackedSequence:
+        """Join rows and plan of a pickle, which may have been changed: the plan checked itself."""
+        rows = as_data(data, "data")
+        if not isinstance(plan, Plan) or rows.ndim == 0 or rows.shape[0] != plan.rows:
+            raise ValueError("a pickled PackedSequence must have the rows that its plan counts")
+        return cls._of(rows, plan)
 
     def __repr__(self) -> str:
         lengths = self._plan.sorted_lengths
@@ -617,6 +625,11 @@ class PackedSequence(NDArrayOperatorsMixin):
 
     def _repr_html_(self) -> str:
         return picture.as_html(self._plan, repr(self))
+
+
+def _view(indices: IndexArray | None) -> IndexArray | None:
+    """A new view, which its owner may reshape in place without harm."""
+    return None if indices is None else indices[...]
 
 
 # ---- NumPy's functions ----

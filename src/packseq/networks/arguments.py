@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from packseq.checks import as_array, as_flag, as_size, check_size, kind_of
-from packseq.networks.architecture import RECURRENT_ACTIVATIONS, Architecture, cell_of
+from packseq.networks.architecture import CELLS, RECURRENT_ACTIVATIONS, Architecture, cell_of
 from packseq.tensor_checks import as_host_floats, is_tensor
 
 Array = NDArray[Any]
@@ -56,6 +56,30 @@ def as_architecture(
         proj_size=_as_proj_size(proj_size, hidden),
         recurrent_activation=as_recurrent_activation(recurrent_activation),
         one_step=one_step,
+    )
+
+
+def checked(architecture: object) -> Architecture:
+    """An architecture that came with a pickle, checked as a constructor's arguments are.
+
+    Raises
+    ------
+    TypeError, ValueError
+        It is none, or none that a constructor would make.
+    """
+    if not isinstance(architecture, Architecture) or architecture.cell not in CELLS:
+        raise TypeError(f"a pickled module has no architecture: {type(architecture).__name__}")
+    return as_architecture(
+        architecture.cell.kind,
+        architecture.input_size,
+        architecture.hidden_size,
+        num_layers=architecture.num_layers,
+        bias=architecture.bias,
+        bidirectional=architecture.bidirectional,
+        proj_size=architecture.proj_size,
+        recurrent_activation=architecture.recurrent_activation,
+        options=architecture.cell.options,
+        one_step=as_flag(architecture.one_step, "one_step"),
     )
 
 

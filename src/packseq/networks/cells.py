@@ -50,7 +50,7 @@ class _Cell(Parameterised):
         """Last states of a call on plain arrays, or None for the general way to take it."""
         if type(input) is not np.ndarray:
             return None
-        result = self._network.call(input, hx, None, crew, None)
+        result = self._weights.network.call(input, hx, None, crew, None)
         return None if result is None else result[1]
 
     def _next(self, input: ArrayLike, hx: ArrayLike | None) -> Array:
@@ -87,7 +87,7 @@ class _Cell(Parameterised):
         x = x.reshape(1, -1, self.input_size)
         hx = [None if state is None else as_batch(state) for state in first]
         hn = [as_batch(state) for state in last]
-        kernels.forward(self._network, x, np.empty_like(hn[0]), None, hx, hn, None)
+        kernels.forward(self._weights.network, x, np.empty_like(hn[0]), None, hx, hn, None)
 
 
 class RNNCell(_Cell):

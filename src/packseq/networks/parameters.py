@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 from packseq._core.recurrent import Network
 from packseq.checks import as_array, as_read_only
 from packseq.networks.architecture import Architecture
-from packseq.networks.arguments import as_module_dtype, check_weight_sizes
+from packseq.networks.arguments import as_module_dtype, check_weight_sizes, checked
 from packseq.networks.prepack import prepack
 from packseq.settings.isa import kernels
 
@@ -21,33 +21,36 @@ Rng = int | np.random.Generator | None
 T = TypeVar("T")
 
 
-# The names of all that is derived from parameters.
-_DERIVED: set[str] = set()
+class Weights:
+    """One set of parameters, never changed, and what is made of it when first asked for.
 
-
-class derived(Generic[T]):  # noqa: N801, like property
-    """What is made from the parameters when first asked for, and kept until they change.
-
-    Once made it lies in the instance, found without a call: one step takes microseconds. Two
-    threads may both make it; the results are equal, or, where the parameters change meanwhile, the
-    one made of the old is forgotten. (functools.cached_property of Python 3.11 would hold a lock,
-    which a fork may copy.)
+    A module replaces the whole in one step, so that whoever calls meanwhile, or is interrupted,
+    has all of the old or all of the new. Two threads may both make what is missing: the results are
+    equal. (functools.cached_property of Python 3.11 would hold a lock, which a fork may copy.)
     """
 
-    def __init__(self, make: Callable[[Any], T]) -> None:
-        self._make = make
+    def __init__(
+        self, architecture: Architecture, parameters: Mapping[str, Array], batch_first: bool
+    ) -> None:
+        self.architecture = architecture
+        self.parameters = {name: as_read_only(array) for name, array in parameters.items()}
+        self._batch_first = batch_first
+        self._kept: dict[Any, Any] = {}
 
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-        _DERIVED.add(name)
+    def kept(self, make: Callable[[Weights], T]) -> T:
+        """What `make` makes of these weights, made once."""
+        if make not in self._kept:
+            self._kept[make] = make(self)
+        made: T = self._kept[make]
+        return made
 
-    def __get__(self, instance: Any, owner: type) -> T:
-        while True:
-            parameters = instance._parameters
-            value = instance.__dict__[self._name] = self._make(instance)
-            if instance._parameters is parameters:
-                return value
-            instance.__dict__.pop(self._name, None)
+    def __getattr__(self, name: str) -> Network:
+        # Made once, it lies in the instance, found without a call: one step takes microseconds.
+        if name != "network":
+            raise AttributeError(name)
+        network = prepack(self.architecture, self.parameters, kernels(), self._batch_first)
+        self.network = network
+        return network
 
 
 class Parameterised:
@@ -58,7 +61,7 @@ class Parameterised:
     """
 
     _architecture: Architecture
-    _parameters: dict[str, Array]
+    _weights: Weights
     dtype: np.dtype[Any]
 
     def _begin(self, architecture: Architecture, dtype: DTypeLike) -> None:
@@ -82,11 +85,6 @@ class Parameterised:
         """Whether there are biases."""
         return self._architecture.bias
 
-    @derived
-    def _network(self) -> Network:
-        """The weights as the kernels read them."""
-        return prepack(self._architecture, self._parameters, kernels(), self._batch_first)
-
     @property
     def _batch_first(self) -> bool:
         """Whether padded batches are (B, T, I)."""
@@ -106,23 +104,21 @@ class Parameterised:
             }
         )
 
-    def _set_parameters(self, parameters: dict[str, Array]) -> None:
-        self._parameters = {name: as_read_only(array) for name, array in parameters.items()}
-        for name in _DERIVED:
-            self.__dict__.pop(name, None)
+    def _set_parameters(self, parameters: Mapping[str, Array]) -> None:
+        self._weights = Weights(self._architecture, parameters, self._batch_first)
 
     def __getattr__(self, name: str) -> Array:
         try:
-            array: Array = self.__dict__["_parameters"][name]
+            array: Array = self.__dict__["_weights"].parameters[name]
         except KeyError:
             raise AttributeError(
                 f"{type(self).__name__!r} object has no attribute {name!r}"
             ) from None
-        return array
+        return array[...]  # a new view: one that is reshaped in place is the caller's alone
 
     def __setattr__(self, name: str, value: object) -> None:
         # The packed weights, and the kernels' idea of every size, follow from what is public.
-        built = "_parameters" in self.__dict__ and not name.startswith("_")
+        built = "_weights" in self.__dict__ and not name.startswith("_")
         if built and getattr(getattr(type(self), name, None), "fset", None) is None:
             raise AttributeError(
                 f"{name} cannot be set: make another module, or use load_state_dict for weights"
@@ -130,11 +126,20 @@ class Parameterised:
         super().__setattr__(name, value)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in _DERIVED}
+        return self.__dict__ | {"_weights": self._weights.parameters}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._set_parameters(self._parameters)  # NumPy's pickles and deep copies come back writable
+        """Take a pickle's fields, through the checks of a constructor and of load_state_dict."""
+        fields = dict(state)
+        parameters = fields.pop("_weights")
+        self._begin(checked(fields.pop("_architecture")), fields.pop("dtype"))
+        self._set_rest(fields)
+        self._set_parameters(self._loaded(parameters, "", strict=True))
+
+    def _set_rest(self, fields: Mapping[str, Any]) -> None:
+        """Take what else a pickle has; a cell has nothing else."""
+        if fields:
+            raise ValueError(f"a pickled {type(self).__name__} has no {', '.join(fields)}")
 
     def state_dict(self) -> dict[str, Array]:
         """Return the parameters by torch's names.
@@ -142,13 +147,13 @@ class Parameterised:
         Returns
         -------
         dict of str to ndarray
-            Read-only arrays in torch's order, not copies.
+            Read-only arrays in torch's order: views, not copies.
 
         Notes
         -----
         Source: torch.nn.Module.state_dict.
         """
-        return dict(self._parameters)
+        return {name: array[...] for name, array in self._weights.parameters.items()}
 
     def load_state_dict(
         self, mapping: Mapping[str, Any], prefix: str = "", strict: bool = True
@@ -179,11 +184,16 @@ class Parameterised:
         Cost: one copy; the first call after it packs the weights for the kernels.
         Source: torch.nn.Module.load_state_dict.
         """
+        self._set_parameters(self._loaded(mapping, prefix, strict))
+
+    def _loaded(self, mapping: Mapping[str, Any], prefix: str, strict: bool) -> dict[str, Array]:
+        """New parameters from a state dict, checked and copied."""
         prefix = as_prefix(mapping, prefix)
         shapes = self._architecture.shapes
         given = {key[len(prefix) :]: key for key in mapping if key.startswith(prefix)}
         problems = _name_problems(shapes, given, prefix) if strict else []
-        loaded = dict(self._parameters)
+        before = self.__dict__.get("_weights")
+        loaded = dict(before.parameters) if before else {}
         for name, shape in shapes.items():
             if name not in given:
                 continue
@@ -195,7 +205,7 @@ class Parameterised:
                 problems.append(f"{given[name]} has shape {array.shape}, expected {shape}")
         if problems:
             raise ValueError(f"cannot load into {self!r}: " + "; ".join(problems))
-        self._set_parameters(loaded)
+        return loaded
 
 
 def as_prefix(mapping: object, prefix: object) -> str:

@@ -26,14 +26,13 @@ from packseq.networks.architecture import (
 )
 from packseq.networks.arguments import Array, as_dropout, as_recurrent_activation
 from packseq.networks.call import Axes, Call
-from packseq.networks.parameters import Parameterised, Rng, as_prefix, as_weights, derived
+from packseq.networks.parameters import Parameterised, Rng, as_prefix, as_weights
 from packseq.networks.runners import (
     as_rows,
     choose,
     has_driver,
     like_input,
     place,
-    torch_layers,
 )
 from packseq.packed import PackedSequence
 from packseq.rows.plan import IndexArray, Plan
@@ -66,6 +65,10 @@ class Recurrent(Parameterised):
         self.backend = backend
         self.batch_first = as_flag(batch_first, "batch_first")
         self.dropout = as_dropout(dropout)
+
+    def _set_rest(self, fields: Mapping[str, Any]) -> None:
+        """Take the options that a pickle has."""
+        self._set_options(fields["batch_first"], fields["dropout"], fields["_backend"])
 
     # ---- what it is ----
 
@@ -165,7 +168,6 @@ class Recurrent(Parameterised):
         module = cls.__new__(cls)
         module._set_options(batch_first, dropout=0.0, backend=None)
         module._begin(architecture, dtype)
-        module._set_parameters({})
         module.load_state_dict(mapping, prefix)
         return module
 
@@ -197,11 +199,6 @@ class Recurrent(Parameterised):
         return made
 
     # ---- what it does ----
-
-    @derived
-    def _layers(self) -> Any:
-        """The weights in torch's modules."""
-        return torch_layers().Layers(self._architecture, self._parameters)
 
     def __call__(
         self,
@@ -264,7 +261,7 @@ class Recurrent(Parameterised):
         """
         backend = self._backend or settings().backend
         if type(input) is np.ndarray and out is None and num_threads is None and backend != "torch":
-            result = self._network.call(
+            result = self._weights.network.call(
                 input, hx, lengths, crew, None if backend == "cpu" else has_driver
             )
             if result is not None:
@@ -284,7 +281,7 @@ class Recurrent(Parameterised):
 
     def _run(self, call: Call, where: str) -> tuple[Any, Any]:
         """The output, and the state as the caller gets it: h, or (h, c)."""
-        output, states = choose(self, call, where).run(call)
+        output, states = choose(self._weights, call, where).run(call)
         return output, states if len(states) > 1 else states[0]
 
     def _packed_rows(

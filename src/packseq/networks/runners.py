@@ -12,41 +12,33 @@ import os
 import sys
 from functools import cache
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from packseq._core.recurrent import Network
 from packseq.networks.arguments import as_floats
 from packseq.networks.call import Call, Runner
 from packseq.networks.kernels import OnKernels
+from packseq.networks.parameters import Weights
 from packseq.optional import load
 from packseq.settings.backend import settings
 from packseq.tensor_checks import is_tensor
 
 
-class Runnable(Protocol):
-    """What a module keeps of its weights, each made when first asked for."""
-
-    @property
-    def _network(self) -> Network: ...
-
-    @property
-    def _layers(self) -> Any: ...
-
-
-def choose(module: Runnable, call: Call, where: str) -> Runner:
+def choose(weights: Weights, call: Call, where: str) -> Runner:
     """Who runs a call: its arrays on the kernels or through a GPU, or its tensors in torch.
 
     `where` is what `place` said of its rows.
     """
     if is_tensor(call.rows):
-        in_torch: Runner = torch_layers().InTorch(module._layers)
+        layers = torch_layers()
+        in_torch: Runner = layers.InTorch(weights.kept(layers.Layers))
         return in_torch
     if where == "torch" or (where == "auto" and _pays_to_move(call)):
-        through_torch: Runner = torch_offload().ThroughTorch(module._layers)
+        layers = weights.kept(torch_layers().Layers)
+        through_torch: Runner = torch_offload().ThroughTorch(layers)
         return through_torch
-    return OnKernels(module._network)
+    return OnKernels(weights.network)
 
 
 def as_rows(values: Any, name: str, dtype: np.dtype[Any], where: str) -> Any:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence as TorchPacked
 
 from packseq.networks import arguments
-from packseq.networks.architecture import Architecture
 from packseq.networks.call import Call
+from packseq.networks.parameters import Weights
 from packseq.rows.plan import Plan
 from packseq.rows.tensors import gather_padded, on_device, plain_tensors, scatter_padded
 from packseq.settings.backend import settings
@@ -98,14 +97,15 @@ class Layers:
         Neither torch nor cuDNN has the cell.
     """
 
-    def __init__(self, architecture: Architecture, parameters: Mapping[str, NDArray[Any]]) -> None:
+    def __init__(self, weights: Weights) -> None:
+        architecture = weights.architecture
         if architecture.not_in_torch:
             raise ValueError(
                 f"{architecture.not_in_torch} runs on backend 'cpu' alone: torch and cuDNN have no "
                 "such cell"
             )
         self._architecture = architecture
-        self._parameters = parameters
+        self._parameters = weights.parameters
         self._modules: dict[tuple[torch.device, torch.dtype], torch.nn.Module] = {}
 
     def run(

@@ -54,18 +54,15 @@ class Plan:
                 object.__setattr__(self, name, as_read_only(array))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Through the constructor, because NumPy's own pickles and deep copies come back writable.
-        return Plan, self._arrays()
+        # Through the checks: a pickle may have been changed, and NumPy's own come back writable.
+        fields = (self.batch_sizes, self.sorted_indices, self.unsorted_indices, self.rows)
+        return Plan._unpickled, fields
 
-    def _arrays(self) -> tuple[IndexArray | None, ...]:
-        return (
-            self.batch_sizes,
-            self.offsets,
-            self.sorted_lengths,
-            self.lengths,
-            self.sorted_indices,
-            self.unsorted_indices,
-        )
+    @classmethod
+    def _unpickled(
+        cls, batch_sizes: Any, sorted_indices: Any, unsorted_indices: Any, rows: int
+    ) -> Plan:
+        return cls.from_batch_sizes(batch_sizes, sorted_indices, unsorted_indices, rows=rows)
 
     @property
     def batch_size(self) -> int:

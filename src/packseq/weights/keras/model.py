@@ -13,11 +13,13 @@ Source: keras.src.saving.saving_lib and keras.src.legacy.saving.legacy_h5_format
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from packseq.networks.architecture import KIND_OF_GATE_COUNT
+
 from ..archive import Archive
 from ..arrays import Array
 from ..canonical import Attributes, Checkpoint
 from ..errors import CheckpointError
-from ..gates import KERAS, KIND_OF_GATE_COUNT, to_torch
+from ..gates import KERAS, in_torchs_order
 from ..strict_json import parse_json
 from .config import KIND, Layer, layers, returns_sequences, settings_of, unsupported
 from .hdf5 import Tree, open_tree
@@ -231,11 +233,11 @@ def attributes_of(layer: Layer, kind: str, cells: list[Cell]) -> Attributes:
 
 def parameters(cell: Cell, kind: str) -> Iterator[tuple[str, Array]]:
     """A cell's parameters under torch's names, without level and direction."""
-    yield "weight_ih", to_torch(cell.kernel.T, kind, KERAS)
-    yield "weight_hh", to_torch(cell.recurrent.T, kind, KERAS)
+    yield "weight_ih", in_torchs_order(cell.kernel.T, kind, KERAS)
+    yield "weight_hh", in_torchs_order(cell.recurrent.T, kind, KERAS)
     if cell.bias is None:
         return
     # Torch has two biases everywhere; Keras only where they do not simply add up.
     both = cell.bias if cell.bias.ndim == 2 else [cell.bias, cell.bias * 0]
-    yield "bias_ih", to_torch(both[0], kind, KERAS)
-    yield "bias_hh", to_torch(both[1], kind, KERAS)
+    yield "bias_ih", in_torchs_order(both[0], kind, KERAS)
+    yield "bias_hh", in_torchs_order(both[1], kind, KERAS)

@@ -19,7 +19,7 @@ from packseq.optional import load
 from ..arrays import Array
 from ..canonical import Attributes, Checkpoint
 from ..errors import CheckpointError, library_errors
-from ..gates import ONNX, TORCH, to_torch
+from ..gates import ONNX, TORCH, in_torchs_order
 from . import protobuf
 from .between import STEPS, joins
 from .nodes import (
@@ -199,7 +199,7 @@ class Graph:
             found["bias_ih"], found["bias_hh"] = np.split(found.pop("bias"), 2, axis=1)
         self._tensors.charge(2 * sum(array.nbytes for array in found.values()), where)
         return {
-            name: np.stack([to_torch(part, node.kind, ONNX) for part in array])
+            name: np.stack([in_torchs_order(part, node.kind, ONNX) for part in array])
             for name, array in found.items()
         }
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from packseq.networks.architecture import PARAMETER, Architecture, infer
+from packseq.networks.architecture import PARAMETER, SIGMOID, Architecture, infer
 
 from .arrays import Array
 from .errors import CheckpointError
@@ -25,6 +25,7 @@ class Attributes:
     """
 
     nonlinearity: str | None = None
+    recurrent_activation: str | None = None
     reset_after: bool = True
     batch_first: bool = False
     backward: bool = False
@@ -69,9 +70,9 @@ class Found:
     dtype : np.dtype
         float32 or float64; float16 and bfloat16 have been widened to float32.
     attributes : Attributes
-        ``nonlinearity`` (None if the file does not say), ``reset_after``, ``batch_first``,
-        ``backward`` (runs from the end only) and ``unsupported``, the reason why packseq cannot
-        run it, or "".
+        ``nonlinearity`` and ``recurrent_activation`` (None if the file does not say),
+        ``reset_after``, ``batch_first``, ``backward`` (runs from the end only) and ``unsupported``,
+        the reason why packseq cannot run it, or "".
     has_state : bool
         Whether initial states are stored with it.
     """
@@ -162,6 +163,8 @@ def shown(said: Attributes) -> list[str]:
         parts.append(f"nonlinearity={said.nonlinearity!r}")
     if not said.reset_after:
         parts.append("reset_after=False")
+    if said.recurrent_activation not in (None, SIGMOID):
+        parts.append(f"recurrent_activation={said.recurrent_activation!r}")
     if said.batch_first:
         parts.append("batch_first=True")
     return parts

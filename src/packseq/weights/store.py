@@ -12,6 +12,8 @@ from packseq.checks import as_flag
 from packseq.networks import cells, modules
 from packseq.networks.architecture import (
     PLAIN,
+    RECURRENT_ACTIVATIONS,
+    SIGMOID,
     Architecture,
     cell_of,
 )
@@ -92,6 +94,7 @@ def load(
     prefix: str | None = None,
     *,
     nonlinearity: str | None = None,
+    recurrent_activation: str | None = None,
     batch_first: bool = False,
     reset_after: bool = True,
 ) -> Any:
@@ -106,6 +109,9 @@ def load(
         the file holds several.
     nonlinearity : {"tanh", "relu"}, optional
         Of an RNN whose file does not say, as no state dict does; "tanh" by default, as in torch.
+    recurrent_activation : {"sigmoid", "hard_sigmoid", "hard_sigmoid_0.2"}, optional
+        Of an LSTM or GRU whose file does not say, as no state dict does; "sigmoid" by default, as
+        in torch. See :class:`packseq.LSTM`.
     batch_first : bool
         True for a module that takes (B, T, I), from a file that does not say, as no state dict
         does. ONNX, Keras and what `save` wrote do say: their modules keep what they have, and True
@@ -127,8 +133,8 @@ def load(
         those there are); a setting that packseq cannot run, by name; stored initial states, which
         would be lost (see `load_with_state`).
     ValueError
-        `nonlinearity` is unknown; it, `batch_first` or `reset_after` is not what the file says, or
-        has no meaning for the module.
+        `nonlinearity` or `recurrent_activation` is unknown; one of them, `batch_first` or
+        `reset_after` is not what the file says, or has no meaning for the module.
     TypeError
         `batch_first` or `reset_after` is no flag.
     ImportError
@@ -140,6 +146,7 @@ def load(
         path,
         prefix,
         nonlinearity=nonlinearity,
+        recurrent_activation=recurrent_activation,
         batch_first=batch_first,
         reset_after=reset_after,
     )
@@ -156,6 +163,7 @@ def load_with_state(
     prefix: str | None = None,
     *,
     nonlinearity: str | None = None,
+    recurrent_activation: str | None = None,
     batch_first: bool = False,
     reset_after: bool = True,
 ) -> tuple[Any, Any]:
@@ -163,7 +171,7 @@ def load_with_state(
 
     Parameters
     ----------
-    path, prefix, nonlinearity, batch_first, reset_after
+    path, prefix, nonlinearity, recurrent_activation, batch_first, reset_after
         As for `load`.
 
     Returns
@@ -190,6 +198,7 @@ def load_with_state(
         )
     wanted = {
         "nonlinearity": nonlinearity,
+        "recurrent_activation": recurrent_activation,
         "batch_first": batch_first,
         "reset_after": reset_after,
     }
@@ -208,8 +217,8 @@ def save(module: Any, path: FilePath) -> None:
     """Write a module as safetensors, under torch's names.
 
     torch loads it with ``load_state_dict(safetensors.torch.load_file(path))``. What a state dict
-    does not tell (``nonlinearity``, ``batch_first``, ``reset_after``) is kept in the file's
-    metadata, where `load` finds it.
+    does not tell (``nonlinearity``, ``recurrent_activation``, ``batch_first``, ``reset_after``) is
+    kept in the file's metadata, where `load` finds it.
 
     Parameters
     ----------
@@ -233,8 +242,10 @@ def save(module: Any, path: FilePath) -> None:
         raise TypeError(
             f"module must be an LSTM, GRU or RNN, or a cell of one, got {type(inner).__name__}"
         )
+    torchs = SIGMOID if PLAIN[kind].has_sigmoid else None
     attributes = Attributes(
         nonlinearity=getattr(inner, "nonlinearity", None),
+        recurrent_activation=getattr(inner, "recurrent_activation", torchs),
         reset_after=getattr(inner, "reset_after", True),
         batch_first=getattr(inner, "batch_first", False),
         backward=isinstance(module, Backward),
@@ -300,6 +311,9 @@ def settings_of(found: Found, said_by_file: bool, wanted: Mapping[str, Any]) -> 
     is_rnn, is_gru = "nonlinearity" in cell.options, found.kind == "GRU"
     choices = {
         "nonlinearity": choice_of(found, wanted, "nonlinearity", NONLINEARITIES, is_rnn),
+        "recurrent_activation": choice_of(
+            found, wanted, "recurrent_activation", RECURRENT_ACTIVATIONS, cell.has_sigmoid
+        ),
     }
     flags = {
         "batch_first": flag_of(found, said_by_file, wanted, "batch_first", not found.is_cell),
@@ -349,6 +363,8 @@ def check_whole(found: Found, architecture: Architecture) -> None:
         raise CheckpointError(f"{found} cannot be: a cell always has reset_after")
     if is_cell and architecture.proj_size:
         raise CheckpointError(f"{found} cannot be: a cell has no projection")
+    if said.recurrent_activation and not architecture.cell.has_sigmoid:
+        raise CheckpointError(f"{found} cannot be: an RNN has no recurrent_activation")
 
 
 def completed(architecture: Architecture, settings: Mapping[str, Any]) -> Architecture:
@@ -358,6 +374,7 @@ def completed(architecture: Architecture, settings: Mapping[str, Any]) -> Archit
     return replace(
         architecture,
         cell=cell_of(cell.kind, options),
+        recurrent_activation=settings["recurrent_activation"],
     )
 
 

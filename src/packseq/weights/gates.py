@@ -15,6 +15,8 @@ from packseq.networks.architecture import PLAIN
 TORCH = {kind: cell.gates for kind, cell in PLAIN.items()}
 ONNX = {"LSTM": "iofg", "GRU": "zrn", "RNN": "n"}
 KERAS = {"LSTM": "ifgo", "GRU": "zrn", "RNN": "n"}
+# c reaches every gate of an LSTM but g, its own candidate.
+ONNX_PEEPHOLES = ONNX["LSTM"].replace("g", "")
 
 
 def in_torchs_order(

@@ -251,8 +251,8 @@ def test_hard_sigmoids(tmp_path, kind, attributes, direction, form, stored):
         "scale": 3.0,
         **{numbers_of: values * d for numbers_of, values in numbers.items()},
     }
-    given = {letter: inputs(d, BATCH, HIDDEN, seed) for seed, letter in enumerate(STATES[kind])}
-    nodes, initialisers = layer(kind, states=given if stored else None, **attributes)
+    states = {letter: inputs(d, BATCH, HIDDEN, seed) for seed, letter in enumerate(STATES[kind])}
+    nodes, initialisers = layer(kind, states=states if stored else None, **attributes)
 
     module = assert_runs_alike(
         model_of(nodes, initialisers, nodes[0].output), tmp_path / "model", hx_expected=stored

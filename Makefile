@@ -7,6 +7,9 @@ BIN := $(VENV)/bin
 # What an editable install is made from: change one, and the next target builds again.
 BUILD := pyproject.toml setup.py $(wildcard src/packseq/_core/*.pyx src/packseq/_core/*.pxd src/packseq/_core/*.h src/packseq/_core/kernels/*)
 
+# The C that is written by hand: what Cython writes lies beside its .pyx.
+C_FILES := $(wildcard src/packseq/_core/*.h src/packseq/_core/kernels/*.[ch] tests/c/*.c)
+
 .PHONY: demo test test-peers bench lint sanitize neon clean
 
 demo: $(VENV)/.demo ## Tell which language lines of text are written in, with a trained LSTM
@@ -22,10 +25,14 @@ bench: $(VENV)/.bench ## Speed beside torch, ONNX Runtime and NumPy; rewrites do
 	$(BIN)/python -m pytest benchmarks --benchmark-only
 	$(BIN)/python benchmarks/report.py
 
-lint: $(VENV)/.lint ## Style, and types of the public API
+lint: $(VENV)/.lint ## Style, which file imports which, types, and the stubs of what is compiled
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror $(C_FILES)
+	$(BIN)/python tools/check_lines.py src/packseq/_core tests/c
+	$(BIN)/python tools/check_imports.py
 	$(BIN)/mypy
+	$(BIN)/stubtest packseq._core --ignore-disjoint-bases --allowlist tools/stubtest_allowed.txt
 
 sanitize: ## The kernels' C tests under every instruction set of this machine, with sanitizers
 	CFLAGS="-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined" sh tests/c/run.sh

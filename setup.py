@@ -10,7 +10,7 @@ CORE = "src/packseq/_core"
 POOL = f"{CORE}/kernels/pool.c"
 KERNELS = sorted(str(path) for path in Path(CORE, "kernels").glob("*.c") if path != Path(POOL))
 HEADERS = sorted(str(path) for path in Path(CORE, "kernels").glob("*.h"))
-WALKS = [f"{CORE}/segments.h", f"{CORE}/kernels/exponential.h"]
+WALKS = [f"{CORE}/segments.h", f"{CORE}/walks.h", f"{CORE}/kernels/exponential.h"]
 
 # Contracting a*b+c into one FMA is wanted; -ffast-math is not: linked in, it would change the
 # denormal mode of the whole process. Instruction sets are chosen per file by pragmas.
@@ -40,7 +40,7 @@ setup(
         module_list=[
             extension("order"),
             extension("pool", [POOL], HEADERS),
-            extension("rows"),
+            extension("rows", depends=[f"{CORE}/rows.h"]),
             extension("segments", depends=WALKS),
             extension("recurrent", KERNELS, HEADERS),
         ],

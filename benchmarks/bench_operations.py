@@ -130,6 +130,11 @@ def as_array(result):
     return np.asarray(result)
 
 
+def check(ours, theirs):
+    # Sums of up to 200 numbers near 1 in float32, in either's order.
+    np.testing.assert_allclose(as_array(ours), as_array(theirs), rtol=1e-5, atol=1e-4)
+
+
 @pytest.fixture(scope="module", params=[1, 64, 512], ids="width {}".format)
 def case(request):
     torch.set_num_threads(packseq.get_num_threads())
@@ -141,8 +146,6 @@ def case(request):
 )
 def bench_operation(benchmark, case, name, library):
     calls = CALLS[name]
-    ours, theirs = as_array(calls["packseq"](case)), as_array(calls[library](case))
-    # Sums of up to 200 numbers near 1 in float32, in either's order.
-    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-4)
+    check(calls["packseq"](case), calls[library](case))
     benchmark.group = f"{name}, width {case.packed.data.shape[1]}"
     benchmark(calls[library], case)

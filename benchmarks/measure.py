@@ -2,66 +2,23 @@
 
     python benchmarks/measure.py THREADS [SECONDS]
 
-Speed drifts within seconds on a shared machine, so nothing is compared across time: all that is
-to be compared is called in turn, A B C C B A, for SECONDS (2.5) a case, and so is the machine's
-own matrix product. ``report.py`` takes ratios within each turn.
+All that is to be compared is called in turn, A B C C B A, for SECONDS (2.5) a case, and so is the
+machine's own matrix product. ``report.py`` takes ratios within each turn.
 """
 
 import json
-import math
 import sys
-import time
 from statistics import median
 
 import numpy as np
 import peers
 from cases import CASES, DECAYING, STEADY, Problem
+from timing import SETTLE_SECONDS, in_turn
 
 from packseq.settings import isa
 
-LEAST_ROUNDS, MOST_ROUNDS = 7, 60
-LEAST_SECONDS = 0.004  # a turn; faster calls are repeated
-
-# What is this many times slower than the fastest is out of the race after a few rounds: the time
-# goes to those that are near, whose ratio takes many rounds where other tenants come and go.
-OUT_OF_RACE, ITS_ROUNDS = 4, 5
-
-# Libraries' threads go on spinning after a call and would take the next one's cores: libgomp's for
-# up to 11 ms here, and NumPy's OpenBLAS for 2**28 ticks, 110 ms, which ``report.py`` cuts to 2**22.
-# (With 60 ms of rest packseq, which comes after the matrix product, lost one of its two cores.)
-SETTLE_SECONDS = 0.02
-
 GEMM_SIZE = 1024
 GEMM_FLOPS = 2 * GEMM_SIZE**3
-
-
-def in_turn(calls, seconds, settle=0.0):
-    """Seconds per call of each, by round: {name: [round 0, round 1, ...]}."""
-    guess, repeats = {}, dict.fromkeys(calls, 1)
-    for _ in range(2):  # the first call of all is slow: of a call of 10 us, a turn had but 66
-        for name, call in calls.items():
-            guess[name] = _seconds(call, repeats[name])
-            repeats[name] = max(1, math.ceil(LEAST_SECONDS / guess[name]))
-    best = min(guess[name] for name in calls if name != "gemm")  # which runs no race
-    slow = {name for name in calls if guess[name] > OUT_OF_RACE * best} - {"gemm"}
-    times = {name: [] for name in calls}
-    end = time.perf_counter() + seconds
-    for done in range(MOST_ROUNDS):
-        if done >= LEAST_ROUNDS and time.perf_counter() > end:
-            break
-        for name, call in list(calls.items())[:: -1 if done % 2 else 1]:
-            if done < ITS_ROUNDS or name not in slow:
-                time.sleep(settle)
-                times[name].append(_seconds(call, repeats[name]))
-    return times
-
-
-def _seconds(call, repeats):
-    call()  # what the others left in the caches, and cores that slept, are no part of a call
-    start = time.perf_counter()
-    for _ in range(repeats):
-        call()
-    return (time.perf_counter() - start) / repeats
 
 
 class Machine:
@@ -73,7 +30,7 @@ class Machine:
         self.gemm_library = {}
         self._gemm = {}
         for dtype in ("float32", "float64"):
-            calls = _gemms(dtype)
+            calls = gemms(dtype)
             times = in_turn(calls, 0, self.settle)
             best = min(times, key=lambda name: median(times[name]))
             self.gemm_library[dtype], self._gemm[dtype] = best, calls[best]
@@ -97,7 +54,8 @@ class Machine:
         return in_turn(calls, seconds, self.settle)
 
 
-def _gemms(dtype):
+def gemms(dtype):
+    """The matrix product of each library that has one."""
     a, b = np.random.default_rng(0).standard_normal((2, GEMM_SIZE, GEMM_SIZE)).astype(dtype)
     calls = {"NumPy": lambda: a @ b}
     if "torch packed" in peers.PEERS:

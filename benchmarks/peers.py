@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 
 import numpy as np
-import threadpoolctl
-from scipy.special import expit
 
 import packseq
 from packseq.weights import gates
@@ -254,7 +252,10 @@ if find_spec("onnx") and find_spec("onnxruntime"):
     import onnxruntime
 
     PEERS["ONNX Runtime"] = onnx_runtime
-PEERS["NumPy"] = numpy_loop
+if find_spec("scipy"):
+    from scipy.special import expit
+
+    PEERS["NumPy"] = numpy_loop
 
 
 @contextmanager
@@ -263,6 +264,8 @@ def using_threads(threads):
 
     ONNX Runtime is told when a session is made.
     """
+    import threadpoolctl  # which timing packseq beside torch alone can do without
+
     with _on_cores(threads), threadpoolctl.threadpool_limits(threads):
         packseq.set_num_threads(threads)
         if "torch packed" in PEERS:

@@ -20,8 +20,15 @@ from pathlib import Path
 from statistics import median
 
 from cases import CASES, STEP
-from measure import GEMM_FLOPS, GEMM_SIZE, ITS_ROUNDS, LEAST_SECONDS, OUT_OF_RACE
+from measure import GEMM_FLOPS, GEMM_SIZE
 from picture import draw
+from timing import (
+    ITS_ROUNDS,
+    LEAST_SECONDS,
+    OPENBLAS_THREAD_TIMEOUT,
+    OUT_OF_RACE,
+    times_as_fast,
+)
 
 import packseq
 from packseq.settings.threads import usable_cores
@@ -37,11 +44,6 @@ STEP_TARGET = 6.0  # microseconds
 
 
 # ---- numbers ----
-
-
-def times_as_fast(seconds, name, other):
-    """How many times as fast `name` is as `other`, over the rounds that have both."""
-    return median(b / a for a, b in zip(seconds[name], seconds[other], strict=False))
 
 
 class Result:
@@ -108,8 +110,11 @@ class Run:
 
 def measure(threads, seconds):
     command = [sys.executable, HERE / "measure.py", str(threads), str(seconds)]
-    # OpenBLAS's threads would spin on into others' turns: see SETTLE_SECONDS there.
-    settings = {**os.environ, "PYTHONWARNINGS": "ignore", "OPENBLAS_THREAD_TIMEOUT": "22"}
+    settings = {
+        **os.environ,
+        "PYTHONWARNINGS": "ignore",
+        "OPENBLAS_THREAD_TIMEOUT": OPENBLAS_THREAD_TIMEOUT,
+    }
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, env=settings)
     return json.loads(done.stdout)
 

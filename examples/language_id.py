@@ -16,9 +16,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-from safetensors import safe_open
 
-from packseq import LSTM, pack_sequence, pad_sequence
+from packseq import LSTM, pack_sequence, pad_sequence, weights
 
 HERE = Path(__file__).parent
 BATCH = 64
@@ -26,14 +25,20 @@ TIMED_LINES = 20 * BATCH
 ROUNDS = 5
 
 
+def metadata_of(path):
+    """The free metadata of a safetensors file, whose header is JSON behind 8 bytes of length."""
+    with path.open("rb") as file:
+        header = file.read(int.from_bytes(file.read(8), "little"))
+    return json.loads(header)["__metadata__"]
+
+
 class LanguageIdentifier:
     def __init__(self, path):
-        with safe_open(path, framework="numpy") as file:
-            self.languages = np.array(file.metadata()["languages"].split())
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        self.embedding = weights["embedding.weight"]
-        self.lstm = LSTM.from_state_dict(weights, prefix="lstm.")
-        self.weight, self.bias = weights["linear.weight"], weights["linear.bias"]
+        arrays = weights.read(path)
+        self.languages = np.array(metadata_of(path)["languages"].split())
+        self.embedding = arrays["embedding.weight"]
+        self.lstm = LSTM.from_state_dict(arrays, prefix="lstm.")
+        self.weight, self.bias = arrays["linear.weight"], arrays["linear.bias"]
 
     def embed(self, line):
         """The (T, E) vectors of a line's T bytes."""

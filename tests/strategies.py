@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 
 from packseq import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 
-KINDS = ("LSTM", "GRU", "RNN_TANH", "RNN_RELU")  # as the reference calls them
+# As the reference calls them: those that torch has, and those that it lacks.
+KINDS = ("LSTM", "GRU", "RNN_TANH", "RNN_RELU")
+OWN_KINDS = ("LSTM_PEEPHOLE", "GRU_RESET_BEFORE")
 DTYPES = (np.float32, np.float64)
 
 _MODULES = {"LSTM": (LSTM, LSTMCell), "GRU": (GRU, GRUCell), "RNN": (RNN, RNNCell)}
@@ -17,20 +19,27 @@ HIDDEN_SIZES = (1, 7, 8, 9, 16, 17, 33, 64)
 INPUT_SIZES = (1, 2, 3, 7, 8, 9, 16, 17, 33)
 
 
+_OPTIONS = {
+    "LSTM_PEEPHOLE": {"peephole": True},
+    "GRU_RESET_BEFORE": {"reset_after": False},
+    "RNN_TANH": {"nonlinearity": "tanh"},
+    "RNN_RELU": {"nonlinearity": "relu"},
+}
+
+
 def split_kind(kind):
     """ "RNN_RELU" -> "RNN" and the options that say relu."""
-    name, _, nonlinearity = kind.partition("_")
-    return name, {"nonlinearity": nonlinearity.lower()} if nonlinearity else {}
+    return kind.partition("_")[0], _OPTIONS.get(kind, {})
 
 
 def make_module(kind, *sizes, **options):
-    name, nonlinearity = split_kind(kind)
-    return _MODULES[name][0](*sizes, **nonlinearity, **options)
+    name, variant = split_kind(kind)
+    return _MODULES[name][0](*sizes, **variant, **options)
 
 
 def make_cell(kind, *sizes, **options):
-    name, nonlinearity = split_kind(kind)
-    return _MODULES[name][1](*sizes, **nonlinearity, **options)
+    name, variant = split_kind(kind)
+    return _MODULES[name][1](*sizes, **variant, **options)
 
 
 def pad(sequences, width, batch_first=False, value=0.0, extra_steps=0):
@@ -45,7 +54,7 @@ def pad(sequences, width, batch_first=False, value=0.0, extra_steps=0):
 
 def as_state(kind, parts):
     """(h,) or (h, c) -> what a module of this kind takes as hx and returns as its state."""
-    return tuple(parts) if kind == "LSTM" else parts[0]
+    return tuple(parts) if kind.startswith("LSTM") else parts[0]
 
 
 def state_parts(state):
@@ -77,7 +86,7 @@ class Case:
         rng = np.random.default_rng([self.seed, 1])
         cells = self.options.get("num_layers", 1) * (1 + self.options.get("bidirectional", False))
         sizes = [self.options.get("proj_size", 0) or self.hidden_size]
-        if self.kind == "LSTM":
+        if self.kind.startswith("LSTM"):
             sizes.append(self.hidden_size)
         shapes = [(cells, len(self.lengths), size) for size in sizes]
         return tuple(rng.uniform(-1, 1, shape).astype(dtype) for shape in shapes)
@@ -98,7 +107,7 @@ def cases(draw, kinds=KINDS, min_batch=0, min_length=0, **fixed):
         "bias": st.booleans(),
         "batch_first": st.booleans(),
     }
-    if kind == "LSTM":
+    if kind.startswith("LSTM"):
         drawn["proj_size"] = st.integers(0, hidden_size - 1)
     options = {name: draw(values) for name, values in drawn.items() if name not in fixed}
     return Case(

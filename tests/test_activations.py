@@ -1,4 +1,4 @@
-"""Sigmoid and tanh of the kernels: every instruction set, over the whole range of floats."""
+"""The kernels' activations: every instruction set, over the whole range of floats."""
 
 import ctypes
 import ctypes.util
@@ -7,10 +7,11 @@ import platform
 import mpmath
 import numpy as np
 import pytest
+import reference
 from strategies import DTYPES, assert_same_bits
 
 from packseq import LSTM
-from packseq._core.recurrent import compiled
+from packseq._core.recurrent import GATE_ACTIVATIONS, compiled
 
 USABLE = [kernels for kernels in compiled() if kernels.supported]
 MOST_ULP = 3
@@ -18,6 +19,7 @@ MOST_ULP = 3
 by_isa = pytest.mark.parametrize("kernels", USABLE, ids=lambda kernels: kernels.name)
 by_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: dtype.__name__)
 by_activation = pytest.mark.parametrize("activation", ["sigmoid", "tanh"])
+by_any_activation = pytest.mark.parametrize("activation", [*GATE_ACTIVATIONS, "tanh"])
 
 
 def activate(kernels, activation, x):
@@ -109,10 +111,35 @@ def test_saturation_is_exact(kernels, dtype):
     info = np.finfo(dtype)
     large = np.array([50, 1e3, info.max, np.inf], dtype)
     far = np.array([-1e3, -info.max, -np.inf], dtype)
-    assert (activate(kernels, "sigmoid", large) == 1).all()
-    assert (activate(kernels, "sigmoid", far) == 0).all()
+    for activation in GATE_ACTIVATIONS:
+        assert (activate(kernels, activation, large) == 1).all()
+        assert (activate(kernels, activation, far) == 0).all()
     assert (activate(kernels, "tanh", large) == 1).all()
     assert (activate(kernels, "tanh", -large) == -1).all()
+
+
+@by_dtype
+@by_isa
+def test_hard_sigmoid_is_the_formula(kernels, dtype):
+    """To the last bit: each operation is rounded by itself, as torch and Keras do."""
+    x = dense(dtype, 2000)
+    assert_same_bits(activate(kernels, "hard_sigmoid", x), reference.hard_sigmoid(x))
+    ends = np.array([-3, 3], dtype)
+    inside = np.nextafter(ends, dtype(0))
+    assert_same_bits(activate(kernels, "hard_sigmoid", ends), np.array([0, 1], dtype))
+    assert activate(kernels, "hard_sigmoid", inside)[0] > 0
+
+
+@by_dtype
+@by_isa
+def test_hard_sigmoid_02_is_the_formula_to_an_ulp(kernels, dtype):
+    """Of 1: instruction sets that fuse a product and a sum round once, the others twice."""
+    x = dense(dtype, 2000)
+    expected = reference.hard_sigmoid_02(x.astype(np.longdouble))
+    off = np.abs(activate(kernels, "hard_sigmoid_0.2", x) - expected)
+    assert off.max() <= np.finfo(dtype).eps
+    ends = np.array([-2.5, 2.5], dtype)
+    assert_same_bits(activate(kernels, "hard_sigmoid_0.2", ends), np.array([0, 1], dtype))
 
 
 @by_dtype
@@ -127,7 +154,7 @@ def test_around_zero(kernels, dtype):
     assert (activate(kernels, "sigmoid", nothing) == 0.5).all()
 
 
-@by_activation
+@by_any_activation
 @by_dtype
 @by_isa
 def test_nan_stays_nan_and_alone(kernels, dtype, activation):
@@ -146,7 +173,7 @@ def test_tanh_is_odd(kernels, dtype):
     assert_same_bits(activate(kernels, "tanh", -x), -activate(kernels, "tanh", x))
 
 
-@by_activation
+@by_any_activation
 @by_dtype
 @by_isa
 def test_a_value_does_not_depend_on_its_place_in_the_vector(kernels, dtype, activation):
@@ -165,8 +192,8 @@ def every_flag(dtype):
 
 def run_activation(dtype):
     for kernels in USABLE:
-        kernels.activate("tanh", every_flag(dtype))
-        kernels.activate("sigmoid", every_flag(dtype))
+        for activation in (*GATE_ACTIVATIONS, "tanh"):
+            kernels.activate(activation, every_flag(dtype))
 
 
 def run_module(dtype, **how):
@@ -196,7 +223,7 @@ def test_denormals_are_the_callers_afterwards(run, dtype):
     platform.machine() not in ("x86_64", "AMD64") or not ctypes.util.find_library("m"),
     reason="only on x86-64 are flags and mode one register, put back whole",
 )
-@by_activation
+@by_any_activation
 @by_dtype
 @by_isa
 def test_exception_flags_are_the_callers_afterwards(kernels, dtype, activation):

@@ -54,14 +54,12 @@ def test_inspect_lists_modules_and_arrays(checkpoint, capsys):
 
 
 def test_convert_writes_safetensors(checkpoint, tmp_path):
-    pytest.importorskip("safetensors", reason="written by convert")
     assert run("convert", checkpoint, tmp_path / "out.safetensors") == 0
     assert weights.find(tmp_path / "out.safetensors") == weights.find(checkpoint)
 
 
 @pytest.mark.parametrize("output", ["nothing/out.safetensors", "."])
 def test_convert_to_where_nothing_can_be_written(checkpoint, tmp_path, capsys, output):
-    pytest.importorskip("safetensors", reason="written by convert")
     assert run("convert", checkpoint, tmp_path / output) == 2
     error = capsys.readouterr().err
     assert error.startswith("packseq: ")
@@ -252,7 +250,6 @@ def test_run_takes_doubles_and_foreign_floats(checkpoint, ragged, tmp_path, valu
 
 
 def test_run_checks_the_width_of_a_backward_module(ragged, tmp_path, capsys):
-    pytest.importorskip("safetensors", reason="written by save")
     packseq.save(weights.Backward(packseq.GRU(2, 4)), tmp_path / "model")
     arguments = ["--input", ragged, "--output", tmp_path / "y.npz"]
     assert run("run", tmp_path / "model", *arguments) == 2

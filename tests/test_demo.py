@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("safetensors", reason="the demo needs packseq[demo]")
-
 EXAMPLES = Path(__file__).parent.parent / "examples"
 RECORDED = json.loads((EXAMPLES / "language_id.json").read_text())
 

@@ -411,7 +411,6 @@ SIXTEEN = bytes(16)
     (safetensors_bytes({"__metadata__": {"packseq": "\ud800"}}), "metadata 'packseq'.*surrogates"),
 ], ids=lambda value: value if isinstance(value, str) else "")  # fmt: skip
 def test_safetensors(tmp_path, content, message):
-    pytest.importorskip("safetensors", reason="reads these files")
     refused(write(tmp_path / "file", content), message)
 
 
@@ -426,7 +425,6 @@ def test_safetensors(tmp_path, content, message):
     ("index", "shard 'index'"),
 ])  # fmt: skip
 def test_shards(tmp_path, shard, message):
-    pytest.importorskip("safetensors", reason="reads these files")
     content = json.dumps({"weight_map": {"a": shard}}).encode()
     refused(write(tmp_path / "index", content), message)
 
@@ -436,7 +434,6 @@ def test_shards(tmp_path, shard, message):
     ({"a": "one", "b": "two"}, "shard 'two' holds 'a', which the index places in 'one'"),
 ])  # fmt: skip
 def test_an_index_that_lies(tmp_path, placed, message):
-    pytest.importorskip("safetensors", reason="reads these files")
     for name in ("one", "two"):
         write(tmp_path / name, safetensors_bytes({"a": entry()}, SIXTEEN))
     refused(write(tmp_path / "index", json.dumps({"weight_map": placed}).encode()), message)
@@ -763,7 +760,6 @@ def test_models_nested_without_end(tmp_path):
 
 
 @pytest.mark.parametrize(("library", "content"), [
-    ("safetensors", safetensors_bytes({"a": entry()}, SIXTEEN)),
     ("onnx", b"\x08\x07"),
     ("h5py", b"\x89HDF\r\n\x1a\n"),
 ])  # fmt: skip

@@ -7,8 +7,9 @@ from typing import Literal, SupportsIndex
 
 import numpy as np
 
+from packseq.arguments import as_axis
 from packseq.checks import INT64_MAX, as_integer
-from packseq.packed import PackedSequence, as_axis, check_packed
+from packseq.packed import PackedSequence, check_packed
 from packseq.rows import moving
 from packseq.rows.elementwise import shared_plan
 

@@ -8,17 +8,13 @@ from typing import Literal, SupportsIndex, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
+from packseq.arguments import as_int64_vector
 from packseq.checks import as_flag, as_size
+from packseq.networks.architecture import PLAIN, Architecture
 from packseq.packed import PackedSequence
-from packseq.rows.plan import IndexArray, as_int64_vector
+from packseq.rows.plan import IndexArray
 
-Cell: TypeAlias = Literal["lstm", "gru", "rnn"]
-
-# Rows of each weight, in units of the hidden size; and what a unit's step then takes beside the two
-# products: LSTM c = f c + i g and h = o tanh(c); GRU r times the recurrent part, h = n + z (h - n).
-_GATES = {"lstm": 4, "gru": 3, "rnn": 1}
-_UNIT_MULTIPLICATIONS = {"lstm": 3, "gru": 2, "rnn": 0}
-_UNIT_ADDITIONS = {"lstm": 1, "gru": 2, "rnn": 0}
+CellName: TypeAlias = Literal["lstm", "gru", "rnn"]
 
 _FLOAT32 = 4
 
@@ -72,7 +68,7 @@ class Savings:
 def savings(
     lengths: ArrayLike | PackedSequence,
     *,
-    cell: Cell | None = None,
+    cell: CellName | None = None,
     input_size: SupportsIndex | None = None,
     hidden_size: SupportsIndex | None = None,
     num_layers: SupportsIndex = 1,
@@ -136,41 +132,30 @@ def savings(
     (32, 26)
     """
     counts = as_counts(lengths)
-    sizes = _as_sizes(cell, input_size, hidden_size, num_layers, bidirectional, proj_size)
+    network = _as_network(cell, input_size, hidden_size, num_layers, bidirectional, proj_size)
     longest = int(counts.max(initial=0))
     padded, packed = len(counts) * longest, sum(counts.tolist())
-    if cell is None or sizes is None:
+    if network is None:
         firsts = len(counts) if longest else 0, int(np.count_nonzero(counts))
         return Savings(
             Work(padded, padded, padded - firsts[0], None),
             Work(packed, packed, packed - firsts[1], None),
         )
-    step = _step_of(cell, sizes)
+    step = _step_of(network)
     return Savings(_times(step, padded), _times(step, packed))
 
 
-@dataclass(frozen=True, slots=True)
-class _Sizes:
-    input: int
-    hidden: int
-    layers: int
-    directions: int
-    projection: int
-
-
-def _step_of(cell: Cell, sizes: _Sizes) -> Work:
+def _step_of(network: Architecture) -> Work:
     """One step of all layers and directions."""
-    H, D = sizes.hidden, sizes.directions
-    outputs = sizes.projection or H
-    rows = _GATES[cell] * H
-    multiplications = additions = 0
-    numbers = width = sizes.input
-    for _ in range(sizes.layers):
-        multiplications += D * (rows * (width + outputs) + _UNIT_MULTIPLICATIONS[cell] * H)
-        multiplications += D * sizes.projection * H
-        additions += D * (rows * (width + outputs + 1) + _UNIT_ADDITIONS[cell] * H)
-        additions += D * sizes.projection * (H - 1)
-        width = D * outputs
+    units = network.num_layers * network.directions * network.hidden_size
+    multiplications = network.row_multiplications + units * network.cell.unit_multiplications
+    additions = units * network.cell.unit_additions
+    numbers = width = network.input_size
+    for _ in range(network.num_layers):
+        gates = network.gate_rows * (width + network.state_size + 1)
+        projected = network.proj_size * (network.hidden_size - 1)
+        additions += network.directions * (gates + projected)
+        width = network.output_size
         numbers += width
     return Work(1, multiplications, additions, _FLOAT32 * numbers)
 
@@ -190,28 +175,35 @@ def as_counts(lengths: ArrayLike | PackedSequence) -> IndexArray:
     return counts
 
 
-def _as_sizes(
+def _as_network(
     cell: str | None,
     input_size: SupportsIndex | None,
     hidden_size: SupportsIndex | None,
     num_layers: SupportsIndex,
     bidirectional: bool,
     proj_size: SupportsIndex,
-) -> _Sizes | None:
+) -> Architecture | None:
     layers = as_size(num_layers, "num_layers")
-    directions = 1 + as_flag(bidirectional, "bidirectional")
+    both = as_flag(bidirectional, "bidirectional")
     projection = as_size(proj_size, "proj_size", least=0)
     if cell is None:
-        if (input_size, hidden_size, layers, directions, projection) != (None, None, 1, 1, 0):
+        if (input_size, hidden_size, layers, both, projection) != (None, None, 1, False, 0):
             raise TypeError("sizes of a network need its cell: 'lstm', 'gru' or 'rnn'")
         return None
-    if not isinstance(cell, str) or cell not in _GATES:
+    if not isinstance(cell, str) or cell.upper() not in PLAIN or not cell.islower():
         raise ValueError(f"cell must be 'lstm', 'gru' or 'rnn', got {cell!r}")
     if input_size is None or hidden_size is None:
         raise TypeError(f"cell={cell!r} needs input_size and hidden_size")
-    hidden = as_size(hidden_size, "hidden_size")
-    if projection >= hidden or (projection and cell != "lstm"):
+    plain, hidden = PLAIN[cell.upper()], as_size(hidden_size, "hidden_size")
+    if projection >= hidden or (projection and not plain.may_project):
         raise ValueError(
             f"proj_size must be less than hidden_size, and is an LSTM's alone, got {projection}"
         )
-    return _Sizes(as_size(input_size, "input_size"), hidden, layers, directions, projection)
+    return Architecture(
+        cell=plain,
+        input_size=as_size(input_size, "input_size"),
+        hidden_size=hidden,
+        num_layers=layers,
+        bidirectional=both,
+        proj_size=projection,
+    )

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from packseq._core import segments
+from packseq.arguments import as_numpy_data
 from packseq.checks import as_integer
-from packseq.packed import PackedSequence, as_array, check_packed
+from packseq.packed import PackedSequence, check_packed
 from packseq.rows import reducing
 from packseq.rows.elementwise import shared_plan
 from packseq.rows.plan import Plan
@@ -52,7 +53,7 @@ def embedding(table: ArrayLike, ids: PackedSequence) -> PackedSequence:
     Cost: one gather of N rows.
     Source: torch.nn.functional.embedding.
     """
-    rows = as_array(table, "table")
+    rows = as_numpy_data(table, "table")
     if rows.ndim == 0:
         raise ValueError("table must have shape (V, *), got a scalar")
     _check_rows(ids, "ids", "iu")
@@ -334,7 +335,7 @@ def _as_weights(weight: ArrayLike | None, classes: int, dtype: np.dtype[Any]) ->
     working = np.result_type(dtype, np.float32)
     if weight is None:
         return np.ones(classes, working)
-    array = as_array(weight, "weight")
+    array = as_numpy_data(weight, "weight")
     if array.dtype.kind not in "fiu":
         raise TypeError(f"weight must be of float dtype, got {array.dtype}")
     if array.shape != (classes,):

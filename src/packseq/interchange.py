@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from packseq.arguments import as_data
 from packseq.optional import load
-from packseq.packed import PackedSequence, as_data, check_packed
+from packseq.packed import PackedSequence, check_packed
 from packseq.rows import ragged
 
 Array = NDArray[Any]

@@ -15,10 +15,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from packseq._core.order import outside
 from packseq._core.rows import alike
+from packseq.arguments import as_data, as_int64_vector
 from packseq.checks import as_flag, as_integer, check_size
-from packseq.packed import PackedSequence, as_data, check_packed
+from packseq.packed import PackedSequence, check_packed
 from packseq.rows.movers import mover_of
-from packseq.rows.plan import IndexArray, Plan, as_int64_vector
+from packseq.rows.plan import IndexArray, Plan
 from packseq.tensor_checks import dtype_name, is_tensor
 
 

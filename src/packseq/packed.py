@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from typing import Any, ClassVar, NoReturn, SupportsIndex, final
 
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from packseq import checks
+from packseq.arguments import as_axis, as_data, as_ends, as_int64_vector, as_numpy_data, as_offsets
 from packseq.checks import as_integer, kind_of
 from packseq.rows import elementwise, moving, picture, ragged, reducing
 from packseq.rows.arrays import cast_padding
 from packseq.rows.movers import mover_of
-from packseq.rows.plan import IndexArray, Plan, as_int64_vector
-from packseq.tensor_checks import as_tensor, is_tensor
+from packseq.rows.plan import IndexArray, Plan
+from packseq.tensor_checks import is_tensor
 
 _NO_ARRAY = (
     "a PackedSequence is no array: data holds its rows, map() takes any function of them, and "
@@ -108,10 +108,10 @@ class PackedSequence(NDArrayOperatorsMixin):
         -----
         Cost: one gather of N rows.
         """
-        rows = as_array(values, "values")
+        rows = as_numpy_data(values, "values")
         if rows.ndim == 0:
             raise ValueError("values must have shape (M, *), got a scalar")
-        ends = _as_offsets(offsets, len(rows))
+        ends = as_offsets(offsets, len(rows))
         return cls._of(*ragged.pack([(np.ascontiguousarray(rows), ends)]))
 
     def to_ragged(self) -> tuple[NDArray[Any], IndexArray]:
@@ -252,7 +252,7 @@ class PackedSequence(NDArrayOperatorsMixin):
         >>> p.map(lambda rows: np.linalg.norm(rows, axis=-1)).data
         array([5.])
         """
-        rows = as_array(function(self._array), "map: the function's result")
+        rows = as_numpy_data(function(self._array), "map: the function's result")
         return PackedSequence._of(elementwise.as_rows(rows, len(self._array)), self._plan)
 
     def broadcast(self, per_sequence: ArrayLike) -> PackedSequence:
@@ -279,7 +279,7 @@ class PackedSequence(NDArrayOperatorsMixin):
         -----
         Cost: one write of N rows.
         """
-        values = as_array(per_sequence, "per_sequence")
+        values = as_numpy_data(per_sequence, "per_sequence")
         if values.ndim == 0 or len(values) != self.batch_size:
             raise ValueError(
                 f"per_sequence must have one row for each of the {self.batch_size} sequences, got "
@@ -438,7 +438,7 @@ class PackedSequence(NDArrayOperatorsMixin):
             A size is negative, or they do not sum to the axis's size; rows have no such axis.
         """
         axis = as_axis(axis, self._array.ndim)
-        ends = _as_ends(sizes, self.batch_size if axis == 0 else self._array.shape[axis])
+        ends = as_ends(sizes, self.batch_size if axis == 0 else self._array.shape[axis])
         pieces = pairwise([0, *ends])
         if axis == 0:
             return [self.select(np.arange(start, end)) for start, end in pieces]
@@ -650,10 +650,10 @@ def _elementwise(
         kwargs["where"] = mask
     results = ufunc(*arrays, **kwargs)
     results = results if ufunc.nout > 1 else (results,)
-    given = outputs or (None,) * ufunc.nout
+    wanted = outputs or (None,) * ufunc.nout
     wrapped = tuple(
         _packed_result(result, plan, name) if out is None else out
-        for result, out in zip(results, given, strict=True)
+        for result, out in zip(results, wanted, strict=True)
     )
     return wrapped if ufunc.nout > 1 else wrapped[0]
 
@@ -662,7 +662,7 @@ def _as_operand(value: Any, name: str) -> Any:
     # Python's numbers stay so, since NumPy lets them keep the rows' dtype.
     if isinstance(value, PackedSequence | int | float | complex):
         return value
-    return as_array(value, f"{name}: an operand")
+    return as_numpy_data(value, f"{name}: an operand")
 
 
 def _out_rows(out: object, name: str) -> NDArray[Any] | None:
@@ -683,11 +683,8 @@ def _matmul(inputs: Sequence[Any], outputs: Sequence[Any], kwargs: Any) -> Packe
         raise TypeError("matmul needs a PackedSequence on its left and a matrix on its right")
     if outputs or kwargs:
         raise TypeError("matmul of a PackedSequence takes no further arguments")
-    matrix = as_array(right, "matmul: the matrix")
+    matrix = as_numpy_data(right, "matmul: the matrix")
     return PackedSequence._of(elementwise.matmul(left._array, matrix), left._plan)
-
-
-# ---- arguments ----
 
 
 def check_packed(value: object, name: str) -> PackedSequence:
@@ -695,74 +692,3 @@ def check_packed(value: object, name: str) -> PackedSequence:
     if not isinstance(value, PackedSequence):
         raise TypeError(f"{name} must be a PackedSequence, got {kind_of(value)}")
     return value
-
-
-def as_axis(axis: SupportsIndex, ndim: int) -> int:
-    """Return an axis of rows (N, *) that has `ndim` with N's, which is 0 for the batch."""
-    place = as_integer(axis, "axis")
-    if place == 0 or 0 < place % ndim == place + (ndim if place < 0 else 0) < ndim:
-        return place % ndim
-    raise ValueError(
-        f"axis must be 0, for the batch, or one of the {ndim - 1} axes of a row, got {axis}"
-    )
-
-
-def _as_offsets(offsets: ArrayLike, size: int) -> IndexArray:
-    checked = as_int64_vector(offsets, "offsets")
-    if len(checked) == 0:
-        raise ValueError("offsets must have one entry more than there are sequences, got none")
-    if len(bad := np.flatnonzero((checked < 0) | (checked > size))):
-        raise ValueError(
-            f"offsets must be between 0 and {size}, the rows of values, got offsets[{bad[0]}] = "
-            f"{checked[bad[0]]}"
-        )
-    if len(bad := np.flatnonzero(checked[1:] < checked[:-1])):
-        b = bad[0]
-        raise ValueError(
-            f"offsets must not decrease, got offsets[{b + 1}] = {checked[b + 1]} after "
-            f"offsets[{b}] = {checked[b]}"
-        )
-    return checked
-
-
-def _as_ends(sizes: Iterable[SupportsIndex], total: int) -> list[int]:
-    if not isinstance(sizes, Iterable):
-        raise TypeError(f"sizes must be a list of integers, got {sizes!r}")
-    checked = [as_integer(size, f"sizes[{k}]") for k, size in enumerate(sizes)]
-    for k, size in enumerate(checked):
-        if size < 0:
-            raise ValueError(f"sizes must not be negative, got sizes[{k}] = {size}")
-    ends = [*accumulate(checked)]
-    if sum(checked) != total:
-        raise ValueError(f"sizes must sum to {total}, the size of the axis, got {sum(checked)}")
-    return ends
-
-
-def as_array(values: ArrayLike, name: str) -> NDArray[Any]:
-    """:func:`as_data` for what goes with rows of NumPy alone: a torch tensor is refused."""
-    if is_tensor(values):
-        raise TypeError(f"{name} must be an array of NumPy, got a torch tensor: pass its numpy()")
-    return as_data(values, name)
-
-
-def as_data(values: ArrayLike, name: str) -> NDArray[Any]:
-    """View `values` as an array whose rows are plain bytes, or raise an error that names `name`.
-
-    A torch tensor stays one: what is read here of an array, tensors have under the same names.
-
-    Raises
-    ------
-    TypeError
-        Masked, or of a dtype that holds Python objects; a tensor that is sparse or nested.
-    ValueError
-        Nested sequences that are ragged.
-    """
-    if type(values) is np.ndarray and not values.dtype.hasobject:
-        return values
-    if is_tensor(values):
-        tensor: NDArray[Any] = as_tensor(values, name)
-        return tensor
-    array = checks.as_array(values, name)
-    if array.dtype.hasobject:
-        raise TypeError(f"{name} must not hold Python objects, got dtype {array.dtype}")
-    return array

@@ -19,21 +19,30 @@ enum { MOST_CELLS = 4, MOST_BATCH = 15, MOST_STEPS = 9, MOST_TEAM = 4 };
 
 typedef struct {
     const char *name;
-    int32_t cell, gates;
+    int32_t cell, gates, activation;
     int projected;
 } kind;
 
 static const kind KINDS[] = {
-    {"LSTM", PACKSEQ_LSTM, 4, 0},
-    {"LSTM with projection", PACKSEQ_LSTM, 4, 1},
-    {"GRU", PACKSEQ_GRU, 3, 0},
-    {"GRU, reset before", PACKSEQ_GRU_RESET_BEFORE, 3, 0},
-    {"RNN, tanh", PACKSEQ_RNN_TANH, 1, 0},
-    {"RNN, relu", PACKSEQ_RNN_RELU, 1, 0},
+    {"LSTM", PACKSEQ_LSTM, 4, PACKSEQ_SIGMOID, 0},
+    {"LSTM, hard", PACKSEQ_LSTM, 4, PACKSEQ_HARD_SIGMOID, 0},
+    {"LSTM, hard 0.2", PACKSEQ_LSTM, 4, PACKSEQ_HARD_SIGMOID_02, 0},
+    {"LSTM with projection", PACKSEQ_LSTM, 4, PACKSEQ_SIGMOID, 1},
+    {"LSTM with peepholes", PACKSEQ_LSTM_PEEPHOLE, 4, PACKSEQ_SIGMOID, 0},
+    {"LSTM with peepholes, hard 0.2", PACKSEQ_LSTM_PEEPHOLE, 4, PACKSEQ_HARD_SIGMOID_02, 0},
+    {"LSTM with peepholes and projection, hard", PACKSEQ_LSTM_PEEPHOLE, 4, PACKSEQ_HARD_SIGMOID, 1},
+    {"GRU", PACKSEQ_GRU, 3, PACKSEQ_SIGMOID, 0},
+    {"GRU, hard", PACKSEQ_GRU, 3, PACKSEQ_HARD_SIGMOID, 0},
+    {"GRU, hard 0.2", PACKSEQ_GRU, 3, PACKSEQ_HARD_SIGMOID_02, 0},
+    {"GRU, reset before", PACKSEQ_GRU_RESET_BEFORE, 3, PACKSEQ_SIGMOID, 0},
+    {"GRU, reset before, hard", PACKSEQ_GRU_RESET_BEFORE, 3, PACKSEQ_HARD_SIGMOID, 0},
+    {"RNN, tanh", PACKSEQ_RNN_TANH, 1, PACKSEQ_SIGMOID, 0},
+    {"RNN, relu", PACKSEQ_RNN_RELU, 1, PACKSEQ_SIGMOID, 0},
 };
 
 typedef struct {
     double *ih, *hh, *hr, *bias_ih, *bias_hh;
+    double *peephole; /* of gate i, f, g, o, as the biases; g has none */
     int64_t width;
 } weights;
 
@@ -77,6 +86,8 @@ static network make_network(kind kind, int64_t input, int64_t hidden, int32_t la
         w->hr = random_numbers(net.state * hidden, size);
         w->bias_ih = random_numbers(kind.gates * hidden, size);
         w->bias_hh = random_numbers(kind.gates * hidden, size);
+        w->peephole = random_numbers(kind.gates * hidden, 1);
+        if (kind.gates == 4) memset(w->peephole + 2 * hidden, 0, (size_t)hidden * sizeof(double));
     }
     return net;
 }
@@ -84,13 +95,17 @@ static network make_network(kind kind, int64_t input, int64_t hidden, int32_t la
 static void free_network(network *net) {
     for (int32_t i = 0; i < net->layers * net->directions; i++) {
         weights *w = &net->cells[i];
-        free(w->ih), free(w->hh), free(w->hr), free(w->bias_ih), free(w->bias_hh);
+        free(w->ih), free(w->hh), free(w->hr), free(w->bias_ih), free(w->bias_hh), free(w->peephole);
     }
 }
 
 /* ---- what it computes: one sequence at a time ---- */
 
-static double sigmoid(double x) { return 1 / (1 + exp(-x)); }
+static double gate(int32_t activation, double x) {
+    if (activation == PACKSEQ_HARD_SIGMOID) return fmin(fmax(x + 3, 0), 6) / 6;
+    if (activation == PACKSEQ_HARD_SIGMOID_02) return fmax(0, fmin(1, 0.2 * x + 0.5));
+    return 1 / (1 + exp(-x));
+}
 
 static double dot(const double *w, int64_t row, const double *x, int64_t k) {
     double sum = 0;
@@ -109,33 +124,41 @@ static void cell_step(const network *net, const weights *w, const double *x, dou
         from_input[row] = dot(w->ih, row, x, w->width) + w->bias_ih[row];
         from_state[row] = dot(w->hh, row, h, net->state) + w->bias_hh[row];
     }
-#define GATE(gate) (from_input[(gate) * hidden + u] + from_state[(gate) * hidden + u])
+#define SUM(g) (from_input[(g) * hidden + u] + from_state[(g) * hidden + u])
+#define GATE(g) gate(net->kind.activation, SUM(g))
+#define PEEP(g, c) gate(net->kind.activation, SUM(g) + w->peephole[(g) * hidden + u] * (c))
     for (int64_t u = 0; u < hidden && net->kind.cell == PACKSEQ_GRU_RESET_BEFORE; u++)
-        reset[u] = sigmoid(GATE(0)) * h[u];
+        reset[u] = GATE(0) * h[u];
     for (int64_t u = 0; u < hidden; u++) {
         const int64_t n = 2 * hidden + u;
         double fresh;
         switch (net->kind.cell) {
         case PACKSEQ_LSTM:
-            c[u] = sigmoid(GATE(1)) * c[u] + sigmoid(GATE(0)) * tanh(GATE(2));
-            next[u] = sigmoid(GATE(3)) * tanh(c[u]);
+            c[u] = GATE(1) * c[u] + GATE(0) * tanh(SUM(2));
+            next[u] = GATE(3) * tanh(c[u]);
+            break;
+        case PACKSEQ_LSTM_PEEPHOLE:
+            c[u] = PEEP(1, c[u]) * c[u] + PEEP(0, c[u]) * tanh(SUM(2));
+            next[u] = PEEP(3, c[u]) * tanh(c[u]);
             break;
         case PACKSEQ_GRU:
-            fresh = tanh(from_input[n] + sigmoid(GATE(0)) * from_state[n]);
-            next[u] = (1 - sigmoid(GATE(1))) * fresh + sigmoid(GATE(1)) * h[u];
+            fresh = tanh(from_input[n] + GATE(0) * from_state[n]);
+            next[u] = (1 - GATE(1)) * fresh + GATE(1) * h[u];
             break;
         case PACKSEQ_GRU_RESET_BEFORE:
             fresh = tanh(from_input[n] + dot(w->hh, n, reset, hidden) + w->bias_hh[n]);
-            next[u] = (1 - sigmoid(GATE(1))) * fresh + sigmoid(GATE(1)) * h[u];
+            next[u] = (1 - GATE(1)) * fresh + GATE(1) * h[u];
             break;
         case PACKSEQ_RNN_TANH:
-            next[u] = tanh(GATE(0));
+            next[u] = tanh(SUM(0));
             break;
         default:
-            next[u] = fmax(GATE(0), 0);
+            next[u] = fmax(SUM(0), 0);
         }
     }
+#undef PEEP
 #undef GATE
+#undef SUM
     for (int64_t r = 0; r < net->state; r++) h[r] = net->kind.projected ? dot(w->hr, r, next, hidden) : next[r];
     free(from_input), free(from_state), free(next), free(reset);
 }
@@ -231,15 +254,19 @@ static void pack_bias(const precision *p, const order *order, const double *bias
 static packseq_direction pack_cell(const precision *p, const network *net, const weights *w) {
     const int32_t cell = net->kind.cell;
     const int64_t hidden = net->hidden, rows = net->kind.gates * hidden;
-    const order *input = cell == PACKSEQ_LSTM ? &LSTM_GATES : net->kind.gates == 3 ? &GRU_INPUT : &RNN_GATE;
+    const order *input = net->kind.gates == 4 ? &LSTM_GATES : net->kind.gates == 3 ? &GRU_INPUT : &RNN_GATE;
     const order *state = cell == PACKSEQ_GRU ? &GRU_STATE : cell == PACKSEQ_GRU_RESET_BEFORE ? &GRU_R_AND_Z : input;
-    packseq_direction packed = {pack(p, input, w->ih, hidden, w->width), pack(p, state, w->hh, hidden, net->state), {0}, 0, 1};
+    packseq_direction packed = {
+        .ih = pack(p, input, w->ih, hidden, w->width),
+        .hh = pack(p, state, w->hh, hidden, net->state),
+        .finite = 1,
+    };
     if (net->kind.projected) packed.second = pack(p, &PROJECTION, w->hr, net->state, hidden);
     if (cell == PACKSEQ_GRU_RESET_BEFORE) packed.second = pack(p, &GRU_N, w->hh, hidden, hidden);
 
     const int64_t blocks = (hidden + 2 * p->lanes - 1) / (2 * p->lanes);
     const size_t row_bytes = (size_t)(blocks * input->block_vectors * p->lanes * p->real_bytes);
-    void *bias = memset(allocate(row_bytes), 0, row_bytes);
+    void *bias = memset(allocate(row_bytes), 0, row_bytes), *peephole = memset(allocate(row_bytes), 0, row_bytes);
     double *both = allocate((size_t)rows * sizeof(double));
     for (int64_t i = 0; i < rows; i++) {
         const int apart = cell == PACKSEQ_GRU && i >= 2 * hidden;
@@ -249,6 +276,8 @@ static packseq_direction pack_cell(const precision *p, const network *net, const
     pack_bias(p, input, both, hidden, bias);
     free(both);
     packed.bias = bias;
+    if (cell == PACKSEQ_LSTM_PEEPHOLE) pack_bias(p, input, w->peephole, hidden, peephole);
+    packed.peephole = peephole;
     return packed;
 }
 
@@ -256,7 +285,7 @@ static void free_matrix(packseq_matrix matrix) { free((void *)matrix.panels), fr
 
 static void free_cell(packseq_direction cell) {
     free_matrix(cell.ih), free_matrix(cell.hh), free_matrix(cell.second);
-    free((void *)cell.bias);
+    free((void *)cell.bias), free((void *)cell.peephole);
 }
 
 /* ---- batches ---- */
@@ -437,7 +466,7 @@ static double run_way(const precision *p, const packseq_network *packed, const n
     run_workers(p, &job, workers);
 
     double most = error(p, hn, 0, b->hn, cells * b->batch * net->state);
-    if (net->kind.cell == PACKSEQ_LSTM) most = fmax(most, error(p, cn, 0, b->cn, cells * b->batch * net->hidden));
+    if (packseq_cells[net->kind.cell].has_c) most = fmax(most, error(p, cn, 0, b->cn, cells * b->batch * net->hidden));
     for (int64_t r = 0; r < b->batch; r++)
         for (int64_t t = 0; t < (way->layout == PACKED ? b->lengths[r] : padded_steps(b)); t++) {
             const double *expected = t < b->steps ? b->y + (r * b->steps + t) * width : zeros;
@@ -455,7 +484,15 @@ static void check_precision(const precision *p, const network *net, const batch 
     const double tolerance = p->real_bytes == 4 ? 2e-6 : 1e-12;
     packseq_direction cells[MOST_CELLS];
     for (int32_t i = 0; i < net->layers * net->directions; i++) cells[i] = pack_cell(p, net, &net->cells[i]);
-    const packseq_network packed = {net->kind.cell, net->layers, net->directions, net->hidden, net->state, cells};
+    const packseq_network packed = {
+        .cell = net->kind.cell,
+        .gate_activation = net->kind.activation,
+        .n_layers = net->layers,
+        .n_directions = net->directions,
+        .hidden = net->hidden,
+        .state = net->state,
+        .directions = cells,
+    };
     for (size_t i = 0; i < sizeof(WAYS) / sizeof(*WAYS); i++) {
         if (WAYS[i].abreast > net->directions) continue;
         const double off = run_way(p, &packed, net, b, &WAYS[i]);

@@ -20,7 +20,6 @@ def npz_file():
 
 
 def safetensors_file():
-    pytest.importorskip("safetensors", reason="reads these files")
     header, data = {}, b""
     for name, array in gru_arrays().items():
         offsets = [len(data), len(data) + array.nbytes]

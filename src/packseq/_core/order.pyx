@@ -45,8 +45,8 @@ def all_equal(cnp.ndarray lengths, int64_t steps):
     return True
 
 
-def arrange(cnp.ndarray lengths, bint keep_order):
-    """Longest first, equal lengths in their order.
+def longest_first(cnp.ndarray lengths, bint keep_order):
+    """The order of a batch, longest first and equal lengths in their own order, and its steps.
 
     lengths is (B,) int64, none negative; keep_order says that they are sorted as they stand.
     Returns batch_sizes (T,), offsets (T + 1,), sorted_lengths, sorted_indices, unsorted_indices (B,);

@@ -1,5 +1,8 @@
+from typing import final
+
 MOST_THREADS: int
 
+@final
 class Pool:
     @property
     def rounds(self) -> int: ...

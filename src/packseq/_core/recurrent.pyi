@@ -1,5 +1,5 @@
 from collections.abc import Callable
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +8,7 @@ from packseq._core.pool import Pool
 
 BUILD: dict[str, str]
 CELLS: tuple[str, ...]
+GATE_ACTIVATIONS: tuple[str, ...]
 
 class Kernels:
     @property
@@ -20,11 +21,13 @@ class Kernels:
 
 def compiled() -> list[Kernels]: ...
 
+@final
 class Network:
     def __init__(
         self,
         kernels: Kernels,
         cell: str,
+        gate_activation: str,
         hidden: int,
         state: int,
         n_directions: int,

@@ -20,7 +20,15 @@ import numpy as np
 cnp.import_array()
 
 cdef extern from "kernels.h" nogil:
-    enum: PACKSEQ_LSTM
+    enum: PACKSEQ_N_CELLS
+    enum: PACKSEQ_N_GATE_ACTIVATIONS
+
+    ctypedef struct packseq_cell_traits:
+        const char *name
+        int32_t has_c
+
+    const packseq_cell_traits *packseq_cells
+    const char *const *packseq_gate_activations
 
     ctypedef struct packseq_matrix:
         const void *panels
@@ -34,10 +42,12 @@ cdef extern from "kernels.h" nogil:
         packseq_matrix hh
         packseq_matrix second
         const void *bias
+        const void *peephole
         int32_t finite
 
     ctypedef struct packseq_network:
         int32_t cell
+        int32_t gate_activation
         int32_t n_layers
         int32_t n_directions
         int64_t hidden
@@ -106,8 +116,11 @@ BUILD = {
     "compiler": (<bytes> COMPILER).decode(),
 }
 
-# The order of kernels.h's packseq_cell.
-CELLS = ("lstm", "gru", "gru_reset_before", "rnn_tanh", "rnn_relu")
+# The kernels' cells, by the numbers that they have there.
+CELLS = tuple([packseq_cells[cell].name.decode() for cell in range(PACKSEQ_N_CELLS)])
+
+# And the activations that their gates may have.
+GATE_ACTIVATIONS = tuple([packseq_gate_activations[i].decode() for i in range(PACKSEQ_N_GATE_ACTIVATIONS)])
 
 # What a result may take at most, in bytes, to be left to Network.call; the general path names what is too large.
 cdef double MOST_BYTES = 1e12
@@ -132,9 +145,9 @@ cdef class Kernels:
         return bool(packseq_supported(self.table))
 
     def activate(self, str activation, cnp.ndarray x):
-        """Apply "sigmoid" or "tanh" to a contiguous float array of whole vectors."""
+        """Apply "tanh" or one of GATE_ACTIVATIONS to a contiguous float array of whole vectors."""
         cdef cnp.ndarray y = np.empty_like(x)
-        cdef int which = ("sigmoid", "tanh").index(activation)
+        cdef int which = (*GATE_ACTIVATIONS, "tanh").index(activation)
         if x.dtype == np.float32:
             self.table.activate_f32(which, <float *> x.data, <float *> y.data, x.size)
         else:
@@ -222,8 +235,9 @@ cdef packseq_matrix matrix_of(tuple packed, int64_t panels_per_block) noexcept:
 cdef class Network:
     """A module's prepacked weights. Read-only once made, so threads share it.
 
-    directions is a list [L * D] of (ih, hh, second or None, bias, finite), each matrix a pair
-    (panels, column) with its panels per block in `per_block`; see kernels.h for their order.
+    cell and gate_activation are of CELLS and GATE_ACTIVATIONS. directions is a list [L * D] of (ih, hh,
+    second or None, bias, peephole or None, finite), each matrix a pair (panels, column) with its panels
+    per block in `per_block`; see kernels.h for their order.
     """
 
     cdef packseq_network net
@@ -240,9 +254,8 @@ cdef class Network:
     cdef bint one_step  # calls have no axis of time, states none of layers
     cdef int32_t backwards  # flips at each call; what a race leaves here is as good
 
-    def __cinit__(self, Kernels kernels, str cell, int64_t hidden, int64_t state, int n_directions,
-                  list directions, tuple per_block, bint batch_first, bint one_step):
-        cdef cnp.ndarray bias
+    def __cinit__(self, Kernels kernels, str cell, str gate_activation, int64_t hidden, int64_t state,
+                  int n_directions, list directions, tuple per_block, bint batch_first, bint one_step):
         cdef int i
         self.table = <packseq_direction *> PyMem_Calloc(len(directions), sizeof(packseq_direction))
         if self.table == NULL:
@@ -252,18 +265,20 @@ cdef class Network:
         self.batch_first = batch_first
         self.one_step = one_step
         self.net.cell = CELLS.index(cell)
+        self.net.gate_activation = GATE_ACTIVATIONS.index(gate_activation)
         self.net.n_layers = len(directions) // n_directions
         self.net.n_directions = n_directions
         self.net.hidden = hidden
         self.net.state = state
         self.net.directions = self.table
         weights = recurrent = 0
-        for i, (ih, hh, second, bias, finite) in enumerate(directions):
+        for i, (ih, hh, second, bias, peephole, finite) in enumerate(directions):
             self.table[i].ih = matrix_of(ih, per_block[0])
             self.table[i].hh = matrix_of(hh, per_block[1])
             if second is not None:
                 self.table[i].second = matrix_of(second, per_block[2])
-            self.table[i].bias = bias.data
+            self.table[i].bias = data(bias)
+            self.table[i].peephole = data(peephole)
             self.table[i].finite = finite
             from_state = hh[0].size + (second[0].size if second else 0)
             weights += ih[0].size + from_state
@@ -339,7 +354,7 @@ cdef class Network:
 
     cdef object call_plain(self, cnp.ndarray x, int64_t batch, int64_t steps, object hx, object lengths, Pool pool,
                            int32_t threads):
-        cdef bint lstm = self.net.cell == PACKSEQ_LSTM
+        cdef bint lstm = packseq_cells[self.net.cell].has_c
         cdef int ndim = cnp.PyArray_NDIM(x)
         cdef packseq_job job
         cdef Order found

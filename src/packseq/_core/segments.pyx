@@ -12,52 +12,7 @@ from packseq._core.pool cimport Pool
 
 cnp.import_array()
 
-cdef extern from *:
-    """
-    #define NUMBER float
-    #define BITS uint32_t
-    #define WIDE double
-    #define SUFFIX f32
-    #define IS_FLOAT 1
-    #include "segments.h"
-
-    #define NUMBER double
-    #define BITS uint64_t
-    #define WIDE double
-    #define SUFFIX f64
-    #define IS_FLOAT 1
-    #include "segments.h"
-
-    #define NUMBER int64_t
-    #define SUFFIX i64
-    #define IS_FLOAT 0
-    #include "segments.h"
-
-    #define NUMBER uint64_t
-    #define WIDE uint64_t
-    #define SUFFIX u64
-    #define IS_FLOAT 0
-    #include "segments.h"
-
-    typedef struct {
-        const char *name;
-        packseq_walk *f32, *f64, *i64, *u64;
-    } packseq_walks;
-
-    /* Signed sums are unsigned ones: the same bits, and to wrap is no undefined behaviour. */
-    static const packseq_walks WALKS[] = {
-        {"sum", sum_f32, sum_f64, sum_u64, sum_u64},
-        {"cumsum", cumsum_f32, cumsum_f64, cumsum_u64, cumsum_u64},
-        {"max", max_f32, max_f64, max_i64, max_u64},
-        {"min", min_f32, min_f64, min_i64, min_u64},
-        {"argmax", argmax_f32, argmax_f64, argmax_i64, argmax_u64},
-        {"subtract", subtract_f32, subtract_f64, NULL, NULL},
-        {"divide", divide_f32, divide_f64, NULL, NULL},
-        {"exp_less", exp_less_f32, exp_less_f64, NULL, NULL},
-        {"weighted_sum", weighted_sum_f32, weighted_sum_f64, NULL, NULL},
-    };
-    enum { N_WALKS = sizeof WALKS / sizeof *WALKS };
-    """
+cdef extern from "segments.h":
     ctypedef struct packseq_tile:
         const int64_t *offsets
         int64_t steps, width, start, size, group

@@ -52,6 +52,7 @@ _M = Panel((2, 0), (2, 1), 6)
 
 ORDERS = {
     "lstm": Order(8, ih=_LSTM, hh=_LSTM, second=_PLAIN),
+    "lstm_peephole": Order(8, ih=_LSTM, hh=_LSTM, second=_PLAIN),
     "gru": Order(8, ih=(_RZ[0], _N, _RZ[1]), hh=(_RZ[0], _M, _RZ[1]), second=()),
     "gru_reset_before": Order(8, ih=(_RZ[0], _N, _RZ[1]), hh=_RZ, second=(_N,)),
     "rnn_tanh": Order(2, ih=_PLAIN, hh=_PLAIN, second=()),
@@ -80,6 +81,7 @@ def prepack(
     return Network(
         kernels,
         architecture.cell.name,
+        architecture.recurrent_activation,
         architecture.hidden_size,
         architecture.state_size,
         architecture.directions,
@@ -112,7 +114,10 @@ def _direction(
     elif architecture.cell.name == "gru_reset_before":
         second = _matrix(weight_hh, order.second, order.block_vectors, hidden, lanes)
     bias = _bias_row(architecture, order, parameters, suffix, lanes)
-    return ih, hh, second, bias, bool(np.isfinite(weight_hh).all())
+    peephole = None
+    if architecture.cell.vectors:
+        peephole = _peephole_row(order, parameters, suffix, hidden, lanes)
+    return ih, hh, second, bias, peephole, bool(np.isfinite(weight_hh).all())
 
 
 def _matrix(
@@ -154,10 +159,7 @@ def _bias_row(
 ) -> Array:
     """One gate row of biases: both of them, but for torch's GRU, whose n and m parts stay apart."""
     hidden = architecture.hidden_size
-    blocks = -(-hidden // (2 * lanes))
-    dtype = parameters["weight_ih" + suffix].dtype
-    row = _aligned((blocks * order.block_vectors * lanes,), dtype)
-    row[:] = 0
+    row = _gate_row(order, hidden, lanes, parameters["weight_ih" + suffix].dtype)
     if not architecture.bias:
         return row
     bias_ih, bias_hh = parameters["bias_ih" + suffix], parameters["bias_hh" + suffix]
@@ -167,6 +169,24 @@ def _bias_row(
         both[2 * hidden :] = bias_ih[2 * hidden :]
         _scatter_bias(row, bias_hh, order.hh[1:2], order.block_vectors, hidden, lanes)
     _scatter_bias(row, both, order.ih, order.block_vectors, hidden, lanes)
+    return row
+
+
+def _peephole_row(
+    order: Order, parameters: Mapping[str, Array], suffix: str, hidden: int, lanes: int
+) -> Array:
+    """One gate row of the weights by which c reaches its gates: i, f and o; there is none for g."""
+    to_i, to_f, to_o = (parameters[f"weight_c{gate}{suffix}"] for gate in "ifo")
+    row = _gate_row(order, hidden, lanes, to_i.dtype)
+    weights = np.concatenate([to_i, to_f, np.zeros_like(to_i), to_o])
+    _scatter_bias(row, weights, order.ih, order.block_vectors, hidden, lanes)
+    return row
+
+
+def _gate_row(order: Order, hidden: int, lanes: int, dtype: np.dtype[Any]) -> Array:
+    blocks = -(-hidden // (2 * lanes))
+    row = _aligned((blocks * order.block_vectors * lanes,), dtype)
+    row[:] = 0
     return row
 
 

@@ -1,6 +1,7 @@
-"""Move rows between the layouts of NumPy arrays: one pass, one allocation.
+"""Rows of NumPy arrays moved between their layouts, each in one pass with one allocation.
 
-Everything is checked by now; ``packseq.rows.tensors`` has the same functions for tensors.
+This is one of the two movers whose contract ``packseq.rows.movers`` has: everything is checked by
+now.
 """
 
 from __future__ import annotations

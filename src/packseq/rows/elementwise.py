@@ -1,4 +1,4 @@
-"""NumPy's universal functions on packed rows: what each operand is to a row of the result."""
+"""What each operand of NumPy's universal functions is to the packed rows of the result."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def aligned(values: Sequence[Any], rows: Sequence[Array | None], axes: int, name
     Parameters
     ----------
     values : sequence
-        The operands as they were given.
+        The operands as they came.
     rows : sequence of ndarray (N, *) or None
         The rows of those that are packed.
     axes : int

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from packseq._core.order import arrange, rise
-from packseq.checks import INT64_MAX, as_array, as_read_only
-from packseq.tensor_checks import as_host_integers, is_tensor
+from packseq._core.order import longest_first, rise
+from packseq.arguments import as_int64_vector
+from packseq.checks import as_read_only
 
 IndexArray: TypeAlias = NDArray[np.int64]
 
@@ -111,7 +110,7 @@ class Plan:
                 f"lengths[{first}] = {lengths[first]} follows "
                 f"lengths[{first - 1}] = {lengths[first - 1]}"
             )
-        batch_sizes, offsets, sorted_lengths, order, inverse = arrange(lengths, first == 0)
+        batch_sizes, offsets, sorted_lengths, order, inverse = longest_first(lengths, first == 0)
         in_order = first == 0 and (len(lengths) == 0 or lengths[-1] > 0)
         return cls(
             batch_sizes=batch_sizes,
@@ -272,49 +271,6 @@ def invert_permutation(permutation: ArrayLike | None) -> IndexArray | None:
     if permutation is None:
         return None
     return _checked_inverse(as_int64_vector(permutation, "permutation"), "permutation")
-
-
-def as_int64_vector(values: ArrayLike, name: str) -> IndexArray:
-    """Copy 1-D integers to a contiguous int64 array, or raise an error that names `name`.
-
-    Booleans and floats are not integers here, whatever their values; an empty list is.
-
-    Raises
-    ------
-    TypeError
-        Masked, no array, or not of integers.
-    ValueError
-        Not 1-D, ragged, or an entry is beyond int64.
-    """
-    if is_tensor(values):
-        values = as_host_integers(values, name)
-    if isinstance(values, list | tuple):
-        _check_entries(values, name)
-    array = as_array(values, name, "1-D integers")
-    if array.ndim == 0 and array.dtype.kind in "OSU":
-        raise TypeError(f"{name} must be 1-D integers, got {values!r}")
-    if array.ndim != 1:
-        raise ValueError(f"{name} must be 1-D, got shape {array.shape}")
-    if array.size == 0 and not hasattr(values, "dtype"):
-        return np.empty(0, np.int64)
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"{name} must be integers, got dtype {array.dtype}")
-    if array.dtype.kind == "u" and array.size and array.max() > INT64_MAX:
-        first = int(np.argmax(array > INT64_MAX))
-        raise ValueError(f"{name}[{first}] = {array[first]} is beyond int64 (at most {INT64_MAX})")
-    return np.array(array, dtype=np.int64, order="C")
-
-
-def _check_entries(values: Sequence[object], name: str) -> None:
-    """Refuse, by their positions, entries that are no integers, or that NumPy would change."""
-    for i, value in enumerate(values):
-        if isinstance(value, np.ndarray) and not value.ndim:
-            value = value[()]
-        if value is None or isinstance(value, bool | np.bool_ | float | np.floating | str):
-            kind = type(value).__name__
-            raise TypeError(f"{name} must be integers, got {name}[{i}] = {value!r}, a {kind}")
-        if isinstance(value, int) and not -INT64_MAX <= value <= INT64_MAX:
-            raise ValueError(f"{name}[{i}] = {value} is beyond int64 (at most {INT64_MAX})")
 
 
 def _conjugate(parts: IndexArray, size: int) -> IndexArray:

@@ -1,4 +1,4 @@
-"""Between packed rows and ragged ones: the sequences end to end, (N, *), and where each starts."""
+"""Packed rows made of ragged ones, sequences that lie end to end in (N, *), and the way back."""
 
 from __future__ import annotations
 

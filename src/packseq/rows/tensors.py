@@ -1,7 +1,8 @@
-"""Move rows between the layouts of tensors, on whatever device they are, with gradients.
+"""Rows of tensors moved between their layouts, on whatever device they are, with gradients.
 
-The functions are those of ``packseq.rows.arrays``. None of them waits for the device: what the
-lengths decide goes up once for a plan, B + T numbers of it, and is expanded to rows there.
+This is one of the two movers whose contract ``packseq.rows.movers`` has. Nothing here waits for the
+device: what the lengths decide goes up once for a plan, B + T numbers of it, and is expanded to
+rows there.
 """
 
 from __future__ import annotations
@@ -62,10 +63,10 @@ def astype(data: Tensor, dtype: Any) -> Tensor:
     """
     target = dtype
     if not isinstance(dtype, torch.dtype):
-        found = np.dtype(dtype)
-        if found.hasobject:
-            raise TypeError(f"dtype must not hold Python objects, got {found}")
-        target = getattr(torch, found.name, None)
+        numpy_dtype = np.dtype(dtype)
+        if numpy_dtype.hasobject:
+            raise TypeError(f"dtype must not hold Python objects, got {numpy_dtype}")
+        target = getattr(torch, numpy_dtype.name, None)
     if not isinstance(target, torch.dtype):
         raise TypeError(f"dtype must be one of torch's, got {dtype!r}")
     return data.to(target, copy=True)
@@ -139,10 +140,10 @@ def on_device(plan: Plan, device: torch.device) -> OnDevice:
     """What `plan` decides, on `device`: sent at the first call for each plan."""
     stream = torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
     known = _on_devices.setdefault(plan, {})
-    found = known.get((device, stream))
-    if found is None:
-        found = known[device, stream] = _send(plan, device)
-    return found
+    there = known.get((device, stream))
+    if there is None:
+        there = known[device, stream] = _send(plan, device)
+    return there
 
 
 def _send(plan: Plan, device: torch.device) -> OnDevice:

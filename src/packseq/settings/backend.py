@@ -65,6 +65,7 @@ def set_backend(
     Notes
     -----
     Layout functions follow their arrays: tensors stay on their device, NumPy arrays on the CPU.
+    CUDA is experimental: it has been tested on torch's CPU device, and not yet tried on a GPU.
     """
     global _settings
     chosen = as_backend(backend, "backend")

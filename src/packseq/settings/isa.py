@@ -22,7 +22,7 @@ def kernels() -> Kernels:
     ValueError
         ``PACKSEQ_ISA`` names an instruction set that this machine lacks.
     """
-    usable = {found.name: found for found in compiled() if found.supported}
+    usable = {each.name: each for each in compiled() if each.supported}
     wanted = os.environ.get("PACKSEQ_ISA") or next(iter(usable))
     if wanted not in usable:
         raise ValueError(f"PACKSEQ_ISA={wanted!r}: this machine has {', '.join(usable)}")

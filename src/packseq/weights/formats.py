@@ -44,7 +44,7 @@ def dispatch(file: BinaryIO, path: Path) -> tuple[Checkpoint, int]:
     if head.startswith(HDF5_MAGIC):
         return keras_model.read_h5(file.read()), file_bytes
     if safetensors_file.looks_like(head):
-        return safetensors_file.read(file.read()), file_bytes
+        return safetensors_file.read(file), file_bytes
     if head.lstrip().startswith(b"{"):
         return safetensors_file.read_sharded(file.read(), path.parent)
     if head.startswith(PICKLE_MAGIC):

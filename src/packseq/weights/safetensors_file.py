@@ -1,25 +1,31 @@
 """safetensors, one file or sharded over several with an index; the format that packseq writes.
 
+A file is the length of its header in 8 bytes, the header in JSON, and the tensors' bytes one after
+the other. It is mapped, not read: what nobody looks at never leaves the disk.
+
 packseq keeps what names and shapes cannot tell (Attributes) in the header's free metadata, as JSON
 under the key ``packseq``; other readers pass over it.
+
+Source: the safetensors library's README, "Format", and its ``serialize`` and ``validate``.
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict
+import mmap
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from packseq.optional import load
-
-from .arrays import BFLOAT16, Array, from_bytes
-from .beside import read_beside
+from .arrays import BFLOAT16, Array, from_bytes, item_bytes
+from .beside import open_beside
 from .canonical import Attributes, Checkpoint
 from .errors import CheckpointError, library_errors
-from .limits import check_budget
+from .limits import check_budget, element_count
 from .strict_json import parse_json
+from .writing import replace_file
 
 METADATA_KEY = "packseq"
 LENGTH_BYTES = 8
@@ -42,6 +48,18 @@ DTYPES = {
     "BOOL": "bool",
     "C64": "complex64",
 }
+NAMES = {dtype: name for name, dtype in DTYPES.items()}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A tensor in the header: its bytes are begin to end of what follows the header."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+    end: int
 
 
 def looks_like(head: bytes) -> bool:
@@ -50,31 +68,90 @@ def looks_like(head: bytes) -> bool:
     return head[LENGTH_BYTES : LENGTH_BYTES + 1] == b"{" and length <= MAX_HEADER
 
 
-def read(content: bytes) -> Checkpoint:
-    """Every tensor of one file."""
-    safetensors = load("safetensors", "weights")
-    attributes = read_attributes(content)
-    with library_errors("not readable safetensors"):
-        tensors = safetensors.deserialize(content)
-    return Checkpoint({name: to_array(name, tensor) for name, tensor in tensors}, attributes)
+def read(file: BinaryIO) -> Checkpoint:
+    """Every tensor of one file, mapped: its arrays are read-only, and hold the file."""
+    content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    header, data = split_header(content)
+    entries = list(entries_of(header))
+    check_layout(entries, len(data))
+    arrays = {entry.name: to_array(entry, data) for entry in entries}
+    return Checkpoint(arrays, read_attributes(header))
 
 
-def to_array(name: str, tensor: Mapping[str, Any]) -> Array:
-    """One tensor as safetensors gives it."""
-    if tensor["dtype"] not in DTYPES:
-        raise CheckpointError(f"{name}: dtype {tensor['dtype']} is not one of {sorted(DTYPES)}")
-    return from_bytes(tensor["data"], DTYPES[tensor["dtype"]], tuple(tensor["shape"]), name)
-
-
-def read_attributes(content: bytes) -> dict[str, Attributes]:
-    """The Attributes by prefix in a file's header; none in files that others wrote."""
-    length = int.from_bytes(content[:LENGTH_BYTES], "little")
-    if length > len(content) - LENGTH_BYTES:
+def split_header(content: memoryview) -> tuple[dict[str, Any], memoryview]:
+    """The header, and the bytes that its entries' offsets count from."""
+    start = LENGTH_BYTES + int.from_bytes(content[:LENGTH_BYTES], "little")
+    if start > len(content):
         raise CheckpointError(
-            f"header of {length} bytes in a file of {len(content)}: cut off or malformed"
+            f"header of {start - LENGTH_BYTES} bytes in a file of {len(content)}: "
+            "cut off or malformed"
         )
-    header = parse_json(content[LENGTH_BYTES : LENGTH_BYTES + length], "header")
-    metadata = header.get("__metadata__") if isinstance(header, dict) else None
+    header = parse_json(bytes(content[LENGTH_BYTES:start]), "header")
+    if not isinstance(header, dict):
+        raise CheckpointError(f"header is a {type(header).__name__}; expected an object")
+    return header, content[start:]
+
+
+def entries_of(header: Mapping[str, Any]) -> Iterator[Entry]:
+    """The tensors that a header names, each with the right members of the right types."""
+    for name, members in header.items():
+        if name == "__metadata__":
+            continue
+        trouble = f"not readable safetensors: {name!r}"
+        if not isinstance(members, dict) or members.keys() != {"dtype", "shape", "data_offsets"}:
+            raise CheckpointError(f"{trouble} is not an object of dtype, shape and data_offsets")
+        offsets, shape = members["data_offsets"], members["shape"]
+        if not is_sizes(offsets) or len(offsets) != 2 or not is_sizes(shape):
+            raise CheckpointError(f"{trouble} has a shape or data_offsets that are no sizes")
+        if not isinstance(members["dtype"], str):
+            raise CheckpointError(f"{trouble} has a dtype that is no string")
+        yield Entry(name, members["dtype"], tuple(shape), *offsets)
+
+
+def is_sizes(values: object) -> bool:
+    """Whether it is a list of integers, none negative."""
+    return isinstance(values, list) and all(type(value) is int and value >= 0 for value in values)
+
+
+def check_layout(entries: list[Entry], data_bytes: int) -> None:
+    """The tensors fill all bytes after the header, with no gap and no overlap.
+
+    Raises
+    ------
+    CheckpointError
+        They do not, so that a byte would belong to two tensors or to none.
+    """
+    reached = 0
+    for entry in sorted(entries, key=lambda entry: (entry.begin, entry.end)):
+        if entry.begin != reached or entry.end < entry.begin:
+            raise CheckpointError(
+                f"not readable safetensors: {entry.name!r} has bytes {entry.begin} to {entry.end}, "
+                f"where those of the tensor before it end at {reached}"
+            )
+        reached = entry.end
+    if reached != data_bytes:
+        raise CheckpointError(
+            f"not readable safetensors: its tensors have {reached} bytes, {data_bytes} are there"
+        )
+
+
+def to_array(entry: Entry, data: memoryview) -> Array:
+    """One tensor."""
+    if entry.dtype not in DTYPES:
+        raise CheckpointError(f"{entry.name}: dtype {entry.dtype} is not one of {sorted(DTYPES)}")
+    dtype, found = DTYPES[entry.dtype], entry.end - entry.begin
+    where = f"not readable safetensors: {entry.name!r}"
+    needed = element_count(entry.shape, where) * item_bytes(dtype)
+    if found != needed:
+        raise CheckpointError(
+            f"{where} of shape {entry.shape} and {dtype} needs {needed} bytes, {found} are there"
+        )
+    return from_bytes(data[entry.begin : entry.end], dtype, entry.shape, entry.name)
+
+
+def read_attributes(header: Mapping[str, Any]) -> dict[str, Attributes]:
+    """The Attributes by prefix in a file's header; none in files that others wrote."""
+    metadata = header.get("__metadata__")
     if not isinstance(metadata, dict) or METADATA_KEY not in metadata:
         return {}
     what = f"metadata {METADATA_KEY!r}"
@@ -108,20 +185,35 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
     OSError
         The file cannot be written.
     """
-    safetensors = load("safetensors.numpy", "weights")
     # Defaults too: that a module is time first is said, where a bare state dict leaves it open.
     told = {
         prefix: {name: value for name, value in asdict(said).items() if value not in (None, "")}
         for prefix, said in checkpoint.attributes.items()
     }
-    metadata = {METADATA_KEY: json.dumps(told)} if told else None
-    for name, array in checkpoint.arrays.items():
-        if array.dtype.name not in DTYPES.values():
+    header: dict[str, Any] = {"__metadata__": {METADATA_KEY: json.dumps(told)}} if told else {}
+    # The widest elements first, so that every tensor is aligned, as the library lays them out.
+    arrays = sorted(checkpoint.arrays.items(), key=lambda item: (-item[1].itemsize, item[0]))
+    reached = 0
+    for name, array in arrays:
+        if array.dtype.name not in NAMES:
             raise CheckpointError(f"{name}: dtype {array.dtype} is not one that safetensors holds")
-    arrays = {name: np.ascontiguousarray(array) for name, array in checkpoint.arrays.items()}
+        begin, reached = reached, reached + array.nbytes
+        header[name] = {
+            "dtype": NAMES[array.dtype.name],
+            "shape": list(array.shape),
+            "data_offsets": [begin, reached],
+        }
     with library_errors("not writable as safetensors"):
-        content = safetensors.save(arrays, metadata)
-    path.write_bytes(content)
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % LENGTH_BYTES)
+
+    def write_all(file: BinaryIO) -> None:
+        file.write(len(text).to_bytes(LENGTH_BYTES, "little") + text)
+        for _, array in arrays:
+            little = array.dtype.newbyteorder("<") if sys.byteorder == "big" else array.dtype
+            file.write(np.ascontiguousarray(array, little).reshape(-1).view(np.uint8).data)
+
+    replace_file(path, write_all)
 
 
 def read_sharded(index: bytes, folder: Path) -> tuple[Checkpoint, int]:
@@ -138,12 +230,9 @@ def read_sharded(index: bytes, folder: Path) -> tuple[Checkpoint, int]:
     attributes: dict[str, Attributes] = {}
     file_bytes = len(index)
     for file in dict.fromkeys(placed.values()):
-        raw = read_shard(folder, file)
-        file_bytes += len(raw)
-        try:
-            shard = read(raw)
-        except CheckpointError as error:
-            raise CheckpointError(f"shard {file!r}: {error}") from error.__cause__
+        with open_shard(folder, file) as shard_file:
+            file_bytes += shard_file.seek(0, 2)
+            shard = read_shard(shard_file, file)
         attributes.update(shard.attributes)
         for name, array in shard.arrays.items():
             if placed.get(name) != file:
@@ -158,8 +247,19 @@ def read_sharded(index: bytes, folder: Path) -> tuple[Checkpoint, int]:
     return Checkpoint(merged, attributes), file_bytes
 
 
-def read_shard(folder: Path, file: str) -> bytes:
-    """The bytes of a shard, which must be a plain name."""
+def open_shard(folder: Path, file: str) -> BinaryIO:
+    """Open a shard, which must be a plain name."""
     if PurePath(file).name != file or file in ("", ".", "..") or set(file) & set("/\\\0"):
         raise CheckpointError(f"index names the shard {file!r}; expected a name in its own folder")
-    return read_beside(folder / file, f"shard {file!r}")
+    return open_beside(folder / file, f"shard {file!r}")
+
+
+def read_shard(file: BinaryIO, name: str) -> Checkpoint:
+    """Every tensor of a shard."""
+    try:
+        file.seek(0)
+        if not looks_like(file.read(LENGTH_BYTES + 1)):
+            raise CheckpointError("not readable safetensors: no header begins it")
+        return read(file)
+    except CheckpointError as error:
+        raise CheckpointError(f"shard {name!r}: {error}") from error.__cause__

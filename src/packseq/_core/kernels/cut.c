@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "kernels.h"
-#include "runtime.h"
+#include "sizes.h"
 
 /* A step of m rows takes as long as greatest(m, least_rows) rows, since the weights must pass in any case: L2_ROWS where
  * they come from L2, and up to L3_ROWS where they come from L3, with vectors of 32 bytes; twice as fast arithmetic waits
@@ -112,10 +112,6 @@ static int64_t cost(const packseq_job *job, int64_t first, int64_t last, int64_t
 
 static int64_t clamp(int64_t x, int64_t low, int64_t high) { return least(greatest(x, low), high); }
 
-static int64_t gates_of(int32_t cell) {
-    return cell == PACKSEQ_LSTM ? 4 : cell == PACKSEQ_RNN_TANH || cell == PACKSEQ_RNN_RELU ? 1 : 3;
-}
-
 int64_t packseq_cost(const packseq_job *job, int64_t least_rows) { return cost(job, 0, job->batch, least_rows); }
 
 /* A step in one direction of one layer. */
@@ -132,7 +128,7 @@ typedef struct {
 static step step_of(const packseq_network *net, int64_t input_width, int64_t real_bytes, int64_t vector_bytes) {
     const int64_t lanes = vector_bytes / real_bytes, blocks = blocks_of(net->hidden, lanes);
     const int64_t gate_bytes = gate_row_vectors(net, lanes) * vector_bytes;
-    const double weights = (double)gates_of(net->cell) * (double)net->hidden; /* of each column */
+    const double weights = (double)packseq_cells[net->cell].gates * (double)net->hidden; /* of each column */
     return (step){
         .row_flops = 2 * weights * (double)(net->state + input_width),
         .weight_bytes = weights * (double)net->state * (double)real_bytes,

@@ -23,9 +23,12 @@
 #ifndef K_BLOCK
 #define K_BLOCK (131072 / (2 * VECTOR_BYTES))
 #endif
+#include <string.h>
+
 #include "exponential.h"
 #include "kernels.h"
 #include "runtime.h"
+#include "sizes.h"
 
 #define PASTE_(a, b, c) a##_##b##_##c
 #define PASTE(a, b, c) PASTE_(a, b, c)
@@ -41,9 +44,14 @@
 #define MINIMUM MINIMUM_F32
 #define MAXIMUM MAXIMUM_F32
 #endif
+#include "vector.h"
 #include "activations.h"
-#include "gemm.h"
-#include "recurrent.h"
+#include "product.h"
+#include "member.h"
+#include "cells.h"
+#include "walk.h"
+#include "padding.h"
+#include "shards.h"
 #include "undefine.h"
 
 #define REAL double
@@ -54,9 +62,14 @@
 #define MINIMUM MINIMUM_F64
 #define MAXIMUM MAXIMUM_F64
 #endif
+#include "vector.h"
 #include "activations.h"
-#include "gemm.h"
-#include "recurrent.h"
+#include "product.h"
+#include "member.h"
+#include "cells.h"
+#include "walk.h"
+#include "padding.h"
+#include "shards.h"
 #include "undefine.h"
 
 #define TABLE_(isa) packseq_##isa

@@ -10,6 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "cell_table.h"
+
 /* Up to here the calling thread is done before another has woken up: only those that are awake take part. And up to
  * here before another, awake, has heard of it. */
 #define PACKSEQ_SMALL_MICROSECONDS 90
@@ -17,13 +19,17 @@
 /* One thread's speed, for these, in float32 with vectors of 32 bytes; Zen 3's. */
 #define PACKSEQ_FLOPS_PER_MICROSECOND 90e3
 
-enum packseq_cell {
-    PACKSEQ_LSTM,
-    PACKSEQ_GRU,              /* n = tanh(Wx + r * (Uh + b)), torch's */
-    PACKSEQ_GRU_RESET_BEFORE, /* n = tanh(Wx + U(r * h) + b), the first GRU */
-    PACKSEQ_RNN_TANH,
-    PACKSEQ_RNN_RELU
+/* What the gates i, f and o, or r and z, go through; candidates and c go through tanh. NaN stays NaN. */
+enum packseq_activation {
+    PACKSEQ_SIGMOID,
+    PACKSEQ_HARD_SIGMOID,    /* min(max(x + 3, 0), 6) / 6: torch's, and Keras's from version 3 on */
+    PACKSEQ_HARD_SIGMOID_02, /* max(0, min(1, 0.2 x + 0.5)): ONNX's by default, and Keras's before version 3 */
+    PACKSEQ_N_GATE_ACTIVATIONS,
+    PACKSEQ_TANH = PACKSEQ_N_GATE_ACTIVATIONS /* for packseq_kernels.activate_f32 and _f64 */
 };
+
+/* Python's names of those that gates may have. */
+extern const char *const packseq_gate_activations[PACKSEQ_N_GATE_ACTIVATIONS];
 
 /* A weight matrix in panels of two vectors: [panel][K][2][U], 64-byte aligned, kept for the module's life.
  * Panel p adds to 2U adjacent columns of a gate row, from column[p] on. */
@@ -35,19 +41,19 @@ typedef struct {
     int64_t panels_per_block; /* a block is 2U hidden units with all their gates */
 } packseq_matrix;
 
-/* One direction of one layer. A gate row holds, block by block (U columns each):
- *   LSTM  i f g o | i f g o      GRU  r z n n | r z m m (m: recurrent part of n)      RNN  h h
- */
+/* One direction of one layer; cell_table.h has the order of a gate row. */
 typedef struct {
     packseq_matrix ih;     /* K = I */
-    packseq_matrix hh;     /* K = R; GRU_RESET_BEFORE: r and z only */
-    packseq_matrix second; /* LSTM: projection, K = H, or no panels; GRU_RESET_BEFORE: n, K = H */
+    packseq_matrix hh;     /* K = R; where there is a reset before the product, without n */
+    packseq_matrix second; /* K = H; no panels where there is none: packseq_second says what it is */
     const void *bias;      /* one gate row */
+    const void *peephole;  /* one too, by which c is multiplied for i, f and o; NULL where the cell has none */
     int32_t finite;        /* whether 0 times any of hh's weights is 0: then a missing h0 is not multiplied */
 } packseq_direction;
 
 typedef struct {
-    int32_t cell;
+    int32_t cell;            /* packseq_cell */
+    int32_t gate_activation; /* packseq_activation */
     int32_t n_layers;
     int32_t n_directions;
     int64_t hidden; /* H */
@@ -105,7 +111,7 @@ typedef struct {
     int64_t (*workspace_f64)(const packseq_job *);
     void (*run_f32)(packseq_job *, int32_t worker);
     void (*run_f64)(packseq_job *, int32_t worker);
-    /* activation: 0 sigmoid, 1 tanh; n a multiple of the lanes */
+    /* n a multiple of the lanes */
     void (*activate_f32)(int activation, const float *x, float *y, int64_t n);
     void (*activate_f64)(int activation, const double *x, double *y, int64_t n);
 } packseq_kernels;

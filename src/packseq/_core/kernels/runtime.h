@@ -1,10 +1,9 @@
-/* What every kernel needs: the floating-point mode, ways to wait for other threads, small arithmetic. */
+/* What a thread of the kernels needs while it runs: the floating-point mode, and ways to wait for other threads. */
 #ifndef PACKSEQ_RUNTIME_H
 #define PACKSEQ_RUNTIME_H
 
 #include <sched.h>
 #include <stdint.h>
-#include <string.h>
 
 #include "kernels.h"
 
@@ -69,38 +68,6 @@ static inline void barrier_wait(packseq_barrier *barrier, int32_t members) {
     }
     for (int spins = 0; __atomic_load_n(&barrier->generation, __ATOMIC_ACQUIRE) == generation; spins++)
         relax_or_yield(spins);
-}
-
-static inline int64_t round_up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
-static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-static inline int64_t greatest(int64_t a, int64_t b) { return a > b ? a : b; }
-
-/* Blocks of 2U hidden units. */
-static inline int64_t blocks_of(int64_t hidden, int64_t lanes) { return (hidden + 2 * lanes - 1) / (2 * lanes); }
-
-/* Vectors of a block, in a gate row. */
-static inline int64_t block_vectors(int32_t cell) {
-    return cell == PACKSEQ_RNN_TANH || cell == PACKSEQ_RNN_RELU ? 2 : 8;
-}
-
-/* Vectors from one gate row to the next. Without the gap, rows of a power of two would share a few sets of the cache,
- * and a block's gates of many rows would not stay there. */
-static inline int64_t gate_row_vectors(const packseq_network *net, int64_t lanes) {
-    return blocks_of(net->hidden, lanes) * block_vectors(net->cell) + 2;
-}
-
-/* Steps of sorted sequence r: batch_sizes never grows, so bisect. */
-static inline int64_t length_of(const packseq_job *job, int64_t r) {
-    if (!job->batch_sizes) return job->steps;
-    int64_t low = 0, high = job->steps;
-    while (low < high) {
-        const int64_t middle = low + (high - low) / 2;
-        if (job->batch_sizes[middle] > r)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
 }
 
 #endif

@@ -20,3 +20,10 @@
 #undef MAXIMUM
 #undef LN2_HIGH
 #undef LN2_LOW
+#undef HAS_VECTOR
+#undef HAS_ACTIVATIONS
+#undef HAS_PRODUCT
+#undef HAS_MEMBER
+#undef HAS_CELLS
+#undef HAS_WALK
+#undef HAS_PADDING

@@ -13,6 +13,11 @@
  * share each. On one Zen 3 core, GFLOP/s without, with the first, with both: K 1536, 8 rows 49, 58, 72; 12 rows 55,
  * 70, 87. AHEAD at K 1024: 32, 64, 96: 4 rows 66, 76, 72; 5 rows 73, 83, 83. One to three rows wait for the cache
  * in any case, and lose by asking (AVX-512, weights in L2: 1 row 64, 56; 3 rows 157, 145). */
+#ifndef HAS_VECTOR
+#error "product.h comes after vector.h: include isa.h"
+#endif
+#define HAS_PRODUCT
+
 #define AHEAD 64
 #define LINES ((2 * VECTOR_BYTES + 63) / 64) /* of the cache, for one k of a panel */
 

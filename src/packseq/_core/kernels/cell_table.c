@@ -1,0 +1,13 @@
+#include "kernels.h"
+
+const packseq_cell_traits packseq_cells[PACKSEQ_N_CELLS] = {
+#define ROW(constant, name, gates, block, bare, c, second) {#name, gates, block, bare, c, second},
+    PACKSEQ_EACH_CELL(ROW)
+#undef ROW
+};
+
+const char *const packseq_gate_activations[PACKSEQ_N_GATE_ACTIVATIONS] = {
+    [PACKSEQ_SIGMOID] = "sigmoid",
+    [PACKSEQ_HARD_SIGMOID] = "hard_sigmoid",
+    [PACKSEQ_HARD_SIGMOID_02] = "hard_sigmoid_0.2",
+};

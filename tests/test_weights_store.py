@@ -1,14 +1,12 @@
 """save and load without any framework: a module comes back as it was."""
 
-import json
-
 import numpy as np
 import pytest
 from checkpoints import (
     gru_arrays,
     inputs,
     npy_bytes,
-    safetensors_bytes,
+    safetensors_file_of,
     torch_file_of,
     write,
     zip_bytes,
@@ -238,9 +236,8 @@ def test_a_recurrent_activation_that_the_file_does_not_say_is_the_callers(tmp_pa
 
 
 def test_what_an_older_packseq_saved_says_nothing_of_recurrent_activations(tmp_path):
-    metadata = {"packseq": json.dumps({"": {"reset_after": False, "batch_first": False}})}
-    content = safetensors.save(gru_arrays(""), metadata)
-    path = write(tmp_path / "file", content)
+    said = {"reset_after": False, "batch_first": False}
+    path = write(tmp_path / "file", safetensors_file_of(gru_arrays(""), said))
 
     assert packseq.load(path).recurrent_activation == "sigmoid"
     assert not packseq.load(path, recurrent_activation="hard_sigmoid").reset_after
@@ -291,13 +288,9 @@ def test_a_setting_that_does_not_fit_is_refused(tmp_path, arrays, given, error, 
     (packseq.GRUCell(3, 4), "reset_after", "a cell always has reset_after"),
 ], ids=str)  # fmt: skip
 def test_metadata_that_does_not_fit_the_module(tmp_path, module, said, message):
-    header, data = {"__metadata__": {"packseq": json.dumps({"": {said: said == "backward"}})}}, b""
-    for name, array in module.state_dict().items():
-        offsets = [len(data), len(data) + array.nbytes]
-        header[name] = {"dtype": "F32", "shape": list(array.shape), "data_offsets": offsets}
-        data += array.tobytes()
+    content = safetensors_file_of(module.state_dict(), {said: said == "backward"})
     with pytest.raises(weights.CheckpointError, match=message):
-        packseq.load(write(tmp_path / "file", safetensors_bytes(header, data)))
+        packseq.load(write(tmp_path / "file", content))
 
 
 @pytest.mark.parametrize(("module", "activation", "message"), [
@@ -305,8 +298,8 @@ def test_metadata_that_does_not_fit_the_module(tmp_path, module, said, message):
     (packseq.GRU(3, 4), "relu", "recurrent_activation 'relu' is not"),
 ], ids=str)  # fmt: skip
 def test_a_recurrent_activation_in_metadata_that_cannot_be(tmp_path, module, activation, message):
-    metadata = {"packseq": json.dumps({"": {"recurrent_activation": activation}})}
-    content = safetensors.save(module.state_dict(), metadata)
+    said = {"recurrent_activation": activation}
+    content = safetensors_file_of(module.state_dict(), said)
     with pytest.raises(weights.CheckpointError, match=message):
         packseq.load(write(tmp_path / "file", content))
 

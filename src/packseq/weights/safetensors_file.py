@@ -190,9 +190,9 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
         prefix: {name: value for name, value in asdict(said).items() if value not in (None, "")}
         for prefix, said in checkpoint.attributes.items()
     }
-    header: dict[str, Any] = (
-        {"__metadata__": {METADATA_KEY: json.dumps(by_prefix)}} if by_prefix else {}
-    )
+    header: dict[str, Any] = {}
+    if by_prefix:
+        header["__metadata__"] = {METADATA_KEY: json.dumps(by_prefix)}
     # The widest elements first, so that every tensor is aligned, as the library lays them out.
     arrays = sorted(checkpoint.arrays.items(), key=lambda item: (-item[1].itemsize, item[0]))
     reached = 0

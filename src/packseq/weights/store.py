@@ -216,9 +216,10 @@ def load_with_state(
 def save(module: Any, path: FilePath) -> None:
     """Write a module as safetensors, under torch's names.
 
-    torch loads it with ``load_state_dict(safetensors.torch.load_file(path))``. What a state dict
-    does not tell (``nonlinearity``, ``recurrent_activation``, ``batch_first``, ``reset_after``) is
-    kept in the file's metadata, where `load` finds it.
+    torch loads it with ``load_state_dict(safetensors.torch.load_file(path))``, where it has such a
+    module: none with peepholes, and none whose gates are not sigmoids. What a state dict does not
+    tell (``nonlinearity``, ``recurrent_activation``, ``batch_first``, ``reset_after``) is kept in
+    the file's metadata, where `load` finds it.
 
     Parameters
     ----------

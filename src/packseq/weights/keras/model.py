@@ -1,8 +1,8 @@
 """Keras's files: ``.keras``, ``.weights.h5`` and the older ``.h5``, without Keras.
 
 The arrays come from HDF5; which layers there are, and how they are set, from the model's config
-where the file has one. Without one (weights alone) kinds are told by the arrays' shapes and Keras's
-default settings are assumed.
+where the file has one. Without one (weights alone) kinds are told by the arrays' shapes, and the
+settings are Keras's defaults where the caller does not say.
 
 A layer's prefix is ``NAME.`` with the layer's name in its config, or the path of its group where
 the config does not describe it. Modules are batch-first, as Keras's layers are.

@@ -43,6 +43,16 @@ def safetensors_bytes(header, data=b""):
     return struct.pack("<Q", len(text)) + text + data
 
 
+def safetensors_file_of(arrays, said):
+    """A safetensors file of float32 arrays, and what its metadata says of the module."""
+    header, data = {"__metadata__": {"packseq": json.dumps({"": said})}}, b""
+    for name, array in arrays.items():
+        offsets = [len(data), len(data) + array.nbytes]
+        header[name] = {"dtype": "F32", "shape": list(array.shape), "data_offsets": offsets}
+        data += array.tobytes()
+    return safetensors_bytes(header, data)
+
+
 def zip_bytes(entries, method=zipfile.ZIP_STORED):
     """A zip file of (name, content) pairs; names may repeat."""
     buffer = io.BytesIO()

@@ -109,6 +109,18 @@ def test_run_in_chunks_gives_the_same(checkpoint, ragged, sequences, tmp_path, m
         np.testing.assert_allclose(got["h_n"], state, rtol=0, atol=2e-6)
 
 
+def test_run_with_a_recurrent_activation_that_the_file_does_not_say(checkpoint, tmp_path):
+    x = inputs(3, 4, 3)
+    np.save(tmp_path / "x.npy", x)
+    arguments = ["--input", tmp_path / "x.npy", "--output", tmp_path / "y.npy"]
+    assert run("run", checkpoint, *arguments, "--recurrent-activation", "hard_sigmoid") == 0
+
+    module = packseq.GRU.from_state_dict(
+        gru_arrays(), "rnn.", recurrent_activation="hard_sigmoid", batch_first=True
+    )
+    np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), module(x)[0])
+
+
 @pytest.mark.parametrize("stored", [1, len(LENGTHS)])
 def test_run_starts_from_stored_states(ragged, sequences, tmp_path, stored, monkeypatch):
     monkeypatch.setattr(cli, "CHUNK_ROWS", 6)

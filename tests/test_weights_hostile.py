@@ -679,9 +679,9 @@ def test_free_space_without_a_size_ends_a_heap(tmp_path):
     refused(write(tmp_path / "file", bytes(raw)), "holds no LSTM")
 
 
-def keras_file(tmp_path, config, build=lambda h5py, file: None):
+def keras_file(tmp_path, config, build=lambda h5py, file: None, metadata=b"{}"):
     raw = hdf5_with(build, tmp_path).read_bytes()
-    entries = [("config.json", config), ("model.weights.h5", raw), ("metadata.json", b"{}")]
+    entries = [("config.json", config), ("model.weights.h5", raw), ("metadata.json", metadata)]
     return write(tmp_path / "model", zip_bytes(entries))
 
 
@@ -715,9 +715,37 @@ def test_keras(tmp_path, config, build, message):
     refused(keras_file(tmp_path, config, build), message)
 
 
+def two_simple_cells(h5py, file):
+    for direction in ("forward_layer", "backward_layer"):
+        for i, shape in enumerate([(3, 4), (4, 4)]):
+            file[f"layers/bidirectional/{direction}/cell/vars/{i}"] = np.ones(shape, F)
+
+
+def test_two_directions_without_settings(tmp_path):
+    path = keras_file(tmp_path, model_config("Bidirectional"), two_simple_cells)
+    refused(path, "uses merge_mode=None")
+
+
 def test_a_config_that_is_a_bomb(tmp_path, monkeypatch):
     monkeypatch.setattr(keras_model, "MAX_CONFIG", 100)
     refused(keras_file(tmp_path, b" " * 101), "config.json has 101 bytes; at most 100")
+
+
+@pytest.mark.parametrize(("metadata", "message"), [
+    (b"{", "metadata.json: not JSON"),
+    (b" " * 201, "metadata.json has 201 bytes; at most 200"),
+    (b"[]", "hard_sigmoid' of a Keras whose version"),
+    (b'{"keras_version": [3]}', "hard_sigmoid' of a Keras whose version"),
+    (b'{"keras_version": "latest"}', "hard_sigmoid' of a Keras whose version"),
+    (b'{"keras_version": "' + b"9" * 50 + b'.0"}', "hard_sigmoid' of a Keras whose version"),
+], ids=str)  # fmt: skip
+def test_metadata_that_does_not_say_which_keras(tmp_path, monkeypatch, metadata, message):
+    monkeypatch.setattr(keras_model, "MAX_CONFIG", 200)
+    settings = {"name": "a", "activation": "tanh", "recurrent_activation": "hard_sigmoid"}
+    layers = [{"class_name": "GRU", "config": settings}]
+    config = json.dumps({"class_name": "Sequential", "config": {"layers": layers}}).encode()
+    path = keras_file(tmp_path, config, cell((3, 12), (4, 12), (12,)), metadata)
+    refused(path, message)
 
 
 def test_models_nested_without_end(tmp_path):

@@ -1,6 +1,8 @@
 """Keras's files: what a loaded module gives is what Keras gives."""
 
+import json
 import os
+import zipfile
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import packseq
 from packseq import weights
 
 pytest.importorskip("torch", reason="the backend that Keras runs on here")
-pytest.importorskip("h5py", reason="reads Keras's files")
+h5py = pytest.importorskip("h5py", reason="reads Keras's files")
 os.environ.setdefault("KERAS_BACKEND", "torch")
 keras = pytest.importorskip("keras", reason="writes the files and is the judge")
 
@@ -80,6 +82,100 @@ def test_the_activation_of_a_simple_rnn_is_read(tmp_path, suffix):
     expected = np.asarray(model(x).detach())
     module = packseq.load(save(model, tmp_path / f"model{suffix}"))
     atol = tolerance(STEPS, INPUT + 2 * HIDDEN, max(1.0, float(expected.max())))
+    np.testing.assert_allclose(module(x)[0], expected, rtol=0, atol=atol)
+
+
+def steep(model):
+    """The same model with weights three times as large, so that some gates are 0 and some are 1."""
+    for variable in model.weights:
+        variable.assign(variable * 3)
+    return model
+
+
+def written_by(version, path):
+    """The file as if another version of Keras had written it; None: one that does not say."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            entries = {name: archive.read(name) for name in archive.namelist()}
+        entries["metadata.json"] = json.dumps({"keras_version": version} if version else {})
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in entries.items():
+                archive.writestr(name, content)
+        return path
+    with h5py.File(path, "a") as file:
+        del file.attrs["keras_version"]
+        if version:
+            file.attrs["keras_version"] = version
+    return path
+
+
+@keras.saving.register_keras_serializable()  # Bidirectional copies its layer by its config
+def hard_sigmoid_before_keras_3(x):
+    return keras.ops.clip(0.2 * x + 0.5, 0, 1)
+
+
+HARD_LAYERS = {
+    "LSTM": lambda activation: L.LSTM(
+        HIDDEN, recurrent_activation=activation, return_sequences=True
+    ),
+    "GRU": lambda activation: L.GRU(HIDDEN, recurrent_activation=activation, return_sequences=True),
+    "bidirectional GRU reset before": lambda activation: bidirectional(
+        L.GRU(HIDDEN, recurrent_activation=activation, reset_after=False, return_sequences=True)
+    ),
+}
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.parametrize(("version", "name"), [
+    (keras.__version__, "hard_sigmoid"),
+    ("3.0.0", "hard_sigmoid"),
+    ("2.15.0", "hard_sigmoid_0.2"),
+    ("2.2.4-tf", "hard_sigmoid_0.2"),
+])  # fmt: skip
+@pytest.mark.parametrize("case", HARD_LAYERS)
+def test_a_hard_sigmoid_is_that_of_the_keras_that_wrote_it(tmp_path, case, version, name, suffix):
+    # No Keras before 3 is here: the judge is today's layer around the arithmetic of theirs.
+    activation = hard_sigmoid_before_keras_3 if name == "hard_sigmoid_0.2" else name
+    saved = steep(sequence_of(HARD_LAYERS[case]("hard_sigmoid")))
+    judge = steep(sequence_of(HARD_LAYERS[case](activation)))
+    x = inputs(2, STEPS, INPUT)
+
+    module = packseq.load(written_by(version, save(saved, tmp_path / f"model{suffix}")))
+
+    assert module.recurrent_activation == name
+    expected = np.asarray(judge(x).detach())
+    atol = tolerance(STEPS, 3 * (INPUT + 2 * HIDDEN))
+    np.testing.assert_allclose(module(x)[0], expected, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_a_hard_sigmoid_of_nobody_knows_which_keras_is_refused(tmp_path, suffix):
+    model = sequence_of(L.GRU(HIDDEN, recurrent_activation="hard_sigmoid", name="a"), L.Dense(2))
+    path = written_by(None, save(model, tmp_path / f"model{suffix}"))
+    with pytest.raises(weights.CheckpointError, match="'hard_sigmoid' of a Keras whose version"):
+        packseq.load(path)
+    (found,) = weights.find(path)
+    assert "whose version is not in the file" in str(found)
+
+
+def test_directions_of_different_activations_are_refused_by_name(tmp_path):
+    hard = L.LSTM(HIDDEN, recurrent_activation="hard_sigmoid", go_backwards=True)
+    layer = bidirectional(L.LSTM(HIDDEN), backward_layer=hard)
+    path = save(sequence_of(layer), tmp_path / "model.keras")
+    with pytest.raises(weights.CheckpointError, match="'hard_sigmoid' in one direction only"):
+        packseq.load(path)
+
+
+def test_weights_alone_leave_the_recurrent_activation_to_the_caller(tmp_path):
+    model = sequence_of(L.LSTM(HIDDEN, recurrent_activation="hard_sigmoid", return_sequences=True))
+    path = save(model, tmp_path / "model.weights.h5")
+    x = inputs(2, STEPS, INPUT)
+
+    module = packseq.load(path, recurrent_activation="hard_sigmoid")
+
+    assert packseq.load(path).recurrent_activation == "sigmoid"
+    expected = np.asarray(model(x).detach())
+    atol = tolerance(STEPS, INPUT + 2 * HIDDEN)
     np.testing.assert_allclose(module(x)[0], expected, rtol=0, atol=atol)
 
 
@@ -157,7 +253,7 @@ def test_the_layers_around_come_along(tmp_path, suffix):
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
 @pytest.mark.parametrize(("layer", "named"), [
     (lambda: L.LSTM(HIDDEN, activation="relu"), "activation='relu'"),
-    (lambda: L.GRU(HIDDEN, recurrent_activation="hard_sigmoid"), "recurrent_activation="),
+    (lambda: L.GRU(HIDDEN, recurrent_activation="relu"), "recurrent_activation='relu'"),
     (lambda: L.SimpleRNN(HIDDEN, activation=None), "activation='linear'"),
     (lambda: L.LSTM(HIDDEN, go_backwards=True), "go_backwards=True"),
     (lambda: bidirectional(L.GRU(HIDDEN), merge_mode="sum"), "merge_mode='sum'"),

@@ -1,5 +1,6 @@
 """ONNX models: what a loaded module gives is what onnxruntime gives for the model."""
 
+import re
 import warnings
 
 import numpy as np
@@ -25,7 +26,17 @@ def directions_of(attributes):
     return 2 if attributes.get("direction") == "bidirectional" else 1
 
 
-def layer(kind, name="layer", width=INPUT, seed=1, bias=True, x="X", states=None, **attributes):
+def layer(
+    kind,
+    name="layer",
+    width=INPUT,
+    seed=1,
+    bias=True,
+    x="X",
+    states=None,
+    scale=1.0,
+    **attributes,
+):
     """A node and its initialisers, W (D, G*H, I), R (D, G*H, H) and B (D, 2*G*H)."""
     d, rows = directions_of(attributes), GATES[kind] * HIDDEN
     shapes = {"W": (rows, width), "R": (rows, HIDDEN), "B": (rows,)}
@@ -34,6 +45,7 @@ def layer(kind, name="layer", width=INPUT, seed=1, bias=True, x="X", states=None
         for role, shape in shapes.items()
     }
     arrays["B"] = np.concatenate([arrays["B"], arrays["B"][:, ::-1] * 0.5], axis=1)
+    arrays = {role: array * np.float32(scale) for role, array in arrays.items()}
     if not bias:
         del arrays["B"]
     arrays |= states or {}
@@ -66,6 +78,11 @@ def model_of(nodes, initialisers, outputs, sizes=("T", "B"), states=()):
     )
     opset = [onnx.helper.make_opsetid("", 15)]
     return onnx.helper.make_model(graph, opset_imports=opset, ir_version=8)
+
+
+def peepholes(directions, seed=8):
+    """P (D, 3*H), of ONNX's order i o f: each gate's differ in size and sign."""
+    return np.stack([distinctive((3 * HIDDEN,), 3, seed + i) for i in range(directions)])
 
 
 def run_ort(model, x, lengths, **states):
@@ -153,6 +170,115 @@ def test_stored_initial_states(tmp_path, stored, batch, direction):
 
     with pytest.raises(weights.CheckpointError, match="holds initial states"):
         packseq.load(tmp_path / "model")
+
+
+@pytest.mark.parametrize("stored", ["", "hc"], ids=["from zeros", "from states"])
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+def test_peepholes(tmp_path, direction, bias, stored):
+    d = directions_of({"direction": direction})
+    more = {name: inputs(d, BATCH, HIDDEN, seed) for seed, name in enumerate(stored)}
+    more["P"] = peepholes(d)
+    nodes, initialisers = layer("LSTM", bias=bias, direction=direction, states=more)
+    model = model_of(nodes, initialisers, nodes[0].output)
+
+    assert_runs_alike(model, tmp_path / "model", hx_expected=bool(stored))
+
+    (found,) = weights.find(tmp_path / "model")
+    assert found.peephole
+    arrays = weights.read(tmp_path / "model")
+    assert "layer_P" not in arrays
+    for number, gate in enumerate("iof"):
+        part = more["P"][0, number * HIDDEN : (number + 1) * HIDDEN]
+        np.testing.assert_array_equal(arrays[f"layer.weight_c{gate}_l0"], part)
+
+
+@pytest.mark.parametrize(("shape", "expected"), [
+    ((1, 3 * HIDDEN + 1), "expected 12 rows"),
+    ((2, 3 * HIDDEN), "expected 2 axes, the first of size 1"),
+    ((3 * HIDDEN,), "expected 2 axes"),
+], ids=str)  # fmt: skip
+def test_peepholes_of_another_shape(tmp_path, shape, expected):
+    nodes, initialisers = layer("LSTM", states={"P": np.ones(shape, np.float32)})
+    onnx.save(model_of(nodes, initialisers, nodes[0].output), tmp_path / "model")
+    with pytest.raises(weights.CheckpointError, match=f"peepholes has shape .*{expected}"):
+        weights.find(tmp_path / "model")
+
+
+def test_a_chain_of_nodes_with_peepholes_is_one_module(tmp_path):
+    nodes, initialisers = stack_of("LSTM", 2, "bidirectional", reshaped(0, 0, -1), with_peepholes)
+    module = assert_runs_alike(model_of(nodes, initialisers, ["joined1"]), tmp_path / "model")
+    assert (module.num_layers, module.peephole) == (2, True)
+
+
+def with_peepholes(d):
+    return {"P": peepholes(d)}
+
+
+def test_layers_of_which_one_has_peepholes_stay_apart(tmp_path):
+    nodes, initialisers = stack_of("LSTM", 2, "forward", squeezed, with_peepholes)
+    del nodes[0].input[5:]
+    onnx.save(model_of(nodes, initialisers, ["joined1"]), tmp_path / "model")
+
+    assert [found.peephole for found in weights.find(tmp_path / "model")] == [False, True]
+
+
+# alpha and beta of HardSigmoid as a node may spell them, and what packseq calls it.
+HARD = {
+    "as ONNX has it": ({}, "hard_sigmoid_0.2"),
+    "alpha": ({"activation_alpha": [0.2]}, "hard_sigmoid_0.2"),
+    "both": ({"activation_alpha": [0.2], "activation_beta": [0.5]}, "hard_sigmoid_0.2"),
+    "a sixth": ({"activation_alpha": [1 / 6]}, "hard_sigmoid"),
+    "decimals": ({"activation_alpha": [0.1666667], "activation_beta": [0.5]}, "hard_sigmoid"),
+}
+
+
+@pytest.mark.parametrize("stored", [False, True], ids=["from zeros", "from states"])
+@pytest.mark.parametrize("form", HARD)
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+@pytest.mark.parametrize(("kind", "attributes"), [
+    ("LSTM", {}),
+    ("GRU", {"linear_before_reset": 0}),
+    ("GRU", {"linear_before_reset": 1}),
+], ids=str)  # fmt: skip
+def test_hard_sigmoids(tmp_path, kind, attributes, direction, form, stored):
+    d = directions_of({"direction": direction})
+    numbers, name = HARD[form]
+    attributes = attributes | {
+        "activations": (["HardSigmoid", "Tanh", "Tanh"][: 3 if kind == "LSTM" else 2]) * d,
+        "direction": direction,
+        # Three times as much, so that some gates are 0 and some are 1.
+        "scale": 3.0,
+        **{numbers_of: values * d for numbers_of, values in numbers.items()},
+    }
+    states = {letter: inputs(d, BATCH, HIDDEN, seed) for seed, letter in enumerate(STATES[kind])}
+    nodes, initialisers = layer(kind, states=states if stored else None, **attributes)
+
+    module = assert_runs_alike(
+        model_of(nodes, initialisers, nodes[0].output), tmp_path / "model", hx_expected=stored
+    )
+
+    inner = module.module if direction == "reverse" else module
+    assert inner.recurrent_activation == name
+
+
+def test_hard_sigmoids_beside_peepholes(tmp_path):
+    attributes = {"activations": ["HardSigmoid", "Tanh", "Tanh"], "activation_alpha": [1 / 6]}
+    nodes, initialisers = layer("LSTM", states={"P": peepholes(1)}, **attributes)
+    assert_runs_alike(model_of(nodes, initialisers, nodes[0].output), tmp_path / "model")
+
+    (found,) = weights.find(tmp_path / "model")
+    listed = "LSTM(3, 4, peephole=True, recurrent_activation='hard_sigmoid')"
+    assert str(found) == f"'layer.': {listed}, float32"
+
+
+def test_layers_of_different_activations_stay_apart(tmp_path):
+    nodes, initialisers = stack_of("GRU", 2, "forward", squeezed)
+    hard = onnx.helper.make_attribute("activations", ["HardSigmoid", "Tanh"])
+    nodes[0].attribute.append(hard)
+    onnx.save(model_of(nodes, initialisers, ["joined1"]), tmp_path / "model")
+
+    assert layers_found(tmp_path / "model") == [1, 1]
 
 
 def test_states_and_peepholes_of_zeros_are_none(tmp_path):
@@ -249,7 +375,7 @@ def zero_state(d):
 
 
 def stack_of(kind, count, direction, spell, states=None):
-    """A chain of layers; the output is joined{count - 1}."""
+    """A chain of layers; the output is joined{count - 1}. `states` takes their directions."""
     d = 2 if direction == "bidirectional" else 1
     nodes, initialisers = [], []
     for number in range(count):
@@ -260,7 +386,7 @@ def stack_of(kind, count, direction, spell, states=None):
             seed=100 * number,
             x=f"joined{number - 1}" if number else "X",
             direction=direction,
-            states=states,
+            states=states(d) if states else None,
         )
         between, more = spell(number, d)
         nodes += own + between
@@ -320,8 +446,7 @@ FREE, DECLARED = ("T", "B"), (STEPS, BATCH)
 def test_a_reshape_by_numbers_joins_where_they_are_surely_right(
     tmp_path, direction, sizes, state, shape, layers
 ):
-    d = 2 if direction == "bidirectional" else 1
-    states = zero_state(d) if state else None
+    states = zero_state if state else None
     nodes, initialisers = stack_of("GRU", 2, direction, reshaped(*shape), states)
     model = model_of(nodes, initialisers, ["joined1"], sizes)
     onnx.save(model, tmp_path / "model")
@@ -674,20 +799,47 @@ def save_to(path, model):
     ("LSTM", {"clip": 3.0}, "clip=3.0"),
     ("LSTM", {"input_forget": 1}, "input_forget=1"),
     ("LSTM", {"activations": ["Sigmoid", "Relu", "Tanh"]}, "activations="),
-    ("GRU", {"activations": ["HardSigmoid", "Tanh"]}, "activations="),
+    ("GRU", {"activations": ["HardSigmoid", "Tanh"], "activation_alpha": [0.3]},
+     "activations=['HardSigmoid', 'Tanh'], activation_alpha=[0.3]"),
+    ("GRU", {"activations": ["HardSigmoid", "Tanh"], "activation_beta": [0.4]},
+     "activation_beta=[0.4]"),
+    ("LSTM", {"activations": ["Sigmoid", "HardSigmoid", "Tanh"]}, "activations="),
+    # Where alpha has one entry, the second direction takes the default.
+    ("GRU", {"activations": ["HardSigmoid", "Tanh"] * 2, "activation_alpha": [1 / 6],
+             "direction": "bidirectional"}, "activation_alpha=[0.166667]"),
+    ("GRU", {"activations": ["HardSigmoid", "Tanh", "Sigmoid", "Tanh"],
+             "direction": "bidirectional"}, "activations="),
+    ("RNN", {"activations": ["HardSigmoid"]}, "activations=['HardSigmoid']"),
     ("RNN", {"activations": ["Affine"], "activation_alpha": [0.5]}, "activations="),
     ("RNN", {"activations": ["Tanh", "Relu"], "direction": "bidirectional"}, "activations="),
     ("GRU", {"layout": 2}, "layout=2"),
-    ("LSTM", {"states": {"P": np.ones((1, 3 * HIDDEN), np.float32)}}, "peepholes"),
 ], ids=str)  # fmt: skip
 def test_what_cannot_run_is_refused_by_name_and_still_listed(tmp_path, kind, attributes, named):
     nodes, initialisers = layer(kind, **attributes)
     onnx.save(model_of(nodes, initialisers, nodes[0].output), tmp_path / "model")
 
-    with pytest.raises(weights.CheckpointError, match=named):
+    with pytest.raises(weights.CheckpointError, match=re.escape(named)):
         packseq.load(tmp_path / "model")
     (found,) = weights.find(tmp_path / "model")
     assert named in found.attributes.unsupported
+
+
+@pytest.mark.parametrize(("source", "named"), [
+    ("scaled", "peepholes (input P), computed by Mul"),
+    ("X", "peepholes (input P), an input of the graph"),
+])  # fmt: skip
+def test_peepholes_that_are_not_stored_are_refused_by_name_and_still_listed(
+    tmp_path, source, named
+):
+    nodes, initialisers = layer("LSTM", states={"P": peepholes(1)})
+    nodes[0].input[7] = source
+    nodes.insert(0, op("Mul", ["layer_P", "layer_P"], "scaled"))
+    onnx.save(model_of(nodes, initialisers, nodes[1].output), tmp_path / "model")
+
+    with pytest.raises(weights.CheckpointError, match=re.escape(named)):
+        packseq.load(tmp_path / "model")
+    (found,) = weights.find(tmp_path / "model")
+    assert (found.kind, found.attributes.unsupported) == ("LSTM", named)
 
 
 def test_weights_that_are_computed_are_refused(tmp_path):

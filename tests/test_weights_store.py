@@ -1,14 +1,12 @@
 """save and load without any framework: a module comes back as it was."""
 
-import json
-
 import numpy as np
 import pytest
 from checkpoints import (
     gru_arrays,
     inputs,
     npy_bytes,
-    safetensors_bytes,
+    safetensors_file_of,
     torch_file_of,
     write,
     zip_bytes,
@@ -23,6 +21,15 @@ MODULES = [
     packseq.GRU(3, 4, reset_after=False, rng=3),
     packseq.RNN(3, 4, nonlinearity="relu", rng=4),
     weights.Backward(packseq.GRU(3, 4, reset_after=False, batch_first=True, rng=5)),
+    packseq.LSTM(3, 4, peephole=True, num_layers=2, bidirectional=True, proj_size=2, rng=6),
+    packseq.LSTM(3, 4, recurrent_activation="hard_sigmoid", rng=7),
+    packseq.GRU(3, 4, recurrent_activation="hard_sigmoid_0.2", batch_first=True, rng=8),
+    packseq.GRU(3, 4, recurrent_activation="hard_sigmoid", reset_after=False, rng=9),
+]
+CELLS = [
+    packseq.LSTMCell(3, 4, peephole=True, recurrent_activation="hard_sigmoid_0.2", rng=1),
+    packseq.GRUCell(3, 4, recurrent_activation="hard_sigmoid", bias=False, rng=2),
+    packseq.RNNCell(3, 4, nonlinearity="relu", rng=3),
 ]
 
 
@@ -35,6 +42,34 @@ def test_a_saved_module_loads_as_it_was(tmp_path, module):
     x = inputs(2, 5, 3)
     assert repr(loaded) == repr(module)
     np.testing.assert_array_equal(loaded(x)[0], module(x)[0])
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=repr)
+def test_a_saved_cell_loads_as_it_was(tmp_path, cell):
+    packseq.save(cell, tmp_path / "cell.safetensors")
+
+    loaded = packseq.load(tmp_path / "cell.safetensors")
+
+    x = inputs(2, 1, 3)[:, 0]
+    assert repr(loaded) == repr(cell)
+    np.testing.assert_array_equal(loaded(x), cell(x))
+
+
+@pytest.mark.parametrize(("module", "listed"), [
+    (MODULES[5], "LSTM(3, 4, num_layers=2, bidirectional=True, proj_size=2, peephole=True)"),
+    (MODULES[7], "GRU(3, 4, recurrent_activation='hard_sigmoid_0.2', batch_first=True)"),
+    (CELLS[0], "LSTMCell(3, 4, peephole=True, recurrent_activation='hard_sigmoid_0.2')"),
+], ids=repr)  # fmt: skip
+def test_what_a_saved_module_is_shows_in_the_listing_also_after_convert(tmp_path, module, listed):
+    packseq.save(module, tmp_path / "saved")
+    weights.convert(tmp_path / "saved", tmp_path / "converted")
+
+    for name in ("saved", "converted"):
+        (found,) = weights.find(tmp_path / name)
+        assert str(found) == f"'': {listed}, float32"
+        assert found.peephole == getattr(module, "peephole", False)
+        assert hash(found) == hash(weights.find(tmp_path / name)[0])
+        assert repr(packseq.load(tmp_path / name)) == repr(module)
 
 
 @pytest.mark.parametrize("backend", ["cpu", "torch"])
@@ -178,6 +213,54 @@ def test_a_file_that_says_is_not_contradicted(tmp_path, setting):
         assert getattr(packseq.load(path, **given), setting) == SETTINGS[setting]
 
 
+@pytest.mark.parametrize("said", ["sigmoid", "hard_sigmoid", "hard_sigmoid_0.2"])
+def test_a_recurrent_activation_that_the_file_says_is_not_contradicted(tmp_path, said):
+    packseq.save(packseq.GRU(3, 4, recurrent_activation=said), tmp_path / "file")
+
+    for given in ({}, {"recurrent_activation": said}):
+        assert packseq.load(tmp_path / "file", **given).recurrent_activation == said
+    for other in {"sigmoid", "hard_sigmoid", "hard_sigmoid_0.2"} - {said}:
+        with pytest.raises(ValueError, match=f"is '{other}'; the file says '{said}'"):
+            packseq.load(tmp_path / "file", recurrent_activation=other)
+
+
+def test_a_recurrent_activation_that_the_file_does_not_say_is_the_callers(tmp_path):
+    path = write(tmp_path / "file.pt", torch_file_of(gru_arrays()))
+
+    assert packseq.load(path).recurrent_activation == "sigmoid"
+    hard = packseq.load(path, recurrent_activation="hard_sigmoid")
+    assert hard.recurrent_activation == "hard_sigmoid"
+    cell = write(tmp_path / "cell.pt", torch_file_of(cell_arrays()))
+    hard = packseq.load(cell, recurrent_activation="hard_sigmoid_0.2")
+    assert hard.recurrent_activation == "hard_sigmoid_0.2"
+
+
+def test_what_an_older_packseq_saved_says_nothing_of_recurrent_activations(tmp_path):
+    said = {"reset_after": False, "batch_first": False}
+    path = write(tmp_path / "file", safetensors_file_of(gru_arrays(""), said))
+
+    assert packseq.load(path).recurrent_activation == "sigmoid"
+    assert not packseq.load(path, recurrent_activation="hard_sigmoid").reset_after
+
+
+def test_peepholes_are_told_by_their_names(tmp_path):
+    module = packseq.LSTM(3, 4, peephole=True)
+    path = write(tmp_path / "file.pt", torch_file_of(module.state_dict()))
+    assert packseq.load(path).peephole
+
+    whole = module.state_dict()
+    for missing in ("weight_ci_l0", "weight_cf_l0", "weight_co_l0"):
+        arrays = {name: array for name, array in whole.items() if name != missing}
+        path = write(tmp_path / "file.pt", torch_file_of(arrays))
+        with pytest.raises(weights.CheckpointError, match=rf"{missing} is missing; .* \(4,\)"):
+            packseq.load(path)
+    for name in ("weight_ci_l0_reverse", "weight_ci_l1"):
+        arrays = whole | {name: whole["weight_ci_l0"]}
+        path = write(tmp_path / "file.pt", torch_file_of(arrays))
+        with pytest.raises(weights.CheckpointError, match=f"{name} has no place"):
+            packseq.load(path)
+
+
 def cell_arrays():
     return {name.removesuffix("_l0"): array for name, array in gru_arrays().items()}
 
@@ -190,6 +273,8 @@ def cell_arrays():
     (cell_arrays(), {"batch_first": True}, ValueError, "batch_first is True, but 'rnn.' is GRU"),
     (cell_arrays(), {"reset_after": False}, ValueError, "reset_after is False, but 'rnn.' is GRU"),
     (packseq.LSTM(3, 4).state_dict(), {"reset_after": False}, ValueError, "is False, but '' is L"),
+    (gru_arrays(), {"recurrent_activation": "relu"}, ValueError, "is 'relu'; expected one of"),
+    (packseq.RNN(3, 4).state_dict(), {"recurrent_activation": "sigmoid"}, ValueError, "'' is RNN"),
 ])  # fmt: skip
 def test_a_setting_that_does_not_fit_is_refused(tmp_path, arrays, given, error, message):
     path = write(tmp_path / "file.pt", torch_file_of(arrays))
@@ -203,13 +288,27 @@ def test_a_setting_that_does_not_fit_is_refused(tmp_path, arrays, given, error, 
     (packseq.GRUCell(3, 4), "reset_after", "a cell always has reset_after"),
 ], ids=str)  # fmt: skip
 def test_metadata_that_does_not_fit_the_module(tmp_path, module, said, message):
-    header, data = {"__metadata__": {"packseq": json.dumps({"": {said: said == "backward"}})}}, b""
-    for name, array in module.state_dict().items():
-        offsets = [len(data), len(data) + array.nbytes]
-        header[name] = {"dtype": "F32", "shape": list(array.shape), "data_offsets": offsets}
-        data += array.tobytes()
+    content = safetensors_file_of(module.state_dict(), {said: said == "backward"})
     with pytest.raises(weights.CheckpointError, match=message):
-        packseq.load(write(tmp_path / "file", safetensors_bytes(header, data)))
+        packseq.load(write(tmp_path / "file", content))
+
+
+@pytest.mark.parametrize(("module", "activation", "message"), [
+    (packseq.RNN(3, 4), "hard_sigmoid", "an RNN has no recurrent_activation"),
+    (packseq.GRU(3, 4), "relu", "recurrent_activation 'relu' is not"),
+], ids=str)  # fmt: skip
+def test_a_recurrent_activation_in_metadata_that_cannot_be(tmp_path, module, activation, message):
+    said = {"recurrent_activation": activation}
+    content = safetensors_file_of(module.state_dict(), said)
+    with pytest.raises(weights.CheckpointError, match=message):
+        packseq.load(write(tmp_path / "file", content))
+
+
+def test_a_cell_has_no_projection(tmp_path):
+    arrays = packseq.LSTM(3, 4, proj_size=2).state_dict()
+    arrays = {name.removesuffix("_l0"): array for name, array in arrays.items()}
+    with pytest.raises(weights.CheckpointError, match="a cell has no projection"):
+        packseq.load(write(tmp_path / "file.pt", torch_file_of(arrays)))
 
 
 @pytest.mark.parametrize("module", [{}, packseq.GRU, weights.Backward(None)], ids=str)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 import packseq
 from packseq import weights
+from packseq.networks.architecture import RECURRENT_ACTIVATIONS
 from packseq.weights.errors import library_errors
 
 Array = NDArray[Any]
@@ -83,6 +84,9 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--lengths", help=".npy of the steps of each padded sequence")
     run.add_argument("--prefix", help="which module, as inspect lists it")
     run.add_argument("--nonlinearity", choices=("tanh", "relu"), help="of an RNN")
+    run.add_argument(
+        "--recurrent-activation", choices=RECURRENT_ACTIVATIONS, help="of an LSTM or GRU"
+    )
     run.set_defaults(command=run_run)
     return top
 
@@ -110,7 +114,10 @@ def run_run(options: argparse.Namespace) -> None:
     output_path = Path(options.output)
     check_output(output_path)
     module, hx = weights.load_with_state(
-        options.file, options.prefix, nonlinearity=options.nonlinearity
+        options.file,
+        options.prefix,
+        nonlinearity=options.nonlinearity,
+        recurrent_activation=options.recurrent_activation,
     )
     if not isinstance(module, SEQUENCE_MODULES):
         raise ValueError(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, SupportsIndex
+from collections.abc import Mapping, Sequence
+from typing import Any, Self, SupportsIndex
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -32,6 +32,15 @@ class _Cell(Parameterised):
     def __init__(self, architecture: Architecture, dtype: DTypeLike, rng: Rng) -> None:
         self._begin(architecture, dtype)
         self._initialise(rng)
+
+    @classmethod
+    def _of(cls, architecture: Architecture, dtype: DTypeLike, mapping: Mapping[str, Any]) -> Self:
+        """A cell of this architecture, with weights from a state dict."""
+        cell = cls.__new__(cls)
+        cell._begin(architecture, dtype)
+        cell._set_parameters({})
+        cell.load_state_dict(mapping)
+        return cell
 
     def __repr__(self) -> str:
         architecture = self._architecture

@@ -1,18 +1,19 @@
 """The canonical form of a checkpoint: arrays under torch's names, and the modules among them.
 
-Every reader produces a Checkpoint. What its recurrent modules are is then read off the names and
-shapes, in this file only, whichever format they came from.
+Every reader produces a Checkpoint. What its recurrent modules are follows from the names and shapes
+of their parameters, whichever format they came from: ``networks.architecture`` infers it, once.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from packseq.networks.architecture import PARAMETER, SIGMOID, Architecture, infer
+
 from .arrays import Array
 from .errors import CheckpointError
-from .gates import KIND_OF_GATE_COUNT, TORCH
 from .limits import check_budget
 
 
@@ -24,6 +25,7 @@ class Attributes:
     """
 
     nonlinearity: str | None = None
+    recurrent_activation: str | None = None
     reset_after: bool = True
     batch_first: bool = False
     backward: bool = False
@@ -53,34 +55,76 @@ class Found:
     ----------
     prefix : str
         What precedes ``weight_ih_l0`` (for a cell, ``weight_ih``) in its parameters' names.
+    architecture : Architecture or None
+        The plain network of these parameters; None where they do not fit each other. The properties
+        below read it.
     kind : str
-        ``"LSTM"``, ``"GRU"`` or ``"RNN"``, followed by ``"Cell"`` for torch's cells; "" where the
-        parameters do not fit each other.
+        ``"LSTM"``, ``"GRU"`` or ``"RNN"``, followed by ``"Cell"`` for torch's cells; "" where there
+        is no architecture.
     input_size, hidden_size, num_layers, proj_size : int
         As in torch; ``proj_size`` is 0 without a projection.
     bidirectional, bias : bool
         As in torch.
+    peephole : bool
+        Whether the gates of an LSTM see c.
     dtype : np.dtype
         float32 or float64; float16 and bfloat16 have been widened to float32.
     attributes : Attributes
-        ``nonlinearity`` (None if the file does not say), ``reset_after``, ``batch_first``,
-        ``backward`` (runs from the end only) and ``unsupported``, the reason why packseq cannot
-        run it, or "".
+        ``nonlinearity`` and ``recurrent_activation`` (None if the file does not say),
+        ``reset_after``, ``batch_first``, ``backward`` (runs from the end only) and ``unsupported``,
+        the reason why packseq cannot run it, or "".
     has_state : bool
         Whether initial states are stored with it.
     """
 
     prefix: str
-    kind: str
-    input_size: int
-    hidden_size: int
-    num_layers: int
-    bidirectional: bool
-    bias: bool
-    proj_size: int
+    # Architectures compare and do not hash.
+    architecture: Architecture | None = field(hash=False)
     dtype: np.dtype[np.generic]
     attributes: Attributes = Attributes()
     has_state: bool = False
+
+    @property
+    def kind(self) -> str:
+        """Its class in torch, or ""."""
+        if self.architecture is None:
+            return ""
+        return self.architecture.cell.kind + "Cell" * self.architecture.one_step
+
+    @property
+    def input_size(self) -> int:
+        """I, or 0."""
+        return self.architecture.input_size if self.architecture else 0
+
+    @property
+    def hidden_size(self) -> int:
+        """H, or 0."""
+        return self.architecture.hidden_size if self.architecture else 0
+
+    @property
+    def num_layers(self) -> int:
+        """L, or 0."""
+        return self.architecture.num_layers if self.architecture else 0
+
+    @property
+    def bidirectional(self) -> bool:
+        """Whether there is a second direction."""
+        return self.architecture is not None and self.architecture.bidirectional
+
+    @property
+    def bias(self) -> bool:
+        """Whether there are biases."""
+        return self.architecture is not None and self.architecture.bias
+
+    @property
+    def proj_size(self) -> int:
+        """Width of a projected h, or 0."""
+        return self.architecture.proj_size if self.architecture else 0
+
+    @property
+    def peephole(self) -> bool:
+        """Whether the gates of an LSTM see c."""
+        return self.architecture is not None and bool(self.architecture.cell.vectors)
 
     def __str__(self) -> str:
         if not self.kind:
@@ -94,12 +138,9 @@ class Found:
             sizes.append("bias=False")
         if self.proj_size:
             sizes.append(f"proj_size={self.proj_size}")
-        if self.attributes.nonlinearity:
-            sizes.append(f"nonlinearity={self.attributes.nonlinearity!r}")
-        if not self.attributes.reset_after:
-            sizes.append("reset_after=False")
-        if self.attributes.batch_first:
-            sizes.append("batch_first=True")
+        if self.peephole:
+            sizes.append("peephole=True")
+        sizes += shown(self.attributes)
         notes = [f"{self.kind}({', '.join(sizes)})", str(self.dtype)]
         if self.attributes.backward:
             notes.append("from the end only")
@@ -112,40 +153,30 @@ class Found:
     @property
     def is_cell(self) -> bool:
         """Whether this is one step (torch's LSTMCell and so on) and not a module."""
-        return self.kind.endswith("Cell")
+        return self.architecture is not None and self.architecture.one_step
+
+
+def shown(said: Attributes) -> list[str]:
+    """The attributes that a listing shows among a constructor's arguments."""
+    parts = []
+    if said.nonlinearity:
+        parts.append(f"nonlinearity={said.nonlinearity!r}")
+    if not said.reset_after:
+        parts.append("reset_after=False")
+    if said.recurrent_activation not in (None, SIGMOID):
+        parts.append(f"recurrent_activation={said.recurrent_activation!r}")
+    if said.batch_first:
+        parts.append("batch_first=True")
+    return parts
 
 
 FIRST_NAMES = ("weight_ih_l0", "weight_ih")
 FIRST_WEIGHT = re.compile(r"(.*?)weight_ih(_l0)?", re.DOTALL)
-PARAMETER = re.compile(r"(?:weight_ih|weight_hh|weight_hr|bias_ih|bias_hh)(?:_l\d+(?:_reverse)?)?")
 
 
 def prefixes(arrays: Mapping[str, Array]) -> list[str]:
     """The prefixes that a recurrent module's first weight stands under, in the file's order."""
     return [match[1] for name in arrays if (match := FIRST_WEIGHT.fullmatch(name))]
-
-
-def suffixes(found: Found) -> Iterator[tuple[int, str]]:
-    """Each layer and direction of a module, with what its parameters' names end in."""
-    for layer in range(found.num_layers):
-        for direction in ("", "_reverse") if found.bidirectional else ("",):
-            yield layer, "" if found.is_cell else f"_l{layer}{direction}"
-
-
-def parameter_shapes(found: Found) -> dict[str, tuple[int, ...]]:
-    """The name, without prefix, and the shape of every parameter that `found` must have."""
-    directions = 2 if found.bidirectional else 1
-    state = found.proj_size or found.hidden_size
-    rows = len(TORCH[found.kind.removesuffix("Cell")]) * found.hidden_size
-    shapes: dict[str, tuple[int, ...]] = {}
-    for layer, suffix in suffixes(found):
-        shapes[f"weight_ih{suffix}"] = (rows, directions * state if layer else found.input_size)
-        shapes[f"weight_hh{suffix}"] = (rows, state)
-        if found.bias:
-            shapes[f"bias_ih{suffix}"] = shapes[f"bias_hh{suffix}"] = (rows,)
-        if found.proj_size:
-            shapes[f"weight_hr{suffix}"] = (found.proj_size, found.hidden_size)
-    return shapes
 
 
 def describe(checkpoint: Checkpoint, prefix: str) -> Found:
@@ -161,10 +192,8 @@ def describe(checkpoint: Checkpoint, prefix: str) -> Found:
         for name, array in checkpoint.arrays.items()
         if name.startswith(prefix)
     }
-    cell = "weight_ih_l0" not in arrays
-    found = infer(checkpoint, prefix, arrays, "" if cell else "_l0")
-    shapes = parameter_shapes(found)
-    for name, shape in shapes.items():
+    architecture = inferred(arrays, prefix)
+    for name, shape in architecture.shapes.items():
         if name not in arrays:
             raise CheckpointError(f"{prefix}{name} is missing; expected shape {shape}")
         if arrays[name].shape != shape:
@@ -175,10 +204,27 @@ def describe(checkpoint: Checkpoint, prefix: str) -> Found:
             raise CheckpointError(
                 f"{prefix}{name} has dtype {arrays[name].dtype}; expected a float"
             )
-    unexpected = {name for name in arrays if PARAMETER.fullmatch(name)} - set(shapes)
-    if unexpected and not cell:
+    first = architecture.suffixes[0][0]
+    found = Found(
+        prefix=prefix,
+        architecture=architecture,
+        dtype=np.result_type(arrays[f"weight_ih{first}"], arrays[f"weight_hh{first}"]),
+        attributes=checkpoint.attributes_of(prefix),
+        has_state="h_0" in arrays or "c_0" in arrays,
+    )
+    unexpected = {name for name in arrays if PARAMETER.fullmatch(name)} - set(architecture.shapes)
+    if unexpected and not found.is_cell:
         raise CheckpointError(f"{prefix}{min(unexpected)} has no place in {found}")
     return found
+
+
+def inferred(arrays: Mapping[str, Array], prefix: str) -> Architecture:
+    """The network that has these parameters, whose names are without `prefix`."""
+    shapes = {name: array.shape for name, array in arrays.items()}
+    try:
+        return infer(shapes, prefix, one_step="weight_ih_l0" not in arrays)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from None
 
 
 def listed(checkpoint: Checkpoint, prefix: str) -> Found:
@@ -189,69 +235,21 @@ def listed(checkpoint: Checkpoint, prefix: str) -> Found:
         first = next(name for name in FIRST_NAMES if prefix + name in checkpoint.arrays)
         return Found(
             prefix=prefix,
-            kind="",
-            input_size=0,
-            hidden_size=0,
-            num_layers=0,
-            bidirectional=False,
-            bias=False,
-            proj_size=0,
+            architecture=None,
             dtype=checkpoint.arrays[prefix + first].dtype,
             attributes=replace(checkpoint.attributes_of(prefix), unsupported=str(error)),
         )
 
 
-def infer(checkpoint: Checkpoint, prefix: str, arrays: Mapping[str, Array], end: str) -> Found:
-    """The module whose first parameters end in `end`; only what is inferred from is checked."""
-    weight_ih = matrix(arrays, prefix, f"weight_ih{end}")
-    weight_hh = matrix(arrays, prefix, f"weight_hh{end}")
-    projected = f"weight_hr{end}" in arrays
-    hidden = matrix(arrays, prefix, f"weight_hr{end}").shape[1] if projected else weight_hh.shape[1]
-    gates, rest = divmod(weight_ih.shape[0], hidden)
-    if rest or gates not in KIND_OF_GATE_COUNT:
-        raise CheckpointError(
-            f"{prefix}weight_ih{end} has {weight_ih.shape[0]} rows for a hidden size of {hidden}; "
-            "expected 1 (RNN), 3 (GRU) or 4 (LSTM) times as many"
-        )
-    kind = KIND_OF_GATE_COUNT[gates]
-    if projected and kind != "LSTM":
-        raise CheckpointError(f"{prefix}weight_hr{end} projects a {kind}; only an LSTM has one")
-    layers = 1
-    while end and f"weight_ih_l{layers}" in arrays:
-        layers += 1
-    return Found(
-        prefix=prefix,
-        kind=kind if end else f"{kind}Cell",
-        input_size=weight_ih.shape[1],
-        hidden_size=hidden,
-        num_layers=layers,
-        bidirectional=bool(end) and f"weight_ih{end}_reverse" in arrays,
-        bias=f"bias_ih{end}" in arrays,
-        proj_size=weight_hh.shape[1] if projected else 0,
-        dtype=np.result_type(weight_ih, weight_hh),
-        attributes=checkpoint.attributes_of(prefix),
-        has_state="h_0" in arrays or "c_0" in arrays,
-    )
-
-
-def matrix(arrays: Mapping[str, Array], prefix: str, name: str) -> Array:
-    """A parameter that must be a matrix without an empty side."""
-    if name not in arrays:
-        raise CheckpointError(f"{prefix}{name} is missing")
-    if arrays[name].ndim != 2 or 0 in arrays[name].shape:
-        raise CheckpointError(
-            f"{prefix}{name} has shape {arrays[name].shape}; expected a matrix, no side 0"
-        )
-    return arrays[name]
-
-
-def parameters(checkpoint: Checkpoint, found: Found, file_bytes: int) -> dict[str, Array]:
-    """The parameters of `found` without its prefix.
+def parameters(
+    checkpoint: Checkpoint, prefix: str, architecture: Architecture, file_bytes: int
+) -> dict[str, Array]:
+    """The parameters of a module, their names without its prefix.
 
     Several names may share one stored array, so their sum is checked against the file's size
     before a module copies them.
     """
-    chosen = {name: checkpoint.arrays[found.prefix + name] for name in parameter_shapes(found)}
+    chosen = {name: checkpoint.arrays[prefix + name] for name in architecture.shapes}
     total = sum(array.nbytes for array in chosen.values())
-    check_budget(total, file_bytes, f"module {found.prefix!r}")
+    check_budget(total, file_bytes, f"module {prefix!r}")
     return chosen

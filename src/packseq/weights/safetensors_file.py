@@ -139,12 +139,12 @@ def to_array(entry: Entry, data: memoryview) -> Array:
     """One tensor."""
     if entry.dtype not in DTYPES:
         raise CheckpointError(f"{entry.name}: dtype {entry.dtype} is not one of {sorted(DTYPES)}")
-    dtype, found = DTYPES[entry.dtype], entry.end - entry.begin
+    dtype, stored = DTYPES[entry.dtype], entry.end - entry.begin
     where = f"not readable safetensors: {entry.name!r}"
     needed = element_count(entry.shape, where) * item_bytes(dtype)
-    if found != needed:
+    if stored != needed:
         raise CheckpointError(
-            f"{where} of shape {entry.shape} and {dtype} needs {needed} bytes, {found} are there"
+            f"{where} of shape {entry.shape} and {dtype} needs {needed} bytes, {stored} are there"
         )
     return from_bytes(data[entry.begin : entry.end], dtype, entry.shape, entry.name)
 
@@ -186,11 +186,13 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
         The file cannot be written.
     """
     # Defaults too: that a module is time first is said, where a bare state dict leaves it open.
-    told = {
+    by_prefix = {
         prefix: {name: value for name, value in asdict(said).items() if value not in (None, "")}
         for prefix, said in checkpoint.attributes.items()
     }
-    header: dict[str, Any] = {"__metadata__": {METADATA_KEY: json.dumps(told)}} if told else {}
+    header: dict[str, Any] = {}
+    if by_prefix:
+        header["__metadata__"] = {METADATA_KEY: json.dumps(by_prefix)}
     # The widest elements first, so that every tensor is aligned, as the library lays them out.
     arrays = sorted(checkpoint.arrays.items(), key=lambda item: (-item[1].itemsize, item[0]))
     reached = 0

@@ -1,7 +1,8 @@
 """From a file to a module and back."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,13 @@ import numpy as np
 
 from packseq.checks import as_flag
 from packseq.networks import cells, modules
+from packseq.networks.architecture import (
+    PLAIN,
+    RECURRENT_ACTIVATIONS,
+    SIGMOID,
+    Architecture,
+    cell_of,
+)
 
 from . import formats, safetensors_file
 from .arrays import Array
@@ -19,17 +27,9 @@ from .errors import CheckpointError
 FilePath = str | os.PathLike[str]
 
 NONLINEARITIES = ("tanh", "relu")
-# Where those kinds are defined, here and in torch.
-RECURRENT = (modules.__name__, cells.__name__, "torch.nn.modules.rnn")
-# What a module of each kind is told beside its parameters.
-OPTIONS = {
-    "LSTM": ("batch_first",),
-    "GRU": ("batch_first", "reset_after"),
-    "RNN": ("batch_first", "nonlinearity"),
-    "LSTMCell": (),
-    "GRUCell": (),
-    "RNNCell": ("nonlinearity",),
-}
+# The kind of each class of modules and cells, and where such a class is defined, here and in torch.
+KINDS = {name: kind for kind in PLAIN for name in (kind, f"{kind}Cell")}
+HOMES = (modules.__name__, cells.__name__, "torch.nn.modules.rnn")
 
 
 def read(path: FilePath) -> dict[str, Array]:
@@ -94,6 +94,7 @@ def load(
     prefix: str | None = None,
     *,
     nonlinearity: str | None = None,
+    recurrent_activation: str | None = None,
     batch_first: bool = False,
     reset_after: bool = True,
 ) -> Any:
@@ -108,6 +109,9 @@ def load(
         the file holds several.
     nonlinearity : {"tanh", "relu"}, optional
         Of an RNN whose file does not say, as no state dict does; "tanh" by default, as in torch.
+    recurrent_activation : {"sigmoid", "hard_sigmoid", "hard_sigmoid_0.2"}, optional
+        Of an LSTM or GRU whose file does not say, as no state dict does; "sigmoid" by default, as
+        in torch. See :class:`packseq.LSTM`.
     batch_first : bool
         True for a module that takes (B, T, I), from a file that does not say, as no state dict
         does. ONNX, Keras and what `save` wrote do say: their modules keep what they have, and True
@@ -129,8 +133,8 @@ def load(
         those there are); a setting that packseq cannot run, by name; stored initial states, which
         would be lost (see `load_with_state`).
     ValueError
-        `nonlinearity` is unknown; it, `batch_first` or `reset_after` is not what the file says, or
-        has no meaning for the module.
+        `nonlinearity` or `recurrent_activation` is unknown; one of them, `batch_first` or
+        `reset_after` is not what the file says, or has no meaning for the module.
     TypeError
         `batch_first` or `reset_after` is no flag.
     ImportError
@@ -139,7 +143,12 @@ def load(
         The file cannot be opened.
     """
     module, state = load_with_state(
-        path, prefix, nonlinearity=nonlinearity, batch_first=batch_first, reset_after=reset_after
+        path,
+        prefix,
+        nonlinearity=nonlinearity,
+        recurrent_activation=recurrent_activation,
+        batch_first=batch_first,
+        reset_after=reset_after,
     )
     if state is not None:
         raise CheckpointError(
@@ -154,6 +163,7 @@ def load_with_state(
     prefix: str | None = None,
     *,
     nonlinearity: str | None = None,
+    recurrent_activation: str | None = None,
     batch_first: bool = False,
     reset_after: bool = True,
 ) -> tuple[Any, Any]:
@@ -161,7 +171,7 @@ def load_with_state(
 
     Parameters
     ----------
-    path, prefix, nonlinearity, batch_first, reset_after
+    path, prefix, nonlinearity, recurrent_activation, batch_first, reset_after
         As for `load`.
 
     Returns
@@ -181,16 +191,24 @@ def load_with_state(
     """
     checkpoint, file_bytes = formats.read(Path(path))
     found = choose(checkpoint, prefix, path)
-    if found.attributes.unsupported:
+    if found.architecture is None or found.attributes.unsupported:
         raise CheckpointError(
             f"{os.fspath(path)}: {found.prefix!r} uses {found.attributes.unsupported}, "
             "which packseq cannot run"
         )
-    wanted = {"nonlinearity": nonlinearity, "batch_first": batch_first, "reset_after": reset_after}
+    wanted = {
+        "nonlinearity": nonlinearity,
+        "recurrent_activation": recurrent_activation,
+        "batch_first": batch_first,
+        "reset_after": reset_after,
+    }
     try:
-        options = options_of(found, found.prefix in checkpoint.attributes, wanted)
-        module = build(found, parameters(checkpoint, found, file_bytes), options)
-        return module, initial_state(checkpoint, found)
+        settings = settings_of(found, found.prefix in checkpoint.attributes, wanted)
+        check_whole(found, found.architecture)
+        architecture = completed(found.architecture, settings)
+        arrays = parameters(checkpoint, found.prefix, architecture, file_bytes)
+        module = build(found, architecture, arrays, settings["batch_first"])
+        return module, initial_state(checkpoint, found, architecture)
     except CheckpointError as error:
         raise CheckpointError(f"{os.fspath(path)}: {error}") from error.__cause__
 
@@ -198,9 +216,10 @@ def load_with_state(
 def save(module: Any, path: FilePath) -> None:
     """Write a module as safetensors, under torch's names.
 
-    torch loads it with ``load_state_dict(safetensors.torch.load_file(path))``. What a state dict
-    does not tell (``nonlinearity``, ``batch_first``, ``reset_after``) is kept in the file's
-    metadata, where `load` finds it.
+    torch loads it with ``load_state_dict(safetensors.torch.load_file(path))``, where it has such a
+    module: none with peepholes, and none whose gates are not sigmoids. What a state dict does not
+    tell (``nonlinearity``, ``recurrent_activation``, ``batch_first``, ``reset_after``) is kept in
+    the file's metadata, where `load` finds it.
 
     Parameters
     ----------
@@ -219,12 +238,15 @@ def save(module: Any, path: FilePath) -> None:
         The file cannot be written.
     """
     inner = module.module if isinstance(module, Backward) else module
-    if not is_recurrent(inner):
+    kind = kind_of(inner)
+    if kind is None:
         raise TypeError(
             f"module must be an LSTM, GRU or RNN, or a cell of one, got {type(inner).__name__}"
         )
+    torchs = SIGMOID if PLAIN[kind].has_sigmoid else None
     attributes = Attributes(
         nonlinearity=getattr(inner, "nonlinearity", None),
+        recurrent_activation=getattr(inner, "recurrent_activation", torchs),
         reset_after=getattr(inner, "reset_after", True),
         batch_first=getattr(inner, "batch_first", False),
         backward=isinstance(module, Backward),
@@ -233,11 +255,10 @@ def save(module: Any, path: FilePath) -> None:
     safetensors_file.write(Checkpoint(arrays, {"": attributes}), Path(path))
 
 
-def is_recurrent(module: Any) -> bool:
-    """Whether a module is one of packseq's or torch's; torch need not be installed."""
-    return any(
-        base.__name__ in OPTIONS and base.__module__ in RECURRENT for base in type(module).__mro__
-    )
+def kind_of(module: Any) -> str | None:
+    """The kind of a module or cell of packseq's or torch's, which need not be installed."""
+    classes = (one for one in type(module).__mro__ if one.__module__ in HOMES)
+    return next((KINDS[one.__name__] for one in classes if one.__name__ in KINDS), None)
 
 
 def convert(source: FilePath, target: FilePath) -> None:
@@ -285,34 +306,43 @@ def choose(checkpoint: Checkpoint, prefix: str | None, path: FilePath) -> Found:
     raise CheckpointError(f"{os.fspath(path)}: {problem}:\n{listing}")
 
 
-def options_of(found: Found, told: bool, wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of from_state_dict that the parameters do not tell.
-
-    `told` is whether the file does; then it must not say otherwise.
-    """
-    options = {
-        "nonlinearity": nonlinearity_of(found, wanted["nonlinearity"]),
-        "batch_first": flag_of(found, told, wanted, "batch_first", not found.is_cell),
-        "reset_after": flag_of(found, told, wanted, "reset_after", found.kind == "GRU"),
+def settings_of(found: Found, said_by_file: bool, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """What the parameters do not tell: by the file or, where it does not say, by the caller."""
+    cell = PLAIN[found.kind.removesuffix("Cell")]
+    is_rnn, is_gru = "nonlinearity" in cell.options, found.kind == "GRU"
+    choices = {
+        "nonlinearity": choice_of(found, wanted, "nonlinearity", NONLINEARITIES, is_rnn),
+        "recurrent_activation": choice_of(
+            found, wanted, "recurrent_activation", RECURRENT_ACTIVATIONS, cell.has_sigmoid
+        ),
     }
-    return {name: options[name] for name in OPTIONS[found.kind]}
+    flags = {
+        "batch_first": flag_of(found, said_by_file, wanted, "batch_first", not found.is_cell),
+        "reset_after": flag_of(found, said_by_file, wanted, "reset_after", is_gru),
+    }
+    return choices | flags
 
 
-def nonlinearity_of(found: Found, wanted: str | None) -> str:
-    """An RNN's nonlinearity; "tanh" where nobody says."""
-    if wanted is not None and wanted not in NONLINEARITIES:
-        raise ValueError(f"nonlinearity is {wanted!r}; expected one of {NONLINEARITIES}")
-    if wanted and not found.kind.startswith("RNN"):
-        raise ValueError(f"nonlinearity is {wanted!r}, but {found.prefix!r} is {found.kind}")
-    said = found.attributes.nonlinearity
-    if wanted and said not in (None, wanted):
-        raise ValueError(f"nonlinearity is {wanted!r}; the file says {said!r}")
-    if said not in (None, *NONLINEARITIES):
-        raise CheckpointError(f"nonlinearity {said!r} is not {NONLINEARITIES}")
-    return wanted or said or "tanh"
+def choice_of(
+    found: Found, wanted: Mapping[str, Any], name: str, choices: Sequence[str], fits: bool
+) -> str:
+    """One of several words; the first, which is torch's default, where nobody says."""
+    value = wanted[name]
+    if value is not None and value not in choices:
+        raise ValueError(f"{name} is {value!r}; expected one of {choices}")
+    if value and not fits:
+        raise ValueError(f"{name} is {value!r}, but {found.prefix!r} is {found.kind}")
+    said = getattr(found.attributes, name)
+    if value and said not in (None, value):
+        raise ValueError(f"{name} is {value!r}; the file says {said!r}")
+    if said not in (None, *choices):
+        raise CheckpointError(f"{name} {said!r} is not {choices}")
+    return str(value or said or choices[0])
 
 
-def flag_of(found: Found, told: bool, wanted: Mapping[str, Any], name: str, fits: bool) -> bool:
+def flag_of(
+    found: Found, said_by_file: bool, wanted: Mapping[str, Any], name: str, fits: bool
+) -> bool:
     """A module's flag: the file's, unless the caller says what the file does not."""
     value = as_flag(wanted[name], name)
     said = bool(getattr(found.attributes, name))
@@ -320,36 +350,54 @@ def flag_of(found: Found, told: bool, wanted: Mapping[str, Any], name: str, fits
         return said
     if not fits:
         raise ValueError(f"{name} is {value}, but {found.prefix!r} is {found.kind}")
-    if told and said != value:
+    if said_by_file and said != value:
         raise ValueError(f"{name} is {value}; the file says {said} of {found.prefix!r}")
     return value
 
 
-def build(found: Found, arrays: dict[str, Array], options: dict[str, Any]) -> Any:
-    """The module itself."""
-    said = found.attributes
-    if said.backward and (found.is_cell or found.bidirectional):
+def check_whole(found: Found, architecture: Architecture) -> None:
+    """Refuse what a file says of a module that can have no such thing."""
+    said, is_cell = found.attributes, architecture.one_step
+    if said.backward and (is_cell or architecture.bidirectional):
         raise CheckpointError(f"{found} cannot be: only a module in one direction runs backward")
-    if found.is_cell and not said.reset_after:
+    if is_cell and not said.reset_after:
         raise CheckpointError(f"{found} cannot be: a cell always has reset_after")
-    if found.is_cell:
-        sizes = (found.input_size, found.hidden_size, found.bias)
-        cell = getattr(cells, found.kind)(*sizes, dtype=found.dtype, **options)
-        cell.load_state_dict(arrays)
-        return cell
+    if is_cell and architecture.proj_size:
+        raise CheckpointError(f"{found} cannot be: a cell has no projection")
+    if said.recurrent_activation and not architecture.cell.has_sigmoid:
+        raise CheckpointError(f"{found} cannot be: an RNN has no recurrent_activation")
+
+
+def completed(architecture: Architecture, settings: Mapping[str, Any]) -> Architecture:
+    """The network that the parameters tell, with what they do not tell."""
+    cell = architecture.cell
+    options = {name: settings.get(name, value) for name, value in cell.options.items()}
+    return replace(
+        architecture,
+        cell=cell_of(cell.kind, options),
+        recurrent_activation=settings["recurrent_activation"],
+    )
+
+
+def build(
+    found: Found, architecture: Architecture, arrays: dict[str, Array], batch_first: bool
+) -> Any:
+    """The module itself."""
+    if architecture.one_step:
+        return getattr(cells, found.kind)._of(architecture, found.dtype, arrays)
     kind = getattr(modules, found.kind)
-    module = kind.from_state_dict(arrays, dtype=found.dtype, **options)
-    return Backward(module) if said.backward else module
+    module = kind._of(architecture, found.dtype, arrays, batch_first=batch_first)
+    return Backward(module) if found.attributes.backward else module
 
 
-def initial_state(checkpoint: Checkpoint, found: Found) -> Any:
+def initial_state(checkpoint: Checkpoint, found: Found, architecture: Architecture) -> Any:
     """The stored hx of a module: zeros stand for the half that an LSTM's file leaves out."""
     if not found.has_state:
         return None
-    names = ("h_0", "c_0") if found.kind.startswith("LSTM") else ("h_0",)
+    names = [f"{state}_0" for state in architecture.cell.states]
+    widths = dict(zip(names, architecture.state_widths, strict=True))
     stored = {name: checkpoint.arrays.get(found.prefix + name) for name in names}
-    layers = found.num_layers * (2 if found.bidirectional else 1)
-    widths = {"h_0": found.proj_size or found.hidden_size, "c_0": found.hidden_size}
+    layers = architecture.num_layers * architecture.directions
     batch = 1
     for name, state in stored.items():
         if state is None:

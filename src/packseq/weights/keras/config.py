@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from packseq.networks.architecture import SIGMOID
+
 from ..errors import CheckpointError
 
 # The classes that are read, with the names of their groups in .weights.h5.
@@ -157,11 +159,22 @@ def returns_sequences(layer: Layer) -> bool:
     )
 
 
-def unsupported(layer: Layer, kind: str, settings: list[dict[str, Any]]) -> str:
+def recurrent_activation_of(settings: dict[str, Any], keras: int | None) -> str | None:
+    """Our name for what the gates of a layer go through; None where packseq lacks it.
+
+    Keras 3 gave "hard_sigmoid" another slope, so that the name means what the version makes of it.
+    """
+    name = settings.get("recurrent_activation")
+    if name == "hard_sigmoid" and keras is not None:
+        return "hard_sigmoid" if keras >= 3 else "hard_sigmoid_0.2"
+    return SIGMOID if name == SIGMOID else None
+
+
+def unsupported(layer: Layer, kind: str, settings: list[dict[str, Any]], keras: int | None) -> str:
     """The first setting that packseq cannot run, by name and value; "" if it can run all."""
     expected: dict[str, tuple[Any, ...]] = {
         "activation": ("tanh", "relu") if kind == "RNN" else ("tanh",),
-        "recurrent_activation": (None,) if kind == "RNN" else ("sigmoid",),
+        "recurrent_activation": (None,) if kind == "RNN" else (SIGMOID, "hard_sigmoid"),
         "time_major": (False, None),
     }
     for direction, values in enumerate(settings):
@@ -172,8 +185,11 @@ def unsupported(layer: Layer, kind: str, settings: list[dict[str, Any]]) -> str:
                 return f"{name}={values.get(name)!r}"
         if bool(values.get("go_backwards")) != bool(direction):
             return f"go_backwards={values.get('go_backwards')!r}"
-        if values.get("activation") != settings[0].get("activation"):
-            return f"activation={values.get('activation')!r} in one direction only"
+        if values.get("recurrent_activation") == "hard_sigmoid" and keras is None:
+            return "recurrent_activation='hard_sigmoid' of a Keras whose version is not in the file"
+        for name in ("activation", "recurrent_activation"):
+            if values.get(name) != settings[0].get(name):
+                return f"{name}={values.get(name)!r} in one direction only"
         if values.get("reset_after") != settings[0].get("reset_after"):
             return "reset_after of the two directions differ"
     merge = layer.config["config"].get("merge_mode") if layer.config else None

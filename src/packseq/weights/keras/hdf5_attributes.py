@@ -97,12 +97,12 @@ class Attributes:
     def _referred(self, length: int, address: int, index: int) -> bytes:
         if address not in self._heaps:
             self._heaps[address] = dict(self._heap(address))
-        found = self._heaps[address].get(index, b"")
-        if length > len(found):
-            raise CheckpointError(f"a string of {length} bytes where its heap has {len(found)}")
+        stored = self._heaps[address].get(index, b"")
+        if length > len(stored):
+            raise CheckpointError(f"a string of {length} bytes where its heap has {len(stored)}")
         self._made += length
         check_budget(self._made, len(self._content), "strings")
-        return found[:length]
+        return stored[:length]
 
     def _heap(self, address: int) -> Iterator[tuple[int, bytes]]:
         if self._content[address : address + 5] != b"GCOL\x01":

@@ -1,8 +1,8 @@
 """Keras's files: ``.keras``, ``.weights.h5`` and the older ``.h5``, without Keras.
 
 The arrays come from HDF5; which layers there are, and how they are set, from the model's config
-where the file has one. Without one (weights alone) kinds are told by the arrays' shapes and Keras's
-default settings are assumed.
+where the file has one. Without one (weights alone) kinds are told by the arrays' shapes, and the
+settings are Keras's defaults where the caller does not say.
 
 A layer's prefix is ``NAME.`` with the layer's name in its config, or the path of its group where
 the config does not describe it. Modules are batch-first, as Keras's layers are.
@@ -10,19 +10,32 @@ the config does not describe it. Modules are batch-first, as Keras's layers are.
 Source: keras.src.saving.saving_lib and keras.src.legacy.saving.legacy_h5_format.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
+
+from packseq.networks.architecture import KIND_OF_GATE_COUNT
 
 from ..archive import Archive
 from ..arrays import Array
 from ..canonical import Attributes, Checkpoint
 from ..errors import CheckpointError
-from ..gates import KERAS, KIND_OF_GATE_COUNT, to_torch
+from ..gates import KERAS, in_torchs_order
 from ..strict_json import parse_json
-from .config import KIND, Layer, layers, returns_sequences, settings_of, unsupported
+from .config import (
+    KIND,
+    Layer,
+    layers,
+    recurrent_activation_of,
+    returns_sequences,
+    settings_of,
+    unsupported,
+)
 from .hdf5 import Tree, open_tree
 
 CONFIG = "config.json"
+METADATA = "metadata.json"
 WEIGHTS = "model.weights.h5"
 
 # Configs take kilobytes; as objects of Python some twenty times as much.
@@ -41,11 +54,25 @@ class Cell:
 
 def read_keras(archive: Archive) -> Checkpoint:
     """A ``.keras`` file: a zip of the config and the weights."""
-    if archive.size(CONFIG) > MAX_CONFIG:
-        raise CheckpointError(f"{CONFIG} has {archive.size(CONFIG)} bytes; at most {MAX_CONFIG}")
-    config = parse_json(archive.read(CONFIG), CONFIG)
+    config = read_json(archive, CONFIG)
+    metadata = read_json(archive, METADATA) if METADATA in archive.names else {}
+    version = metadata.get("keras_version") if isinstance(metadata, dict) else None
     with open_tree(archive.read(WEIGHTS)) as tree:
-        return assemble(tree, modern_cells(tree), layers(config, modern=True))
+        configured = layers(config, modern=True)
+        return assemble(tree, modern_cells(tree), configured, major(str(version)))
+
+
+def read_json(archive: Archive, name: str) -> Any:
+    """The JSON of an entry, of a size that is bounded."""
+    if archive.size(name) > MAX_CONFIG:
+        raise CheckpointError(f"{name} has {archive.size(name)} bytes; at most {MAX_CONFIG}")
+    return parse_json(archive.read(name), name)
+
+
+def major(version: str) -> int | None:
+    """The first number of a version of Keras; None if it is none."""
+    number = re.match(r"\d{1,4}(?=\.)", version, re.ASCII)
+    return int(number[0]) if number else None
 
 
 def read_h5(content: bytes) -> Checkpoint:
@@ -54,10 +81,12 @@ def read_h5(content: bytes) -> Checkpoint:
         root = "model_weights" if "model_weights" in tree.groups else ""
         names = tree.attribute(root, "layer_names")
         if names is None:
-            return assemble(tree, modern_cells(tree), [])
+            return assemble(tree, modern_cells(tree), [], None)
         text = tree.attribute("", "model_config")
         config = parse_json("".join(text).encode(), "model_config") if text else {}
-        return assemble(tree, legacy_cells(tree, root, names), layers(config, modern=False))
+        version = "".join(tree.attribute("", "keras_version") or [])
+        configured = layers(config, modern=False)
+        return assemble(tree, legacy_cells(tree, root, names), configured, major(version))
 
 
 # --- where the arrays are -------------------------------------------------------------------
@@ -67,8 +96,8 @@ def modern_cells(tree: Tree) -> dict[str, list[Cell]]:
     """The cells of ``.weights.h5``, by the path of their layer's group; forward first."""
     cells: dict[str, list[Cell]] = {}
     for path in tree.groups:
-        layer, found, _ = path.rpartition("/cell/vars")
-        if not found or not path.endswith("/cell/vars") or f"{path}/1" not in tree.datasets:
+        layer = path.removesuffix("/cell/vars")
+        if layer == path or f"{path}/1" not in tree.datasets:
             continue
         outer, _, direction = layer.rpartition("/")
         paths = [f"{path}/{i}" for i in range(3) if f"{path}/{i}" in tree.datasets]
@@ -91,15 +120,15 @@ def legacy_cells(tree: Tree, root: str, names: list[str]) -> dict[str, list[Cell
         folders: dict[str, list[str]] = {}
         for name in weights:
             folders.setdefault(name.rpartition("/")[0], []).append(f"{group}/{name}")
-        found = {
+        by_folder = {
             folder: cell_of(tree, paths)
             for folder, paths in folders.items()
             if any(leaf(path) == "recurrent_kernel" for path in paths)
         }
-        if len(found) == 1 or is_bidirectional(list(found)):
-            cells[layer] = list(found.values())
+        if len(by_folder) == 1 or is_bidirectional(list(by_folder)):
+            cells[layer] = list(by_folder.values())
         else:  # a model within the model
-            cells |= {f"{layer}/{folder}": [cell] for folder, cell in found.items()}
+            cells |= {f"{layer}/{folder}": [cell] for folder, cell in by_folder.items()}
     return cells
 
 
@@ -124,11 +153,16 @@ def cell_of(tree: Tree, paths: list[str]) -> Cell:
 # --- from Keras's layers to modules ---------------------------------------------------------
 
 
-def assemble(tree: Tree, cells: dict[str, list[Cell]], configured: list[Layer]) -> Checkpoint:
-    """The checkpoint of a file: its recurrent layers under torch's names, the rest as it is."""
-    told = {layer.key for layer in configured}
-    assembly = Assembly(cells)
-    for layer in configured + [Layer(key, f"{key}.") for key in cells if key not in told]:
+def assemble(
+    tree: Tree, cells: dict[str, list[Cell]], configured: list[Layer], keras: int | None
+) -> Checkpoint:
+    """The checkpoint of a file: its recurrent layers under torch's names, the rest as it is.
+
+    `keras` is the first number of the version that wrote it, None where the file does not say.
+    """
+    in_config = {layer.key for layer in configured}
+    assembly = Assembly(cells, keras)
+    for layer in configured + [Layer(key, f"{key}.") for key in cells if key not in in_config]:
         assembly.add(layer)
     arrays = {path: tree.read(path) for path in tree.datasets if path not in assembly.used}
     if twice := arrays.keys() & assembly.arrays.keys():
@@ -142,11 +176,12 @@ class Assembly:
     A layer that fits on top of the one that feeds it becomes the next level of its module.
     """
 
-    def __init__(self, cells: dict[str, list[Cell]]) -> None:
+    def __init__(self, cells: dict[str, list[Cell]], keras: int | None) -> None:
         self.arrays: dict[str, Array] = {}
         self.attributes: dict[str, Attributes] = {}
         self.used: set[str] = set()
         self._cells = cells
+        self._keras = keras
         self._places: dict[str, tuple[str, int]] = {}
 
     def add(self, layer: Layer) -> None:
@@ -157,7 +192,7 @@ class Assembly:
             raise CheckpointError(f"layer {layer.prefix!r} appears twice")
         cells = self._cells[layer.key]
         kind = kind_of(layer, cells)
-        said = attributes_of(layer, kind, cells)
+        said = attributes_of(layer, kind, cells, self._keras)
         prefix, level = self._places[layer.prefix] = self._place(layer, said)
         self.attributes[prefix] = said
         for direction, cell in zip(("", "_reverse"), cells, strict=False):
@@ -212,10 +247,11 @@ def kind_of_cell(cell: Cell, where: str) -> str:
     return kind
 
 
-def attributes_of(layer: Layer, kind: str, cells: list[Cell]) -> Attributes:
+def attributes_of(layer: Layer, kind: str, cells: list[Cell], keras: int | None) -> Attributes:
     """What the config says beyond the shapes, and the reason if it cannot be run."""
     bias = cells[0].bias
     settings = settings_of(layer)
+    first = settings[0] if settings else {}
     reset_after = kind != "GRU" or bias is None or bias.ndim == 2
     said = Attributes(reset_after=reset_after, batch_first=True)
     if layer.config is None:
@@ -223,19 +259,21 @@ def attributes_of(layer: Layer, kind: str, cells: list[Cell]) -> Attributes:
             return replace(said, unsupported="reset_after of a GRU without bias is not in the file")
         return said
     if kind == "GRU" and bias is None:
-        said = replace(said, reset_after=bool(settings[0].get("reset_after", False)))
+        said = replace(said, reset_after=bool(first.get("reset_after", False)))
     if kind == "RNN":
-        said = replace(said, nonlinearity=str(settings[0].get("activation")))
-    return replace(said, unsupported=unsupported(layer, kind, settings))
+        said = replace(said, nonlinearity=str(first.get("activation")))
+    else:
+        said = replace(said, recurrent_activation=recurrent_activation_of(first, keras))
+    return replace(said, unsupported=unsupported(layer, kind, settings, keras))
 
 
 def parameters(cell: Cell, kind: str) -> Iterator[tuple[str, Array]]:
     """A cell's parameters under torch's names, without level and direction."""
-    yield "weight_ih", to_torch(cell.kernel.T, kind, KERAS)
-    yield "weight_hh", to_torch(cell.recurrent.T, kind, KERAS)
+    yield "weight_ih", in_torchs_order(cell.kernel.T, kind, KERAS)
+    yield "weight_hh", in_torchs_order(cell.recurrent.T, kind, KERAS)
     if cell.bias is None:
         return
     # Torch has two biases everywhere; Keras only where they do not simply add up.
     both = cell.bias if cell.bias.ndim == 2 else [cell.bias, cell.bias * 0]
-    yield "bias_ih", to_torch(both[0], kind, KERAS)
-    yield "bias_hh", to_torch(both[1], kind, KERAS)
+    yield "bias_ih", in_torchs_order(both[0], kind, KERAS)
+    yield "bias_hh", in_torchs_order(both[1], kind, KERAS)

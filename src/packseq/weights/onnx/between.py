@@ -91,11 +91,11 @@ class Between:
             shape = [old if new == 0 else new for old, new in zip(copied, shape, strict=True)]
         merged = [*axes[:2], "DH"]
         pairs = list(zip(shape, (self._sizes[axis] for axis in merged), strict=True))
-        proven = sum(told == size for told, size in pairs)
-        return merged if proven >= 2 and all(may_be(told, size) for told, size in pairs) else []
+        proven = sum(new == size for new, size in pairs)
+        return merged if proven >= 2 and all(may_be(new, size) for new, size in pairs) else []
 
     def _shape(self, step: Any) -> list[Size] | None:
-        """What a Reshape is told: an attribute before opset 5, a constant, or computed."""
+        """The shape that a Reshape takes: an attribute before opset 5, a constant, or computed."""
         stored = self._values.setting(step, "shape", 1)
         if stored is not None:
             return [*stored]
@@ -143,9 +143,9 @@ class Between:
         return [self._sizes[axis] for axis in axes][bounds.get("start", 0) : bounds.get("end")]
 
 
-def may_be(told: Size, size: Size) -> bool:
-    """Whether what a Reshape is told can turn out as the size: -1, or a number for a letter."""
-    return told in (size, -1) or (isinstance(told, int) and isinstance(size, str))
+def may_be(new: Size, size: Size) -> bool:
+    """Whether what a Reshape takes can turn out as the size: -1, or a number for a letter."""
+    return new in (size, -1) or (isinstance(new, int) and isinstance(size, str))
 
 
 def product(parts: list[list[Size]]) -> list[Size] | None:

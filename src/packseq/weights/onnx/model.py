@@ -19,7 +19,7 @@ from packseq.optional import load
 from ..arrays import Array
 from ..canonical import Attributes, Checkpoint
 from ..errors import CheckpointError, library_errors
-from ..gates import ONNX, TORCH, to_torch
+from ..gates import ONNX, ONNX_PEEPHOLES, TORCH, in_torchs_order
 from . import protobuf
 from .between import STEPS, joins
 from .nodes import (
@@ -36,6 +36,7 @@ from .nodes import (
     activations_of,
     alike,
     attribute_values,
+    recurrent_activation_of,
     stack_attributes,
     stack_parameters,
     stack_states,
@@ -152,6 +153,7 @@ class Graph:
             weights={},
             attributes=Attributes(),
         )
+        missing = self._missing_peepholes(node)
         node.weights.update(self._weights(node, where))
         if values["hidden_size"] not in (None, node.hidden_size):
             raise CheckpointError(
@@ -159,64 +161,84 @@ class Graph:
             )
         attributes = Attributes(
             nonlinearity=activations_of(values, kind)[0][0] if kind == "RNN" else None,
+            recurrent_activation=recurrent_activation_of(values, kind),
             reset_after=kind != "GRU" or values["linear_before_reset"] != 0,
             batch_first=values["layout"] == 1,
             backward=values["direction"] == "reverse",
         )
-        states, given, trouble = self._states(node, attributes, where)
-        reason = unsupported(values, kind, node.directions) or self._peepholes(node) or trouble
+        states, callers, trouble = self._states(node, attributes, where)
+        reason = unsupported(values, kind, node.directions) or missing or trouble
         used = [node.input(position) for position in (W, R, B)]
+        used += [node.input(PEEPHOLES)] if "weight_ci" in node.weights else []
         used += [node.input(INITIAL_H + "hc".index(name[0])) for name in states]
         return replace(
             node,
             attributes=replace(attributes, unsupported=reason),
             states=states,
-            given=given,
+            callers=callers,
             used=tuple(used),
         )
 
     def _weights(self, node: Node, where: str) -> dict[str, Array]:
-        """W (D, G*H, I), R (D, G*H, H) and B (D, 2*G*H) in torch's order; B split in two."""
-        found: dict[str, Array] = {}
-        for position, name, rank in ((W, "weight_ih", 3), (R, "weight_hh", 3), (B, "bias", 2)):
-            if name == "bias" and not node.input(B):
-                continue
-            array = self._values.constant(node.input(position), f"{where}: {name}")
-            if array.ndim != rank or 0 in array.shape or array.shape[0] != node.directions:
-                raise CheckpointError(
-                    f"{where}: {name} has shape {array.shape}; expected {rank} axes, the first of "
-                    f"size {node.directions}, and none of size 0"
-                )
-            found[name] = array
-        height = len(TORCH[node.kind]) * found["weight_hh"].shape[2]
+        """W (D, G*H, I), R (D, G*H, H) and B (D, 2*G*H) in torch's order; B split in two.
+
+        P (D, 3*H), where it is stored and not zero, is split in three.
+        """
+        arrays = {
+            "weight_ih": self._weight(node, W, 3, f"{where}: weight_ih"),
+            "weight_hh": self._weight(node, R, 3, f"{where}: weight_hh"),
+        }
+        if node.input(B):
+            arrays["bias"] = self._weight(node, B, 2, f"{where}: bias")
+        if self._has_peepholes(node):
+            arrays["peepholes"] = self._weight(node, PEEPHOLES, 2, f"{where}: peepholes")
+        hidden = arrays["weight_hh"].shape[2]
+        height = len(TORCH[node.kind]) * hidden
         rows = {"weight_ih": height, "weight_hh": height, "bias": 2 * height}
-        for name, array in found.items():
+        rows["peepholes"] = len(ONNX_PEEPHOLES) * hidden
+        for name, array in arrays.items():
             if array.shape[1] != rows[name]:
                 raise CheckpointError(
                     f"{where}: {name} has shape {array.shape}; expected {rows[name]} rows"
                 )
-        if "bias" in found:
-            found["bias_ih"], found["bias_hh"] = np.split(found.pop("bias"), 2, axis=1)
-        self._tensors.charge(2 * sum(array.nbytes for array in found.values()), where)
-        return {
-            name: np.stack([to_torch(part, node.kind, ONNX) for part in array])
-            for name, array in found.items()
+        self._tensors.charge(2 * sum(array.nbytes for array in arrays.values()), where)
+        peepholes = arrays.pop("peepholes", None)
+        if "bias" in arrays:
+            arrays["bias_ih"], arrays["bias_hh"] = np.split(arrays.pop("bias"), 2, axis=1)
+        weights = {
+            name: np.stack([in_torchs_order(part, node.kind, ONNX) for part in array])
+            for name, array in arrays.items()
         }
+        if peepholes is not None:
+            parts = np.split(peepholes, len(ONNX_PEEPHOLES), axis=1)
+            named = zip(ONNX_PEEPHOLES, parts, strict=True)
+            weights |= {f"weight_c{gate}": part for gate, part in named}
+        return weights
+
+    def _weight(self, node: Node, position: int, rank: int, what: str) -> Array:
+        """A stored input with an axis of directions before its rows."""
+        array = self._values.constant(node.input(position), what)
+        if array.ndim != rank or 0 in array.shape or array.shape[0] != node.directions:
+            raise CheckpointError(
+                f"{what} has shape {array.shape}; expected {rank} axes, the first of "
+                f"size {node.directions}, and none of size 0"
+            )
+        return array
 
     def _states(
         self, node: Node, attributes: Attributes, where: str
     ) -> tuple[dict[str, Array], tuple[tuple[str, int | None], ...], str]:
-        """Stored initial states (D, B, H) that are not zero; those that the caller gives; why not.
+        """Stored initial states (D, B, H) that are not zero; those that are the caller's; why not.
 
         A state made of zeros, as torch exports one, is none.
         """
         states: dict[str, Array] = {}
-        given: list[tuple[str, int | None]] = []
+        callers: list[tuple[str, int | None]] = []
         for position, name in ((INITIAL_H, "h_0"), (INITIAL_C, "c_0")):
             value = node.input(position)
             source = self._values.source(value)
             if source in self._values.inputs:
-                given.append(self._values.rows(value))
+                callers.append(self._values.rows(value))
             elif self._values.is_constant(value):
                 states[name] = self._values.array(value)
             elif value and not self._values.is_zero(source):
@@ -230,7 +252,7 @@ class Graph:
                     f"({node.directions}, B, {node.hidden_size}), or B first if layout is 1"
                 )
             states[name] = by_direction
-        return {name: state for name, state in states.items() if state.any()}, tuple(given), ""
+        return {name: state for name, state in states.items() if state.any()}, tuple(callers), ""
 
     def _producer(self, value: str, where: str) -> Any:
         producer = self._values.producer(value)
@@ -239,10 +261,21 @@ class Graph:
         return producer
 
     def _peepholes(self, node: Node) -> str:
-        name = node.input(PEEPHOLES)
-        if node.kind != "LSTM" or not name or self._values.is_zero(self._values.source(name)):
+        """What P is, through Identity; "" where an LSTM has none but zeros."""
+        name = node.input(PEEPHOLES) if node.kind == "LSTM" else ""
+        zeros = name and self._values.is_zero(self._values.source(name))
+        return "" if zeros else self._values.source(name, ("Identity",))
+
+    def _has_peepholes(self, node: Node) -> bool:
+        source = self._peepholes(node)
+        return bool(source) and self._values.is_constant(source)
+
+    def _missing_peepholes(self, node: Node) -> str:
+        """Why peepholes cannot be read; "" where they can, or where there are none."""
+        source = self._peepholes(node)
+        if not source or self._has_peepholes(node):
             return ""
-        return "peepholes (input P)"
+        return f"peepholes (input P), {self._values.origin(source)}"
 
 
 def check_text(graph: Any) -> None:

@@ -1,26 +1,33 @@
 """The recurrent nodes of ONNX: their attributes, and chains of them as the layers of one module.
 
-Source: the ONNX operators LSTM, GRU and RNN (opset 22, and back to 7).
+Source: the ONNX operators LSTM, GRU, RNN and HardSigmoid (opset 22, and back to 7).
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from packseq.networks.architecture import PLAIN, RECURRENT_ACTIVATIONS
+
 from ..arrays import Array
 from ..canonical import Attributes
 from ..errors import CheckpointError, library_errors
 from ..limits import check_budget
 
+# The activations that packseq has, by our names; the first of each kind are ONNX's default.
 ACTIVATIONS = {
-    "LSTM": (["sigmoid", "tanh", "tanh"],),
-    "GRU": (["sigmoid", "tanh"],),
-    "RNN": (["tanh"], ["relu"]),
+    "LSTM": [[gate, "tanh", "tanh"] for gate in RECURRENT_ACTIVATIONS],
+    "GRU": [[gate, "tanh"] for gate in RECURRENT_ACTIVATIONS],
+    "RNN": [["tanh"], ["relu"]],
 }
-# The attributes of the recurrent nodes: their types, and what they are when left out. The scales of
-# activations other than the defaults need not be looked at, since those are refused.
+# HardSigmoid is max(0, min(1, alpha x + beta)): alpha and beta of each form that packseq has. The
+# first are what ONNX takes where a node does not say.
+HARD_SIGMOIDS = {"hard_sigmoid_0.2": (0.2, 0.5), "hard_sigmoid": (1 / 6, 0.5)}
+DEFAULT_ALPHA, DEFAULT_BETA = HARD_SIGMOIDS["hard_sigmoid_0.2"]
+# The attributes of the recurrent nodes: their types, and what they are when left out.
 TYPES = {
     "direction": "STRING",
     "layout": "INT",
@@ -55,8 +62,8 @@ class Node:
     weights: dict[str, Array]
     attributes: Attributes
     states: dict[str, Array] = field(default_factory=dict)
-    # The initial states that the caller gives: which input of the graph, and the first row there.
-    given: tuple[tuple[str, int | None], ...] = ()
+    # The initial states that are the caller's: which input of the graph, and the first row there.
+    callers: tuple[tuple[str, int | None], ...] = ()
     used: tuple[str, ...] = ()
 
     @property
@@ -100,11 +107,44 @@ GETTERS: dict[str, Callable[[Any, str], Any]] = {
 
 
 def activations_of(values: dict[str, Any], kind: str) -> list[list[str]]:
-    """The activations of each direction, in lower case."""
+    """The activations of each direction by our names; others in lower case.
+
+    alpha and beta have entries only for activations that take them, in the activations' order over
+    both directions. Of those that packseq has, HardSigmoid alone takes any.
+    """
     count = len(ACTIVATIONS[kind][0])
-    listed = values["activations"] or ACTIVATIONS[kind][0]
-    names = [str(name).lower() for name in listed]
+    alphas, betas = iter(values["activation_alpha"] or ()), iter(values["activation_beta"] or ())
+    names = [str(name).lower() for name in values["activations"] or ACTIVATIONS[kind][0]]
+    for place, name in enumerate(names):
+        if name == "hardsigmoid":
+            names[place] = hard_sigmoid(next(alphas, DEFAULT_ALPHA), next(betas, DEFAULT_BETA))
     return [names[start : start + count] for start in range(0, len(names), count)]
+
+
+def hard_sigmoid(alpha: float, beta: float) -> str:
+    """Our name for the HardSigmoid of these numbers; "hardsigmoid" for one that packseq lacks.
+
+    A file has them as float32, and 1/6 perhaps as decimals before: what differs by a millionth is
+    the same number, since a gate moves by 5e-7 at most, which is a few roundings of float32.
+    """
+    for name, numbers in HARD_SIGMOIDS.items():
+        pairs = zip((alpha, beta), numbers, strict=True)
+        if all(math.isclose(own, other, rel_tol=1e-6) for own, other in pairs):
+            return name
+    return "hardsigmoid"
+
+
+def recurrent_activation_of(values: dict[str, Any], kind: str) -> str | None:
+    """What the gates go through; None of an RNN, and where packseq lacks it."""
+    name = activations_of(values, kind)[0][0]
+    return name if PLAIN[kind].has_sigmoid and name in RECURRENT_ACTIVATIONS else None
+
+
+def spelled_activations(values: dict[str, Any]) -> str:
+    """The activations as the node has them, with the numbers that they take."""
+    numbers = {name: values[name] for name in ("activation_alpha", "activation_beta")}
+    shown = [f"{name}={[float(f'{n:g}') for n in part]}" for name, part in numbers.items() if part]
+    return ", ".join([f"activations={values['activations']}", *shown])
 
 
 def unsupported(values: dict[str, Any], kind: str, directions: int) -> str:
@@ -113,7 +153,7 @@ def unsupported(values: dict[str, Any], kind: str, directions: int) -> str:
     if any(names != activations[0] or names not in ACTIVATIONS[kind] for names in activations) or (
         values["activations"] and len(activations) != directions
     ):
-        return f"activations={values['activations']}"
+        return spelled_activations(values)
     if values["clip"] is not None:
         return f"clip={values['clip']}"
     if values["input_forget"]:
@@ -131,21 +171,21 @@ def alike(lower: Node, upper: Node) -> bool:
         and lower.weights.keys() == upper.weights.keys()
         and upper.weights["weight_ih"].shape[2] == lower.directions * lower.hidden_size
         and lower.input(LENGTHS) == upper.input(LENGTHS)
-        and given_in_turn(lower, upper)
+        and states_follow(lower, upper)
     )
 
 
-def given_in_turn(lower: Node, upper: Node) -> bool:
-    """Whether the caller gives both layers no state, or one hx in which the layers follow."""
+def states_follow(lower: Node, upper: Node) -> bool:
+    """Whether neither layer has the caller's states, or one hx holds those of both in order."""
     if lower.attributes.batch_first:  # the rows of such a state are the batch's
-        return not lower.given and not upper.given
-    after = [(name, None if row is None else row + lower.directions) for name, row in lower.given]
-    return list(upper.given) == after and all(row is not None for _, row in after)
+        return not lower.callers and not upper.callers
+    after = [(name, None if row is None else row + lower.directions) for name, row in lower.callers]
+    return list(upper.callers) == after and all(row is not None for _, row in after)
 
 
 def stack_attributes(stack: list[Node]) -> Attributes:
     """The attributes of a chain of nodes, which are alike in all but their states."""
-    if any(node.states for node in stack) and any(node.given for node in stack):
+    if any(node.states for node in stack) and any(node.callers for node in stack):
         reason = "initial states partly stored, partly given"
         return replace(stack[0].attributes, unsupported=reason)
     return stack[0].attributes

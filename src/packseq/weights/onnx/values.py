@@ -79,12 +79,15 @@ class Values:
         source = self.source(name, ("Identity",))
         if source in self._constants:
             return self.array(source)
-        producer = self.producer(source)
-        made = f"computed by {producer.op_type}" if producer else "an input of the graph"
         raise CheckpointError(
-            f"{what} is {made if name else 'left out'}; expected an initialiser "
+            f"{what} is {self.origin(source) if name else 'left out'}; expected an initialiser "
             "(export with constant folding)"
         )
+
+    def origin(self, name: str) -> str:
+        """Where a value that is no constant comes from, for messages."""
+        producer = self.producer(name)
+        return f"computed by {producer.op_type}" if producer else "an input of the graph"
 
     def producer(self, name: str) -> Any:
         """The node that makes a value; None for inputs, initialisers and what nothing makes."""
@@ -133,8 +136,8 @@ class Values:
         values = attribute_values(node, {name: "INTS"})
         if name in values:
             return list(values[name])
-        given = node.input[position] if len(node.input) > position else ""
-        return self.integers(given) if given else absent
+        source = node.input[position] if len(node.input) > position else ""
+        return self.integers(source) if source else absent
 
     def stretch(self, node: Any) -> tuple[int, int] | None:
         """Where a Slice of one stretch of the first axis begins and ends; None for any other."""

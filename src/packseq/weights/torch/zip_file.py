@@ -70,7 +70,7 @@ def tensors(content: Any) -> dict[str, Array]:
         raise CheckpointError("holds one tensor without a name; expected a dict of tensors")
     if not isinstance(content, dict):
         raise CheckpointError(f"holds a {type(content).__name__}; expected a dict of tensors")
-    found: dict[str, Array] = {}
+    by_name: dict[str, Array] = {}
     walked: set[int] = set()
 
     def walk(mapping: dict[Any, Any], prefix: str, depth: int) -> None:
@@ -87,12 +87,12 @@ def tensors(content: Any) -> dict[str, Array]:
             if isinstance(value, dict):
                 walk(value, f"{name}.", depth + 1)
             elif isinstance(value, np.ndarray):
-                if name in found:
+                if name in by_name:
                     raise CheckpointError(f"tensor {name!r} appears twice")
-                found[name] = value
+                by_name[name] = value
 
     walk(content, "", 0)
-    return found
+    return by_name
 
 
 class _Reader:

@@ -264,3 +264,23 @@ def test_exponentials_of_every_magnitude(dtype):
     weights = np.array([pairs.softmax()[b][1] for b in range(0, 4000, 50)])
     exact = (exact / (1 + exact))[::50].astype(np.float64)
     np.testing.assert_allclose(weights, exact, rtol=4 * eps)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sequence"])
+def test_a_smoothed_mean_over_classes_that_count_nothing_is_nan_as_torchs(reduction):
+    torch = pytest.importorskip("torch", reason="the judge")
+    logits = pack_sequence([np.ones((2, 3), np.float32), np.ones((1, 3), np.float32)])
+    targets = pack_sequence([np.zeros(2, np.int64), np.zeros(1, np.int64)])
+    weight = np.array([0, 1, 1], np.float32)
+    with np.errstate(all="raise"):
+        loss = cross_entropy(
+            logits, targets, weight=weight, label_smoothing=0.1, reduction=reduction
+        )
+    expected = torch.nn.functional.cross_entropy(
+        torch.from_numpy(logits.data),
+        torch.from_numpy(targets.data),
+        torch.from_numpy(weight),
+        label_smoothing=0.1,
+    )
+    assert torch.isnan(expected)
+    assert np.isnan(loss).all()

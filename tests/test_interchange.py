@@ -226,3 +226,31 @@ def test_a_missing_library_is_named(call, library, extra, monkeypatch):
         ImportError, match=rf"this needs {library}: pip install 'packseq\[{extra}\]'"
     ):
         call(make_batch([1]).packed)
+
+
+# ---- offsets that a file or another library made up --------------------------------------------
+
+
+@pytest.mark.parametrize("offsets", [[0, 2000000, -300000, 6], [0, 100, 8], [0, 4, 2], [5, 3, 6]])
+@pytest.mark.parametrize("large", [False, True])
+def test_arrow_offsets_that_lie_are_refused(offsets, large):
+    pa = pytest.importorskip("pyarrow", reason="makes Arrow's lists")
+    kind = pa.large_list(pa.float32()) if large else pa.list_(pa.float32())
+    buffer = pa.py_buffer(np.array(offsets, np.int64 if large else np.int32))
+    values = pa.array(np.arange(8, dtype=np.float32))
+    array = pa.ListArray if not large else pa.LargeListArray
+    made = array.from_buffers(kind, len(offsets) - 1, [None, buffer], children=[values])
+    with pytest.raises(ValueError, match="column is malformed from row 0 on"):
+        from_arrow(made)
+    whole = pa.chunked_array([pa.array([[1.0], [2.0]], kind), made])
+    with pytest.raises(ValueError, match="column is malformed from row 2 on"):
+        from_arrow(whole)
+
+
+@pytest.mark.parametrize("offsets", [[0, 100, 8], [0, 4, 2], [0, 2000000, -300000, 6]])
+def test_awkward_offsets_that_lie_are_refused(offsets):
+    ak = pytest.importorskip("awkward", reason="makes Awkward's lists")
+    content = ak.contents.NumpyArray(np.arange(6, dtype=np.float32))
+    index = ak.index.Index64(np.array(offsets, np.int64))
+    with pytest.raises(ValueError, match="array is malformed"):
+        from_awkward(ak.Array(ak.contents.ListOffsetArray(index, content)))

@@ -287,14 +287,18 @@ def _reduced(
     if reduction == "sequence":
         counted = np.broadcast_to(counted, loss.shape)
         totals, counts = (reducing.sum_(_row_sums(values), plan) for values in (loss, counted))
-        with np.errstate(invalid="ignore"):
-            return np.asarray(totals / counts).astype(dtype)
+        return _mean(totals, counts).astype(dtype)
     total = loss.sum(dtype=np.float64)
     if reduction == "mean":
-        with np.errstate(invalid="ignore"):
-            total = total / np.broadcast_to(counted, loss.shape).sum(dtype=np.float64)
+        total = _mean(total, np.broadcast_to(counted, loss.shape).sum(dtype=np.float64))
     scalar: np.floating[Any] = dtype.type(total)
     return scalar
+
+
+def _mean(total: Any, count: Any) -> Array:
+    """NaN where nothing counts, as torch's, though a smoothed loss may be left there."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(count == 0, np.nan, np.asarray(total / count))
 
 
 def _row_sums(values: Array) -> Array:

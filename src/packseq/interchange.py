@@ -38,7 +38,8 @@ def from_arrow(column: Any) -> PackedSequence:
     TypeError
         `column` is neither; it holds no lists, or lists of what has no fixed size.
     ValueError
-        There is a null, a list or a value within one; the message names its place.
+        There is a null, a list or a value within one; the message names its place. Offsets or sizes
+        are malformed.
 
     Notes
     -----
@@ -55,6 +56,7 @@ def from_arrow(column: Any) -> PackedSequence:
     chunks = chunks or [pa.array([], column.type)]
     parts, start = [], 0
     for chunk in chunks:
+        _check_arrow(pa, chunk, start)
         parts.append(_arrow_part(pa, chunk, start))
         start += len(chunk)
     return PackedSequence._of(*ragged.pack(parts))
@@ -124,7 +126,8 @@ def from_awkward(array: Any) -> PackedSequence:
     TypeError
         `array` is no Awkward array of lists, or of lists of what has no fixed size.
     ValueError
-        There is a missing list or value; the message names its place.
+        There is a missing list or value; the message names its place. Offsets or sizes are
+        malformed.
 
     Notes
     -----
@@ -135,6 +138,9 @@ def from_awkward(array: Any) -> PackedSequence:
         raise TypeError(f"array must be an awkward.Array, got {type(array).__name__}")
     if array.ndim < 2:
         raise TypeError(f"array must hold lists, got type {array.type}")
+    malformed = ak.validity_error(array)
+    if malformed:
+        raise ValueError(f"array is malformed: {malformed}")
     missing = np.flatnonzero(ak.to_numpy(ak.is_none(array, axis=0)))
     if len(missing):
         raise ValueError(f"array has no sequence {missing[0]}: it is missing")
@@ -186,6 +192,20 @@ def to_awkward(sequence: PackedSequence) -> Any:
 
 def _unpacked(sequence: PackedSequence) -> ragged.Ragged:
     return check_packed(sequence, "sequence").to_ragged()
+
+
+def _check_arrow(pa: ModuleType, chunk: Any, start: int) -> None:
+    """Let Arrow check what it read without a look: offsets, sizes and buffers, of all levels.
+
+    Raises
+    ------
+    ValueError
+        They contradict each other, so that a list would reach beyond its values.
+    """
+    try:
+        chunk.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"column is malformed from row {start} on: {error}") from error
 
 
 def _arrow_part(pa: ModuleType, chunk: Any, start: int) -> ragged.Ragged:

@@ -16,6 +16,8 @@ from packseq.tensor_checks import as_host_integers, as_tensor, is_tensor
 def as_data(values: ArrayLike, name: str) -> NDArray[Any]:
     """View `values` as an array whose rows are plain bytes, or raise an error that names `name`.
 
+    The view is a new one: whoever has `values` may reshape it in place while a call goes on.
+
     A torch tensor stays one: what is read here of an array, tensors have under the same names.
 
     Raises
@@ -26,7 +28,7 @@ def as_data(values: ArrayLike, name: str) -> NDArray[Any]:
         Nested sequences that are ragged.
     """
     if type(values) is np.ndarray and not values.dtype.hasobject:
-        return values
+        return values[...]
     if is_tensor(values):
         tensor: NDArray[Any] = as_tensor(values, name)
         return tensor

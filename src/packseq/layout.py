@@ -302,8 +302,9 @@ def _as_sequences(sequences: Iterable[ArrayLike]) -> list[NDArray[Any]]:
     """Return at least one array, all of one dtype and trailing shape."""
     if type(sequences) is list:
         listed: list[Any] = [*sequences]  # another thread may change the caller's
-        if alike(listed):
-            return listed
+        views = alike(listed)
+        if views is not None:
+            return views
         sequences = listed
     if not isinstance(sequences, Iterable):
         raise TypeError(f"sequences must be a list of arrays, got {type(sequences).__name__}")

@@ -62,29 +62,33 @@ def scatter(cnp.ndarray packed, size_t row_bytes, const int64_t[::1] addresses,
 
 
 def alike(list sequences):
-    """Whether they are plain contiguous arrays (L, *) of one dtype without objects and one *.
+    """New views of plain contiguous arrays (L, *) of one dtype without objects and one *; else None.
 
-    The short way for most lists; what is not alike here may still be so to NumPy."""
+    The short way for most lists; what is not alike here may still be so to NumPy. They are viewed
+    before they are looked at: another thread may reshape the caller's in place at any time."""
     cdef cnp.ndarray first, array
     cdef object item
+    cdef list views = []
     cdef int axis
-    if not sequences or type(sequences[0]) is not cnp.ndarray:
-        return False
-    first = sequences[0]
-    if cnp.PyArray_NDIM(first) == 0 or first.dtype.hasobject:
-        return False
     for item in sequences:
         if type(item) is not cnp.ndarray:
-            return False
+            return None
+        views.append(item[...])
+    if not views:
+        return None
+    first = views[0]
+    if cnp.PyArray_NDIM(first) == 0 or first.dtype.hasobject:
+        return None
+    for item in views:
         array = item
         if (cnp.PyArray_DESCR(array) is not cnp.PyArray_DESCR(first)
                 or cnp.PyArray_NDIM(array) != cnp.PyArray_NDIM(first)
                 or not cnp.PyArray_IS_C_CONTIGUOUS(array)):
-            return False
+            return None
         for axis in range(1, cnp.PyArray_NDIM(first)):
             if cnp.PyArray_DIMS(array)[axis] != cnp.PyArray_DIMS(first)[axis]:
-                return False
-    return True
+                return None
+    return views
 
 
 def locate(list sequences, int64_t[::1] addresses, int64_t[::1] step_strides):

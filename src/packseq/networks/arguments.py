@@ -184,7 +184,9 @@ def check_weight_sizes(architecture: Architecture, dtype: np.dtype[Any]) -> None
 
 
 def as_floats(values: Any, name: str, dtype: np.dtype[Any]) -> Array:
-    """Take float32 or float64 values as native `dtype`, uncopied where they are that already.
+    """View float32 or float64 values as native `dtype`, uncopied where they are that already.
+
+    The view is a new one: whoever has `values` may reshape it in place while a call goes on.
 
     Raises
     ------
@@ -195,14 +197,14 @@ def as_floats(values: Any, name: str, dtype: np.dtype[Any]) -> Array:
         a gradient.
     """
     if type(values) is np.ndarray and values.dtype == dtype:
-        return values
+        return values[...]
     if is_tensor(values):
         values = as_host_floats(values, name)
     array = as_array(values, name)
     if array.dtype.kind != "f" or array.dtype.itemsize not in (4, 8):
         raise TypeError(f"{name} must be float32 or float64, got dtype {array.dtype}")
     with np.errstate(all="ignore"):  # also where only the padding overflows
-        return array.astype(dtype, copy=False)
+        return array.astype(dtype, copy=False)[...]
 
 
 def as_state(values: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
@@ -221,8 +223,10 @@ def as_state(values: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any
     return np.require(array, requirements=["C", "A"])
 
 
-def as_out(out: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """Check an array that results are written to, or make one.
+def as_out(given: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """Check an array that results are written to, and view it anew, or make one.
+
+    A subclass may say what it likes of its shape and flags: what counts is the array under it.
 
     Raises
     ------
@@ -231,12 +235,13 @@ def as_out(out: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     ValueError
         Of another shape; the kernels cannot write to it; no array of that size can exist.
     """
-    if out is None:
+    if given is None:
         return allocate(shape, dtype)
-    if not isinstance(out, np.ndarray):
-        raise TypeError(f"out must be an ndarray, got {kind_of(out)}")
-    if isinstance(out, np.ma.MaskedArray):
+    if not isinstance(given, np.ndarray):
+        raise TypeError(f"out must be an ndarray, got {kind_of(given)}")
+    if isinstance(given, np.ma.MaskedArray):
         raise TypeError("out must not be a masked array: its mask would not be written")
+    out: Array = np.asarray(given)[...]
     if out.dtype != dtype or not out.dtype.isnative:
         raise TypeError(f"out must be of {dtype}, got dtype {out.dtype}")
     if out.shape != shape:

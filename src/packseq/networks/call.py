@@ -147,7 +147,7 @@ class ArrayRunner:
             output[...] = 0
             for state, before in zip(last, first, strict=True):
                 state[...] = 0 if before is None else before
-        return output, last
+        return output if call.out is None else call.out, last
 
     def forward(
         self,

@@ -19,7 +19,7 @@ from packseq.networks.arguments import (
     as_nonlinearity,
     as_state,
 )
-from packseq.networks.parameters import Parameterised, Rng
+from packseq.networks.parameters import Parameterised, Rng, cell_option, gate_activation
 from packseq.networks.runners import like_input
 from packseq.settings.threads import crew
 
@@ -142,10 +142,7 @@ class RNNCell(_Cell):
             rng,
         )
 
-    @property
-    def nonlinearity(self) -> str:
-        """What the pre-activation goes through."""
-        return str(self._architecture.cell.options["nonlinearity"])
+    nonlinearity: str = cell_option("nonlinearity", "What the pre-activation goes through.")
 
     def __call__(self, input: ArrayLike, hx: ArrayLike | None = None) -> Array:
         """Take one step.
@@ -225,10 +222,7 @@ class GRUCell(_Cell):
             rng,
         )
 
-    @property
-    def recurrent_activation(self) -> str:
-        """What r and z go through."""
-        return self._architecture.recurrent_activation
+    recurrent_activation: str = gate_activation("What r and z go through.")
 
     def __call__(self, input: ArrayLike, hx: ArrayLike | None = None) -> Array:
         """Take one step; see :meth:`RNNCell.__call__`."""
@@ -286,15 +280,9 @@ class LSTMCell(_Cell):
             rng,
         )
 
-    @property
-    def peephole(self) -> bool:
-        """Whether i, f and o see c."""
-        return bool(self._architecture.cell.options["peephole"])
+    peephole: bool = cell_option("peephole", "Whether i, f and o see c.")
 
-    @property
-    def recurrent_activation(self) -> str:
-        """What i, f and o go through."""
-        return self._architecture.recurrent_activation
+    recurrent_activation: str = gate_activation("What i, f and o go through.")
 
     def __call__(
         self, input: ArrayLike, hx: Sequence[ArrayLike] | None = None

@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike
 
 from packseq.checks import as_flag
 from packseq.networks.arguments import as_architecture, as_nonlinearity
-from packseq.networks.parameters import Rng
+from packseq.networks.parameters import Rng, cell_option, gate_activation
 from packseq.networks.recurrent import Recurrent
 
 __all__ = ["GRU", "LSTM", "RNN"]
@@ -87,10 +87,7 @@ class RNN(Recurrent):
         )
         super().__init__(architecture, batch_first, dropout, dtype, rng, backend)
 
-    @property
-    def nonlinearity(self) -> str:
-        """What the pre-activations go through."""
-        return str(self._architecture.cell.options["nonlinearity"])
+    nonlinearity: str = cell_option("nonlinearity", "What the pre-activations go through.")
 
     @classmethod
     def from_state_dict(
@@ -193,15 +190,11 @@ class GRU(Recurrent):
         )
         super().__init__(architecture, batch_first, dropout, dtype, rng, backend)
 
-    @property
-    def reset_after(self) -> bool:
-        """Whether r comes in after the product with W_hn."""
-        return bool(self._architecture.cell.options["reset_after"])
+    reset_after: bool = cell_option(
+        "reset_after", "Whether r comes in after the product with W_hn."
+    )
 
-    @property
-    def recurrent_activation(self) -> str:
-        """What r and z go through."""
-        return self._architecture.recurrent_activation
+    recurrent_activation: str = gate_activation("What r and z go through.")
 
     @classmethod
     def from_state_dict(
@@ -315,15 +308,9 @@ class LSTM(Recurrent):
         )
         super().__init__(architecture, batch_first, dropout, dtype, rng, backend)
 
-    @property
-    def peephole(self) -> bool:
-        """Whether i, f and o see c."""
-        return bool(self._architecture.cell.options["peephole"])
+    peephole: bool = cell_option("peephole", "Whether i, f and o see c.")
 
-    @property
-    def recurrent_activation(self) -> str:
-        """What i, f and o go through."""
-        return self._architecture.recurrent_activation
+    recurrent_activation: str = gate_activation("What i, f and o go through.")
 
     @classmethod
     def from_state_dict(

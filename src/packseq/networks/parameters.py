@@ -208,6 +208,24 @@ class Parameterised:
         return loaded
 
 
+def cell_option(name: str, doc: str) -> Any:
+    """A property: what a constructor's option says of the cell."""
+
+    def get(module: Parameterised) -> Any:
+        return module._architecture.cell.options[name]
+
+    return property(get, doc=doc)
+
+
+def gate_activation(doc: str) -> Any:
+    """A property: what stands in the place of the gates' sigmoid."""
+
+    def get(module: Parameterised) -> str:
+        return module._architecture.recurrent_activation
+
+    return property(get, doc=doc)
+
+
 def as_prefix(mapping: object, prefix: object) -> str:
     """Check a state dict and the prefix of one module in it, whose final dot may be left out.
 

@@ -211,6 +211,9 @@ def test_a_file_that_says_is_not_contradicted(tmp_path, setting):
     packseq.save(packseq.GRU(3, 4, **{setting: SETTINGS[setting]}), path)
     for given in ({}, {setting: SETTINGS[setting]}):
         assert getattr(packseq.load(path, **given), setting) == SETTINGS[setting]
+    usual = not SETTINGS[setting]  # torch's default is told from nothing said
+    with pytest.raises(ValueError, match=f"{setting} is {usual}; the file says {not usual}"):
+        packseq.load(path, **{setting: usual})
 
 
 @pytest.mark.parametrize("said", ["sigmoid", "hard_sigmoid", "hard_sigmoid_0.2"])

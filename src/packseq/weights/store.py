@@ -95,8 +95,8 @@ def load(
     *,
     nonlinearity: str | None = None,
     recurrent_activation: str | None = None,
-    batch_first: bool = False,
-    reset_after: bool = True,
+    batch_first: bool | None = None,
+    reset_after: bool | None = None,
 ) -> Any:
     """The LSTM, GRU or RNN in a checkpoint, ready to run; the framework need not be installed.
 
@@ -112,13 +112,13 @@ def load(
     recurrent_activation : {"sigmoid", "hard_sigmoid", "hard_sigmoid_0.2"}, optional
         Of an LSTM or GRU whose file does not say, as no state dict does; "sigmoid" by default, as
         in torch. See :class:`packseq.LSTM`.
-    batch_first : bool
-        True for a module that takes (B, T, I), from a file that does not say, as no state dict
-        does. ONNX, Keras and what `save` wrote do say: their modules keep what they have, and True
-        is refused where that is time first.
-    reset_after : bool
-        False for a GRU that applies r before the product, from a file that does not say; otherwise
-        as for `batch_first`. A state dict of torch's has it True.
+    batch_first : bool, optional
+        Whether the module takes (B, T, I), from a file that does not say, as no state dict does;
+        False by default, as in torch. ONNX, Keras and what `save` wrote do say: their modules keep
+        what they have, and the other value is refused.
+    reset_after : bool, optional
+        Whether a GRU applies r after the product, from a file that does not say; True by default,
+        as in torch. Otherwise as for `batch_first`.
 
     Returns
     -------
@@ -164,8 +164,8 @@ def load_with_state(
     *,
     nonlinearity: str | None = None,
     recurrent_activation: str | None = None,
-    batch_first: bool = False,
-    reset_after: bool = True,
+    batch_first: bool | None = None,
+    reset_after: bool | None = None,
 ) -> tuple[Any, Any]:
     """The module in a checkpoint, and the initial states that are stored with it.
 
@@ -344,10 +344,10 @@ def flag_of(
     found: Found, said_by_file: bool, wanted: Mapping[str, Any], name: str, fits: bool
 ) -> bool:
     """A module's flag: the file's, unless the caller says what the file does not."""
-    value = as_flag(wanted[name], name)
     said = bool(getattr(found.attributes, name))
-    if value == getattr(Attributes(), name):
+    if wanted[name] is None:
         return said
+    value = as_flag(wanted[name], name)
     if not fits:
         raise ValueError(f"{name} is {value}, but {found.prefix!r} is {found.kind}")
     if said_by_file and said != value:

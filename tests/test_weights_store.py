@@ -272,7 +272,7 @@ def cell_arrays():
     (gru_arrays(), {"nonlinearity": "gelu"}, ValueError, "nonlinearity is 'gelu'"),
     (gru_arrays(), {"nonlinearity": "relu"}, ValueError, "'rnn.' is GRU"),
     (gru_arrays(), {"batch_first": 1}, TypeError, "batch_first must be True or False, got 1"),
-    (gru_arrays(), {"reset_after": None}, TypeError, "reset_after must be True or False"),
+    (gru_arrays(), {"reset_after": 0}, TypeError, "reset_after must be True or False"),
     (cell_arrays(), {"batch_first": True}, ValueError, "batch_first is True, but 'rnn.' is GRU"),
     (cell_arrays(), {"reset_after": False}, ValueError, "reset_after is False, but 'rnn.' is GRU"),
     (packseq.LSTM(3, 4).state_dict(), {"reset_after": False}, ValueError, "is False, but '' is L"),

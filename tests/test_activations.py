@@ -133,7 +133,7 @@ def test_hard_sigmoid_is_the_formula(kernels, dtype):
 @by_dtype
 @by_isa
 def test_hard_sigmoid_02_is_the_formula_to_an_ulp(kernels, dtype):
-    """Of 1, since the instruction sets that fuse a product and a sum round once, the others twice."""
+    """Of 1: the instruction sets that fuse a product and a sum round once, the others twice."""
     x = dense(dtype, 2000)
     expected = reference.hard_sigmoid_02(x.astype(np.longdouble))
     off = np.abs(activate(kernels, "hard_sigmoid_0.2", x) - expected)

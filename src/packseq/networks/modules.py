@@ -9,6 +9,7 @@ from typing import Any, ClassVar, NamedTuple, Self, SupportsIndex
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from packseq._core import plain
 from packseq._core.order import all_equal
 from packseq._core.recurrent import Network
 from packseq.checks import as_flag, as_size, kind_of
@@ -326,8 +327,8 @@ class _Recurrent(Parameterised):
         """
         backend = self._backend or settings().backend
         if type(input) is np.ndarray and out is None and num_threads is None and backend != "torch":
-            result = self._network.call(
-                input, hx, lengths, crew, None if backend == "cpu" else has_driver
+            result = plain.call(
+                self._network, input, hx, lengths, crew, None if backend == "cpu" else has_driver
             )
             if result is not None:
                 return result

@@ -1,7 +1,8 @@
-/* Sigmoid, tanh, and the straight lines that some models have in sigmoid's place; tests/test_activations.py judges them.
+/* Sigmoid, tanh, and the straight lines that some models have in sigmoid's place (tests/test_activations.py).
  *
- * Sigmoid and tanh are within 3 ulp. Both come from p(r) = expm1(r) on |r| <= ln2/2, so that tanh keeps its relative accuracy near 0. Results
- * below the smallest normal number are 0, as everything in a kernel is (see runtime.h). NaN stays NaN.
+ * Sigmoid and tanh are within 3 ulp. Both come from p(r) = expm1(r) on |r| <= ln2/2, so that tanh keeps its relative
+ * accuracy near 0. Results below the smallest normal number are 0, as everything in a kernel is (see runtime.h). NaN
+ * stays NaN.
  */
 #ifndef HAS_VECTOR
 #error "activations.h comes after vector.h: include isa.h"

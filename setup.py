@@ -43,6 +43,7 @@ setup(
             extension("rows", depends=[f"{CORE}/rows.h"]),
             extension("segments", depends=WALKS),
             extension("recurrent", KERNELS, HEADERS),
+            extension("plain", depends=HEADERS),
         ],
         compiler_directives={
             "language_level": 3,

@@ -194,7 +194,8 @@ typedef struct {
     panel panels[4];
 } order;
 
-static const order LSTM_GATES = {4, 8, {{{0, 1}, {0, 0}, 0}, {{2, 3}, {0, 0}, 2}, {{0, 1}, {1, 1}, 4}, {{2, 3}, {1, 1}, 6}}};
+static const order LSTM_GATES = {
+    4, 8, {{{0, 1}, {0, 0}, 0}, {{2, 3}, {0, 0}, 2}, {{0, 1}, {1, 1}, 4}, {{2, 3}, {1, 1}, 6}}};
 static const order PROJECTION = {1, 2, {{{0, 0}, {0, 1}, 0}}};
 static const order RNN_GATE = {1, 2, {{{0, 0}, {0, 1}, 0}}};
 static const order GRU_INPUT = {3, 8, {{{0, 1}, {0, 0}, 0}, {{2, 2}, {0, 1}, 2}, {{0, 1}, {1, 1}, 4}}};
@@ -390,9 +391,8 @@ static void run_workers(const precision *p, packseq_job *job, int32_t workers) {
 }
 
 /* Fills the job's fields from n_shards to abreast; returns how many workers to start. */
-static int32_t cut(packseq_job *job, const network *net, const batch *b, const way *way, const precision *p,
-                   int64_t *bounds) {
-    if (!way->shards) return packseq_cut(job, bounds, 2, net->input, p->real_bytes, p->lanes * p->real_bytes);
+static int32_t cut(packseq_job *job, const network *net, const batch *b, const way *way, int64_t *bounds) {
+    if (!way->shards) return packseq_cut(job, bounds, 2);
     job->bounds = bounds;
     job->n_shards = way->shards;
     job->team = way->team;
@@ -442,7 +442,8 @@ static double run_way(const precision *p, const packseq_network *packed, const n
     double *zeros = random_numbers(width, 0); /* what the padding becomes */
     void *x = allocate((size_t)(rows * net->input * p->real_bytes));
     void *y = allocate((size_t)(rows * width * p->real_bytes));
-    void *h0 = as_reals(p, b->h0, cells * b->batch * net->state), *c0 = as_reals(p, b->c0, cells * b->batch * net->hidden);
+    void *h0 = as_reals(p, b->h0, cells * b->batch * net->state);
+    void *c0 = as_reals(p, b->c0, cells * b->batch * net->hidden);
     void *hn = allocate((size_t)(cells * b->batch * net->state * p->real_bytes));
     void *cn = allocate((size_t)(cells * b->batch * net->hidden * p->real_bytes));
     for (int64_t i = 0; i < rows * net->input; i++) put(p, x, i, NAN); /* padding is never read */
@@ -460,7 +461,7 @@ static double run_way(const precision *p, const packseq_network *packed, const n
     job.input = rows_of(b, way->layout, x, net->input);
     job.output = rows_of(b, way->layout, y, width);
     job.barriers = barriers;
-    const int32_t workers = cut(&job, net, b, way, p, bounds);
+    const int32_t workers = cut(&job, net, b, way, bounds);
     job.workspace_stride = (p->real_bytes == 4 ? p->table->workspace_f32 : p->table->workspace_f64)(&job);
     job.workspace = allocate((size_t)(job.workspace_stride * (job.team > 1 ? 1 : workers)));
     run_workers(p, &job, workers);
@@ -484,7 +485,7 @@ static void check_precision(const precision *p, const network *net, const batch 
     const double tolerance = p->real_bytes == 4 ? 2e-6 : 1e-12;
     packseq_direction cells[MOST_CELLS];
     for (int32_t i = 0; i < net->layers * net->directions; i++) cells[i] = pack_cell(p, net, &net->cells[i]);
-    const packseq_network packed = {
+    packseq_network packed = {
         .cell = net->kind.cell,
         .gate_activation = net->kind.activation,
         .n_layers = net->layers,
@@ -493,6 +494,7 @@ static void check_precision(const precision *p, const network *net, const batch 
         .state = net->state,
         .directions = cells,
     };
+    packseq_estimate(&packed, p->real_bytes, p->lanes * p->real_bytes);
     for (size_t i = 0; i < sizeof(WAYS) / sizeof(*WAYS); i++) {
         if (WAYS[i].abreast > net->directions) continue;
         const double off = run_way(p, &packed, net, b, &WAYS[i]);
@@ -516,7 +518,8 @@ static void check_table(const packseq_kernels *table) {
     for (size_t k = 0; k < sizeof(KINDS) / sizeof(*KINDS); k++)
         for (size_t i = 0; i < sizeof(shapes) / sizeof(*shapes); i++) {
             network net = make_network(KINDS[k], 5, shapes[i].hidden, shapes[i].layers, shapes[i].directions);
-            batch few = make_batch(&net, 3, 2), many = make_batch(&net, MOST_BATCH, 0.7), plain = make_batch(&net, 5, 0);
+            batch few = make_batch(&net, 3, 2), many = make_batch(&net, MOST_BATCH, 0.7);
+            batch plain = make_batch(&net, 5, 0);
             for (int64_t real_bytes = 4; real_bytes <= 8; real_bytes += 4) {
                 const precision p = {table, real_bytes, table->vector_bytes / real_bytes};
                 check_precision(&p, &net, &few);

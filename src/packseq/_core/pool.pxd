@@ -8,9 +8,8 @@ cdef extern from "pool.h" nogil:
 
 cdef class Pool:
     cdef void *handle
-    cdef bint lend(self) noexcept nogil
-    cdef void give_back(self) noexcept nogil
+    cdef int32_t take(self, int32_t threads) noexcept nogil
+    cdef void leave(self, int32_t taken) noexcept nogil
     cdef void rouse(self) noexcept nogil
-    cdef int32_t reserve(self, int32_t workers) noexcept nogil
-    cdef bint ready(self, int32_t workers) noexcept nogil
+    cdef bint gather(self, int32_t workers, bint only_awake) noexcept nogil
     cdef void run(self, packseq_work work, void *argument, int32_t workers) noexcept nogil

@@ -20,30 +20,47 @@ MOST_THREADS = PACKSEQ_MOST_THREADS
 
 @cython.final
 cdef class Pool:
-    """One set of threads; ``pool.h`` says what its methods do."""
+    """One set of threads; ``pool.h`` says more of what its methods do."""
 
     def __cinit__(self):
         self.handle = packseq_pool_new()
         if self.handle == NULL:
             raise MemoryError
 
-    cdef bint lend(self) noexcept nogil:
-        return packseq_pool_lend(self.handle)
+    # A call takes what it can have, gathers as many as its work is worth, lets them run, and leaves what it took:
+    #
+    #     taken = pool.take(threads)
+    #     workers = ...                            # at most `taken`
+    #     if workers > 1 and not pool.gather(workers, only_awake=False):
+    #         workers = 1
+    #     pool.run(work, &argument, workers)
+    #     pool.leave(taken)
 
-    cdef void give_back(self) noexcept nogil:
-        packseq_pool_give_back(self.handle)
+    cdef int32_t take(self, int32_t threads) noexcept nogil:
+        """How many threads a call may use that asks for so many: all, if no other call has the pool, or itself."""
+        return threads if threads > 1 and packseq_pool_lend(self.handle) else 1
+
+    cdef void leave(self, int32_t taken) noexcept nogil:
+        """After take(), which returned so many."""
+        if taken > 1:
+            packseq_pool_give_back(self.handle)
 
     cdef void rouse(self) noexcept nogil:
+        """Of those who have taken it: work will come soon."""
         packseq_pool_rouse(self.handle)
 
-    cdef int32_t reserve(self, int32_t workers) noexcept nogil:
-        return packseq_pool_reserve(self.handle, workers)
-
-    cdef bint ready(self, int32_t workers) noexcept nogil:
-        return packseq_pool_ready(self.handle, workers)
+    cdef bint gather(self, int32_t workers, bint only_awake) noexcept nogil:
+        """Whether there are so many workers, the caller one of them; those who sleep too, or only_awake."""
+        if only_awake:
+            return packseq_pool_ready(self.handle, workers)
+        return packseq_pool_reserve(self.handle, workers) == workers
 
     cdef void run(self, packseq_work work, void *argument, int32_t workers) noexcept nogil:
-        packseq_pool_run(self.handle, work, argument, workers)
+        """On so many workers, which are there."""
+        if workers < 2:
+            work(argument, 0)
+        else:
+            packseq_pool_run(self.handle, work, argument, workers)
 
     @property
     def rounds(self):
@@ -52,8 +69,8 @@ cdef class Pool:
 
     def borrow(self):
         """Take it away from all calls until put_back(), or return False where a call has it."""
-        return bool(self.lend())
+        return self.take(2) == 2
 
     def put_back(self):
         """After borrow()."""
-        self.give_back()
+        self.leave(2)

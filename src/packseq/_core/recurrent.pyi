@@ -1,4 +1,3 @@
-from collections.abc import Callable
 from typing import Any, final
 
 import numpy as np
@@ -36,14 +35,6 @@ class Network:
         batch_first: bool,
         one_step: bool,
     ) -> None: ...
-    def call(
-        self,
-        x: object,
-        hx: object,
-        lengths: object,
-        crew: Callable[[], tuple[Pool, int]],
-        elsewhere: Callable[[], bool] | None,
-    ) -> tuple[NDArray[Any], Any] | None: ...
     def forward(
         self,
         x: NDArray[Any],

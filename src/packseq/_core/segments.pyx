@@ -63,7 +63,7 @@ def walk(str name, cnp.ndarray data, const int64_t[::1] offsets, int64_t width, 
     `width` is the elements of a row, and `group` those that share one of the weights in `other`,
     which is None where the walk needs nothing."""
     cdef Job job
-    cdef bint lent
+    cdef int32_t taken
     job.run = find(name, data.dtype)
     job.data = cnp.PyArray_DATA(data)
     job.out = cnp.PyArray_DATA(out)
@@ -74,16 +74,12 @@ def walk(str name, cnp.ndarray data, const int64_t[::1] offsets, int64_t width, 
     job.tile.width = width
     job.tile.group = group
     with nogil:
-        lent = threads > 1 and pool.lend()
-        job.workers = <int32_t> min(threads if lent else 1, (job.elements + TILE - 1) // TILE)
-        if job.workers > 1 and pool.reserve(job.workers) < job.workers:
+        taken = pool.take(threads)
+        job.workers = <int32_t> min(taken, (job.elements + TILE - 1) // TILE)
+        if job.workers > 1 and not pool.gather(job.workers, False):
             job.workers = 1
-        if job.workers > 1:
-            pool.run(take_tiles, &job, job.workers)
-        else:
-            take_tiles(&job, 0)
-        if lent:
-            pool.give_back()
+        pool.run(take_tiles, &job, job.workers)
+        pool.leave(taken)
 
 
 def row_totals(cnp.ndarray rows, cnp.ndarray tops, cnp.ndarray totals):

@@ -8,6 +8,7 @@ from typing import Any, Self, SupportsIndex
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from packseq._core import plain
 from packseq.checks import as_flag
 from packseq.networks import kernels
 from packseq.networks.architecture import PLAIN, SIGMOID, Architecture
@@ -59,7 +60,7 @@ class _Cell(Parameterised):
         """Last states of a call on plain arrays, or None for the general way to take it."""
         if type(input) is not np.ndarray:
             return None
-        result = self._weights.network.call(input, hx, None, crew, None)
+        result = plain.call(self._weights.network, input, hx, None, crew, None)
         return None if result is None else result[1]
 
     def _next(self, input: ArrayLike, hx: ArrayLike | None) -> Array:

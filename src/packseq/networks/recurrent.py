@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Self, SupportsIndex
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from packseq._core import plain
 from packseq._core.order import all_equal
 from packseq.checks import as_flag
 from packseq.layout import as_lengths
@@ -261,9 +262,8 @@ class Recurrent(Parameterised):
         """
         backend = self._backend or settings().backend
         if type(input) is np.ndarray and out is None and num_threads is None and backend != "torch":
-            result = self._weights.network.call(
-                input, hx, lengths, crew, None if backend == "cpu" else has_driver
-            )
+            elsewhere = None if backend == "cpu" else has_driver
+            result = plain.call(self._weights.network, input, hx, lengths, crew, elsewhere)
             if result is not None:
                 return result
         asked = (hx, out, None if num_threads is None else as_thread_count(num_threads))

@@ -1,7 +1,8 @@
-/* Sigmoid, tanh, and the straight lines that some models have in sigmoid's place; tests/test_activations.py judges them.
+/* Sigmoid, tanh, and the straight lines that some models have in sigmoid's place (tests/test_activations.py).
  *
- * Sigmoid and tanh are within 3 ulp. Both come from p(r) = expm1(r) on |r| <= ln2/2, so that tanh keeps its relative accuracy near 0. Results
- * below the smallest normal number are 0, as everything in a kernel is (see runtime.h). NaN stays NaN.
+ * Sigmoid and tanh are within 3 ulp. Both come from p(r) = expm1(r) on |r| <= ln2/2, so that tanh keeps its relative
+ * accuracy near 0. Results below the smallest normal number are 0, as everything in a kernel is (see runtime.h). NaN
+ * stays NaN.
  */
 #ifndef HAS_VECTOR
 #error "activations.h comes after vector.h: include isa.h"
@@ -11,42 +12,21 @@
 #define MOST_ABREAST 6
 #define IS_DOUBLE (sizeof(REAL) == 8)
 #define SIGN_BIT ((INTEGER)((uint64_t)1 << (8 * sizeof(REAL) - 1)))
-#define ROUNDER (IS_DOUBLE ? (REAL)ROUNDER_f64 : (REAL)ROUNDER_f32)
-#define MANTISSA (IS_DOUBLE ? MANTISSA_f64 : MANTISSA_f32)
 /* exp of the least is 0, of the most a huge finite number, and 2^n can be made of all between */
 #define LEAST_EXP (IS_DOUBLE ? (REAL)-709.0 : (REAL)-88.0f)
 #define MOST_EXP (IS_DOUBLE ? (REAL)709.0 : (REAL)88.0f)
-#define LN2_HIGH (IS_DOUBLE ? (REAL)LN2_HIGH_f64 : (REAL)LN2_HIGH_f32)
-#define LN2_LOW (IS_DOUBLE ? (REAL)LN2_LOW_f64 : (REAL)LN2_LOW_f32)
 
 /* LEAST_EXP <= x <= MOST_EXP: scale = 2^k and x = expm1(x - k ln2), k the nearest integer. */
 static INLINE void NAME(split_exp)(const int n, V *x, V *scale) {
     V k[MOST_ABREAST], r2[MOST_ABREAST], q[MOST_ABREAST];
     FOR_EACH(j, n) {
-        const V shifted = x[j] * (REAL)PER_LN2 + ROUNDER;
-        k[j] = shifted - ROUNDER;
-        scale[j] = (V)(((VN)shifted << MANTISSA) + (VN)NAME(splat)(1)); /* wraps where x is NaN */
+        const V shifted = EXP_SHIFTED(x[j]);
+        k[j] = EXP_POWER(shifted);
+        scale[j] = (V)EXP_SCALE((VN)shifted);
     }
-    FOR_EACH(j, n) x[j] = (x[j] - k[j] * LN2_HIGH) - k[j] * LN2_LOW;
+    FOR_EACH(j, n) x[j] = EXP_REST(x[j], k[j]);
     FOR_EACH(j, n) r2[j] = x[j] * x[j];
-    /* expm1(r) = r + r^2 q(r), summed in pairs, since the time goes into waiting */
-    FOR_EACH(j, n) {
-        const V r = x[j];
-        if (IS_DOUBLE) {
-            const V r4 = r2[j] * r2[j];
-            const V q0 = r * (REAL)Q_f64[1] + (REAL)Q_f64[0];
-            const V q2 = r * (REAL)Q_f64[3] + (REAL)Q_f64[2];
-            const V q4 = r * (REAL)Q_f64[5] + (REAL)Q_f64[4];
-            const V q6 = r * (REAL)Q_f64[7] + (REAL)Q_f64[6];
-            const V q8 = r * (REAL)Q_f64[9] + (REAL)Q_f64[8];
-            const V q10 = r2[j] * (REAL)Q_f64[10] + q8;
-            q[j] = (q10 * r4 + (q6 * r2[j] + q4)) * r4 + (q2 * r2[j] + q0);
-        } else {
-            const V q0 = r * (REAL)Q_f32[1] + (REAL)Q_f32[0];
-            const V q2 = r * (REAL)Q_f32[3] + (REAL)Q_f32[2];
-            q[j] = (r2[j] * (REAL)Q_f32[4] + q2) * r2[j] + q0;
-        }
-    }
+    FOR_EACH(j, n) q[j] = EXP_Q(x[j], r2[j]); /* expm1(r) = r + r^2 q(r) */
     FOR_EACH(j, n) x[j] = r2[j] * q[j] + x[j];
 }
 

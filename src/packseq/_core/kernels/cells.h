@@ -157,8 +157,10 @@ static INLINE void NAME(rnn_relu)(NAME(walk) * w, int64_t t, REAL *gates, int64_
 
 /* ---- each cell with each activation of its gates, which is chosen here, outside the loops ---- */
 
-#define VARIANT(name, suffix, s) \
-    static void NAME(name##_##suffix)(NAME(walk) * w, int64_t t, REAL *gates, int64_t m) { NAME(name)(w, t, gates, m, s); }
+#define VARIANT(name, suffix, s)                                                          \
+    static void NAME(name##_##suffix)(NAME(walk) * w, int64_t t, REAL *gates, int64_t m) { \
+        NAME(name)(w, t, gates, m, s);                                                    \
+    }
 #define ROW(constant, name, gates, block, bare, c, second) \
     VARIANT(name, smooth, PACKSEQ_SIGMOID)                 \
     VARIANT(name, hard, PACKSEQ_HARD_SIGMOID)              \

@@ -1,4 +1,5 @@
-/* How one call is cut up: which sequences go together, and whether threads share sequences or hidden units.
+/* What a call costs, and how it is cut up: which sequences go together, and whether threads share sequences or hidden
+ * units.
  *
  * Sequences lie longest first, so neighbours are alike, and a shard is a run of neighbours: its rows are
  * adjacent and its steps stay full. (Every S-th row would balance by itself, but leaves single rows where
@@ -8,35 +9,7 @@
 
 #include "kernels.h"
 #include "sizes.h"
-
-/* A step of m rows takes as long as greatest(m, least_rows) rows, since the weights must pass in any case: L2_ROWS where
- * they come from L2, and up to L3_ROWS where they come from L3, with vectors of 32 bytes; twice as fast arithmetic waits
- * twice as long. (One core of Emerald Rapids reads L3 at 27 GB/s, and 8 MB of Zen 3's at 72, 38 MB at 30; a product of
- * many rows runs at 165 and 90 Gflop/s.) */
-#define L2_ROWS 3
-#define L3_ROWS 5
-/* What stays in L2 from one step to the next, which begins with the weights that the one before ended with (Emerald
- * Rapids, 3 and 4 MB of weights). */
-#define L2_PART 0.65
-#define USUAL_L2_BYTES (1 << 19)
-/* What a barrier costs, and that a step waits for the slower of two threads: 1.5 microseconds of one core, with vectors
- * of up to 32 bytes, and longer. (Zen 3, LSTM 128, 4 sequences: a team of two takes 1 to 1.4 times as long as two shards;
- * LSTM 256: 0.95; LSTM 512: 0.91. Emerald Rapids, at 1.5e5: GRU 128 1.1, RNN 256 to 512 1.15, 8 sequences.) */
-#define BARRIER_FLOPS 1.5e5
-#define BARRIER_FLOPS_LONG 2.4e5
-/* Sequences of one shard, whose h, c and gates should stay in L2 between steps, and gate rows projected at a time, about.
- * Flat: half or twice of each is within 3 % (Zen 3; H 64 to 1024, 8 to 1024 sequences; Emerald Rapids 1 %); shards of
- * 256 rows and blocks of 4 MiB cost 4 %. */
-#define SHARD_BYTES (1 << 16)
-#define LEAST_SHARD_SEQUENCES 30
-#define MOST_SHARD_SEQUENCES 256
-#define BLOCK_BYTES (1 << 18)
-#define LEAST_BLOCK_ROWS 96
-#define MOST_BLOCK_ROWS 1024
-/* What all workers together may take for gates and states, and */
-#define ROWS_BYTES (24 << 20)
-/* what they may keep of every other layer's output; one sequence may need more. */
-#define SPILL_BYTES (32 << 20)
+#include "tuning.h"
 
 typedef struct {
     const packseq_job *job;
@@ -58,13 +31,15 @@ static double l2_bytes(void) {
     return (double)bytes;
 }
 
-int64_t packseq_least_rows(double weight_bytes, int64_t vector_bytes) {
+/* A step of fewer rows than this takes as long as one of so many, where it passes over so many bytes of weights. */
+static int64_t least_rows_of(double weight_bytes, int64_t vector_bytes) {
     const double streamed = 1 - L2_PART * l2_bytes() / weight_bytes;
     return greatest(L2_ROWS, (int64_t)(streamed * L3_ROWS * (double)vector_bytes / 32 + 0.5));
 }
 
-/* Fills bounds with the fewest shards that cost no more than `most_cost` each (a single sequence may). Here a step costs
- * its rows and L2_ROWS, not the greater of both: of shards that cost the same then, those are best that are alike. */
+/* Fills bounds with the fewest shards that cost no more than `most_cost` each (a single sequence may). Here a step
+ * costs its rows and L2_ROWS, not the greater of both: of shards that cost the same then, those are best that are
+ * alike. */
 static int64_t fill(const limits *limits, int64_t most_cost, int64_t *bounds) {
     const packseq_job *job = limits->job;
     int64_t shards = 0, first = 0;
@@ -98,13 +73,13 @@ static int64_t balance(const limits *limits, int64_t count, int64_t rows, int64_
     return fill(limits, high, bounds);
 }
 
-/* packseq_cost of sequences first .. last; with least_rows 0, their rows. */
+/* The rows of all steps of sequences first .. last, each step counted as at least so many. */
 static int64_t cost(const packseq_job *job, int64_t first, int64_t last, int64_t least_rows) {
     if (!job->batch_sizes) return job->steps * greatest(least_rows, last - first);
     int64_t sum = 0;
     for (int64_t t = 0; t < job->steps; t++) {
-        const int64_t alive = least(job->batch_sizes[t], last) - first;
-        if (alive <= 0) break;
+        const int64_t alive = alive_at(job, t, first, last - first);
+        if (alive == 0) break;
         sum += greatest(least_rows, alive);
     }
     return sum;
@@ -112,40 +87,70 @@ static int64_t cost(const packseq_job *job, int64_t first, int64_t last, int64_t
 
 static int64_t clamp(int64_t x, int64_t low, int64_t high) { return least(greatest(x, low), high); }
 
-int64_t packseq_cost(const packseq_job *job, int64_t least_rows) { return cost(job, 0, job->batch, least_rows); }
+static int64_t numbers_of(const packseq_matrix *matrix, int64_t lanes) {
+    return matrix->n_panels * matrix->k * 2 * lanes;
+}
 
-/* A step in one direction of one layer. */
-typedef struct {
-    double row_flops;    /* of one sequence */
-    double weight_bytes; /* of those that multiply h */
-    int64_t blocks;      /* of hidden units */
-    int64_t vector_bytes;
-    int64_t gate_bytes;  /* one sequence's gates, as the kernels lay them out, */
-    int64_t work_bytes;  /* these and c, what `second` multiplies and what it gives; */
-    int64_t spill_bytes; /* its output, where another layer follows, else 0 */
-} step;
+/* Those of all layers and directions. How long a call takes is reckoned by the weights as they are laid out, since the
+ * kernels multiply what pads them too: for few hidden units that is most of it. */
+static void estimate_whole(packseq_network *net, int64_t real_bytes, int64_t vector_bytes) {
+    const int64_t lanes = vector_bytes / real_bytes;
+    int64_t all = 0, most = 0; /* weights, and those of one direction that multiply h */
+    for (int32_t i = 0; i < net->n_layers * net->n_directions; i++) {
+        const packseq_direction *direction = &net->directions[i];
+        const int64_t recurrent = numbers_of(&direction->hh, lanes) + numbers_of(&direction->second, lanes);
+        all += numbers_of(&direction->ih, lanes) + recurrent;
+        most = greatest(most, recurrent);
+    }
+    net->costs.row_microseconds = 2.0 * (double)all / FLOPS_PER_MICROSECOND * 8 / (double)lanes;
+    net->costs.least_rows = least_rows_of((double)(most * real_bytes), vector_bytes);
+    net->costs.least_rows_alone = least_rows_of((double)(all * real_bytes), vector_bytes);
+}
 
-static step step_of(const packseq_network *net, int64_t input_width, int64_t real_bytes, int64_t vector_bytes) {
+void packseq_estimate(packseq_network *net, int64_t real_bytes, int64_t vector_bytes) {
     const int64_t lanes = vector_bytes / real_bytes, blocks = blocks_of(net->hidden, lanes);
     const int64_t gate_bytes = gate_row_vectors(net, lanes) * vector_bytes;
     const double weights = (double)packseq_cells[net->cell].gates * (double)net->hidden; /* of each column */
-    return (step){
-        .row_flops = 2 * weights * (double)(net->state + input_width),
+    net->costs = (packseq_costs){
+        .vector_bytes = vector_bytes,
+        .row_flops = 2 * weights * (double)(net->state + net->directions[0].ih.k),
         .weight_bytes = weights * (double)net->state * (double)real_bytes,
         .blocks = blocks,
-        .vector_bytes = vector_bytes,
         .gate_bytes = gate_bytes,
         .work_bytes = gate_bytes + 3 * blocks * 2 * vector_bytes,
         .spill_bytes = net->n_layers > 1 ? net->n_directions * net->state * real_bytes : 0,
+        .l2_sequences =
+            clamp(SHARD_BYTES / (net->hidden * real_bytes), LEAST_SHARD_SEQUENCES, MOST_SHARD_SEQUENCES),
     };
+    estimate_whole(net, real_bytes, vector_bytes);
+}
+
+/* A step of a call counts as at least so many rows. */
+static int64_t least_rows_for(const packseq_network *net, int64_t steps) {
+    return steps == 1 ? net->costs.least_rows_alone : net->costs.least_rows;
+}
+
+static enum packseq_size size_for(const packseq_network *net, double rows) {
+    const double takes = rows * net->costs.row_microseconds;
+    return takes <= TINY_MICROSECONDS ? PACKSEQ_TINY : takes <= SMALL_MICROSECONDS ? PACKSEQ_SMALL : PACKSEQ_LARGE;
+}
+
+enum packseq_size packseq_size_of(const packseq_job *job) {
+    return size_for(job->network, (double)cost(job, 0, job->batch, least_rows_for(job->network, job->steps)));
+}
+
+enum packseq_size packseq_most_size(const packseq_network *net, int64_t batch, int64_t steps) {
+    return size_for(net, (double)steps * (double)greatest(batch, least_rows_for(net, steps)));
 }
 
 /* What a team costs that shares the hidden units of all sequences, in operations of one thread. */
-static double team_cost(const packseq_job *job, int32_t members, int32_t abreast, const step *step) {
+static double team_cost(const packseq_job *job, int32_t members, int32_t abreast) {
+    const packseq_costs *step = &job->network->costs;
     const int32_t turns = job->network->n_directions / abreast;
     const int64_t most_blocks = (step->blocks + members - 1) / members; /* of one member */
     const double part = (double)most_blocks / (double)step->blocks;
-    const int64_t rows = packseq_cost(job, packseq_least_rows(step->weight_bytes * part, step->vector_bytes));
+    const int64_t least_rows = least_rows_of(step->weight_bytes * part, step->vector_bytes);
+    const int64_t rows = cost(job, 0, job->batch, least_rows);
     const int barriers = job->network->directions[0].second.n_panels ? 2 : 1;
     const double barrier = step->vector_bytes > 32 ? BARRIER_FLOPS_LONG : BARRIER_FLOPS;
     return turns * ((double)rows * step->row_flops * part +
@@ -156,11 +161,12 @@ static double team_cost(const packseq_job *job, int32_t members, int32_t abreast
  * weights with no one. Both directions in turn, by all, are faster where a core's L2 holds its part of one direction's
  * weights and not the whole of them (Emerald Rapids, 2 threads: LSTM 512, 1 sequence 1.5, 8 sequences 1.15), and where
  * an odd number of threads would leave one over. */
-static void team_up(packseq_job *job, int32_t threads, const step *step) {
+static void team_up(packseq_job *job, int32_t threads) {
+    const packseq_costs *step = &job->network->costs;
     const int32_t directions = job->network->n_directions;
     job->team = job->abreast = 1;
     if (threads < 2) return;
-    const int64_t least_rows = packseq_least_rows(step->weight_bytes, step->vector_bytes);
+    const int64_t least_rows = least_rows_of(step->weight_bytes, step->vector_bytes);
     int64_t dearest = 0;
     for (int64_t s = 0; s < job->n_shards; s++)
         dearest = greatest(dearest, cost(job, job->bounds[s], job->bounds[s + 1], least_rows));
@@ -169,8 +175,8 @@ static void team_up(packseq_job *job, int32_t threads, const step *step) {
         /* As many for each direction, and a block of hidden units at least for each member. */
         const int32_t members = (int32_t)least(threads / abreast, step->blocks);
         if (members * abreast < 2) continue;
-        const double cost = team_cost(job, members, abreast, step);
-        if (cost > 0.95 * least_cost) continue;
+        const double cost = team_cost(job, members, abreast);
+        if (cost > TEAM_PART * least_cost) continue;
         least_cost = cost;
         job->team = members * abreast;
         job->abreast = abreast;
@@ -178,12 +184,13 @@ static void team_up(packseq_job *job, int32_t threads, const step *step) {
 }
 
 /* Rows of all steps that each of so many workers may keep of a layer's output. */
-static int64_t most_spilt(const step *step, int64_t workers) {
+static int64_t most_spilt(const packseq_costs *step, int64_t workers) {
     return step->spill_bytes ? SPILL_BYTES / workers / step->spill_bytes : INT64_MAX;
 }
 
 /* What a worker needs room for; most_rows of gates and states at a time. */
-static void measure(packseq_job *job, const step *step, int64_t most_rows) {
+static void measure(packseq_job *job, int64_t most_rows) {
+    const packseq_costs *step = &job->network->costs;
     int64_t fullest = 0; /* shard's rows of all steps */
     job->shard_sequences = 0;
     for (int64_t s = 0; s < job->n_shards; s++) {
@@ -199,28 +206,25 @@ static void measure(packseq_job *job, const step *step, int64_t most_rows) {
     job->block_rows = greatest(job->shard_sequences, least(most_rows, least(fullest, block)));
 }
 
-int32_t packseq_cut(packseq_job *job, int64_t *bounds, int32_t threads, int64_t input_width, int64_t real_bytes,
-                    int64_t vector_bytes) {
-    const packseq_network *net = job->network;
-    const step step = step_of(net, input_width, real_bytes, vector_bytes);
-    const int64_t total = packseq_cost(job, 0);
+int32_t packseq_cut(packseq_job *job, int64_t *bounds, int32_t threads) {
+    const packseq_costs *step = &job->network->costs;
+    const int64_t total = cost(job, 0, job->batch, 0);
     /* Workers with a workspace each, and how many rows of gates and states these may hold. */
-    const int64_t workers = clamp(ROWS_BYTES / step.work_bytes, 1, threads);
-    const int64_t most_rows = greatest(1, ROWS_BYTES / workers / step.work_bytes);
-    const int64_t in_l2 = clamp(SHARD_BYTES / (net->hidden * real_bytes), LEAST_SHARD_SEQUENCES, MOST_SHARD_SEQUENCES);
-    limits limits = {job, least(most_rows, in_l2), most_spilt(&step, workers)};
+    const int64_t workers = clamp(ROWS_BYTES / step->work_bytes, 1, threads);
+    const int64_t most_rows = greatest(1, ROWS_BYTES / workers / step->work_bytes);
+    limits limits = {job, least(most_rows, step->l2_sequences), most_spilt(step, workers)};
 
     job->bounds = bounds;
     job->n_shards = balance(&limits, workers, total, bounds);
     job->n_shards = balance(&limits, round_up(job->n_shards, workers), total, bounds);
-    team_up(job, threads, &step);
+    team_up(job, threads);
     if (job->team > 1) {
-        limits.most_rows = most_spilt(&step, 1);
+        limits.most_rows = most_spilt(step, 1);
         job->n_shards = balance(&limits, 1, total, bounds);
     }
-    measure(job, &step, most_rows);
+    measure(job, most_rows);
     if (job->team > 1) return job->team;
     /* A shard of one long sequence may spill more than its worker's part: then fewer work at once. */
-    const int64_t spilt = job->shard_rows * step.spill_bytes + job->steps * (int64_t)sizeof(int64_t);
+    const int64_t spilt = job->shard_rows * step->spill_bytes + job->steps * (int64_t)sizeof(int64_t);
     return (int32_t)least(clamp(SPILL_BYTES / spilt, 1, workers), job->n_shards);
 }

@@ -17,11 +17,8 @@
 #ifndef POINTERS_IN_REGISTERS
 #define POINTERS_IN_REGISTERS MAX_ROWS /* pointers to more rows are read anew at each k */
 #endif
-/* How many rows of k go at a time: 128 KiB of a panel, which stay in L2 while all row tiles pass over them. (16 KiB,
- * which would stay in L1, cost 3 to 5 % from K 320 on: every block reads and writes C once more. On AVX-512 16 KiB gain
- * as much while another tenant has the core's other hardware thread, and lose as much otherwise.) */
 #ifndef K_BLOCK
-#define K_BLOCK (131072 / (2 * VECTOR_BYTES))
+#define K_BLOCK (PANEL_BYTES / (2 * VECTOR_BYTES)) /* rows of k at a time */
 #endif
 #include <string.h>
 
@@ -29,6 +26,7 @@
 #include "kernels.h"
 #include "runtime.h"
 #include "sizes.h"
+#include "tuning.h"
 
 #define PASTE_(a, b, c) a##_##b##_##c
 #define PASTE(a, b, c) PASTE_(a, b, c)

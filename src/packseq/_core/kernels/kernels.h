@@ -12,13 +12,6 @@
 
 #include "cell_table.h"
 
-/* Up to here the calling thread is done before another has woken up: only those that are awake take part. And up to
- * here before another, awake, has heard of it. */
-#define PACKSEQ_SMALL_MICROSECONDS 90
-#define PACKSEQ_TINY_MICROSECONDS 3.5
-/* One thread's speed, for these, in float32 with vectors of 32 bytes; Zen 3's. */
-#define PACKSEQ_FLOPS_PER_MICROSECOND 90e3
-
 /* What the gates i, f and o, or r and z, go through; candidates and c go through tanh. NaN stays NaN. */
 enum packseq_activation {
     PACKSEQ_SIGMOID,
@@ -51,6 +44,23 @@ typedef struct {
     int32_t finite;        /* whether 0 times any of hh's weights is 0: then a missing h0 is not multiplied */
 } packseq_direction;
 
+/* What the calls of a network cost, as far as its sizes and the machine tell. */
+typedef struct {
+    int64_t vector_bytes;
+    /* Of a step in one direction of one layer: */
+    double row_flops;    /* of one sequence; */
+    double weight_bytes; /* of those weights that multiply h; */
+    int64_t blocks;      /* of hidden units; */
+    int64_t gate_bytes;  /* one sequence's gates, as the kernels lay them out, */
+    int64_t work_bytes;  /* these and c, what `second` multiplies and what it gives; */
+    int64_t spill_bytes; /* its output, where another layer follows, else 0; */
+    int64_t l2_sequences; /* of how many a core's L2 keeps the states, about */
+    /* Of a step in all layers and directions: */
+    double row_microseconds;  /* of one sequence, about, beside enough others */
+    int64_t least_rows;       /* what a step of fewer sequences counts as, in the midst of others, */
+    int64_t least_rows_alone; /* and where it is the only one, so that all weights pass */
+} packseq_costs;
+
 typedef struct {
     int32_t cell;            /* packseq_cell */
     int32_t gate_activation; /* packseq_activation */
@@ -59,6 +69,7 @@ typedef struct {
     int64_t hidden; /* H */
     int64_t state;  /* R */
     const packseq_direction *directions; /* [L][D] */
+    packseq_costs costs; /* packseq_estimate fills it in when all else is there */
 } packseq_network;
 
 /* Row (t, r) lies at base + (offsets ? offsets[t] * row_stride : t * step_stride) + order(r) * row_stride,
@@ -116,16 +127,27 @@ typedef struct {
     void (*activate_f64)(int activation, const double *x, double *y, int64_t n);
 } packseq_kernels;
 
-/* A step of fewer rows than this takes as long as one of so many, where it passes over so many bytes of weights. */
-int64_t packseq_least_rows(double weight_bytes, int64_t vector_bytes);
+/* ---- cut.c: what a call costs, and who computes what of it ---- */
 
-/* The rows of all steps, each step counted as at least so many. */
-int64_t packseq_cost(const packseq_job *, int64_t least_rows);
+/* Fills in a network's costs, for numbers and vectors of so many bytes. */
+void packseq_estimate(packseq_network *, int64_t real_bytes, int64_t vector_bytes);
+
+/* How long a call takes on one thread, as far as it matters for who may help with it. */
+enum packseq_size {
+    PACKSEQ_TINY,  /* done before another thread, awake, has heard of it */
+    PACKSEQ_SMALL, /* done before another has woken up: those that are awake may help */
+    PACKSEQ_LARGE
+};
+/* Of a job of which the network, the batch, the steps and the batch sizes are set; */
+enum packseq_size packseq_size_of(const packseq_job *);
+/* and the greatest of any with so many sequences and steps, whatever the batch sizes. */
+enum packseq_size packseq_most_size(const packseq_network *, int64_t batch, int64_t steps);
 
 /* Cuts a call into shards for at most `threads` workers: sets the job's fields from n_shards to abreast, but for
  * `backwards`, with bounds in the caller's array of batch + 1. Returns how many workers to start. */
-int32_t packseq_cut(packseq_job *, int64_t *bounds, int32_t threads, int64_t input_width, int64_t real_bytes,
-                    int64_t vector_bytes);
+int32_t packseq_cut(packseq_job *, int64_t *bounds, int32_t threads);
+
+/* ---- dispatch.c ---- */
 
 /* The instruction sets compiled in, best first, NULL at the end; and whether this machine has one. */
 const packseq_kernels *const *packseq_compiled(void);

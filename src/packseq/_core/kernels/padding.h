@@ -7,8 +7,6 @@
 #endif
 #define HAS_PADDING
 
-#define CLEAR_BYTES (1 << 17)
-
 static int64_t NAME(output_width)(const packseq_network *net) { return net->n_directions * net->state; }
 
 static void NAME(clear_step)(const packseq_job *job, int64_t t) {
@@ -32,7 +30,8 @@ static void NAME(clear_sequence)(const packseq_job *job, int64_t r) {
 static void NAME(clear_padding)(packseq_job *job) {
     const int64_t width = NAME(output_width)(job->network);
     const int by_sequence = job->output.step_stride == width;
-    const int64_t lines = by_sequence ? job->batch : job->padded_steps, across = by_sequence ? job->padded_steps : job->batch;
+    const int64_t lines = by_sequence ? job->batch : job->padded_steps;
+    const int64_t across = by_sequence ? job->padded_steps : job->batch;
     const int64_t part = greatest(1, CLEAR_BYTES / (int64_t)sizeof(REAL) / width / across);
     const int64_t parts = (lines + part - 1) / part;
     int64_t taken;
@@ -43,4 +42,3 @@ static void NAME(clear_padding)(packseq_job *job) {
     }
     for (int spins = 0; __atomic_load_n(&job->cleared, __ATOMIC_ACQUIRE) < parts; spins++) relax_or_yield(spins);
 }
-#undef CLEAR_BYTES

@@ -5,20 +5,15 @@
  *
  * This serves the input projection too, where BLAS would do: OpenBLAS 0.3.30 takes 1.38 times as long at 64
  * rows, 1.05 at 256 and 0.95 at 1024 (float32, K 64 to 1024, N = 4 K, one Zen 3 core, medians of pairs), and
- * a projection has about 96 to 1024 rows (see cut.c). BLAS would save at most 2 % of a layer, and its rows change with the batch.
+ * a projection has about 96 to 1024 rows (see cut.c). BLAS would save at most 2 % of a layer, and its rows change with
+ * the batch.
  */
 
-/* Weights that stream from L3 are asked for ahead of their use, where the rows are more than 3. A single tile asks
- * AHEAD k before, and at a panel's end for the next panel; several tiles over a block of k ask for the next block, a
- * share each. On one Zen 3 core, GFLOP/s without, with the first, with both: K 1536, 8 rows 49, 58, 72; 12 rows 55,
- * 70, 87. AHEAD at K 1024: 32, 64, 96: 4 rows 66, 76, 72; 5 rows 73, 83, 83. One to three rows wait for the cache
- * in any case, and lose by asking (AVX-512, weights in L2: 1 row 64, 56; 3 rows 157, 145). */
 #ifndef HAS_VECTOR
 #error "product.h comes after vector.h: include isa.h"
 #endif
 #define HAS_PRODUCT
 
-#define AHEAD 64
 #define LINES ((2 * VECTOR_BYTES + 63) / 64) /* of the cache, for one k of a panel */
 
 typedef struct {
@@ -58,7 +53,7 @@ static INLINE void NAME(tile)(const int rows, const int panels, const NAME(tile_
         for (; k < until; k++, w += 2 * LANES) {
 #pragma GCC unroll 8
             for (int p = 0; p < panels; p++) {
-                if (rows > 3) {
+                if (rows > AHEAD_ROWS) {
                     for (int line = 0; line < LINES; line++)
                         __builtin_prefetch(ahead + p * panel_stride * (int64_t)sizeof(REAL) + line * 64);
                 }
@@ -222,5 +217,4 @@ static void NAME(multiply)(const NAME(product) * x) {
         at_once = then;
     }
 }
-#undef AHEAD
 #undef LINES

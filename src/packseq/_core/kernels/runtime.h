@@ -11,9 +11,9 @@
 #include <xmmintrin.h>
 #endif
 
-/* Cell states decay into denormals through f < 1, where each operation costs a hundred cycles: inside a kernel they are
- * 0. All else is as by default, whatever the caller's mode, which other threads do not have and which is put back before
- * the kernel returns. */
+/* Cell states decay into denormals through f < 1, where each operation costs a hundred cycles: inside a kernel they
+ * are 0. All else is as by default, whatever the caller's mode, which other threads do not have and which is put back
+ * before the kernel returns. */
 static inline uint64_t enter_kernel_mode(void) {
 #if defined(__x86_64__)
     const unsigned mode = _mm_getcsr();

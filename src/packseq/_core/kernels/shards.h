@@ -69,7 +69,8 @@ static void NAME(run_shard)(packseq_job *job, int64_t shard, char *memory, int32
 
 static void NAME(run)(packseq_job *job, int32_t worker) {
     const uint64_t mode = enter_kernel_mode();
-    for (size_t at = 0; at < sizeof *job; at += 64) __builtin_prefetch((const char *)job + at); /* another core has it */
+    /* Another core has it. */
+    for (size_t at = 0; at < sizeof *job; at += 64) __builtin_prefetch((const char *)job + at);
     if (job->padded_steps) NAME(clear_padding)(job);
     if (job->team > 1) {
         for (int64_t s = 0; s < job->n_shards; s++) NAME(run_shard)(job, s, job->workspace, worker);

@@ -12,14 +12,10 @@
 #undef FOR_EACH
 #undef IS_DOUBLE
 #undef SIGN_BIT
-#undef ROUNDER
-#undef MANTISSA
 #undef LEAST_EXP
 #undef MOST_EXP
 #undef MINIMUM
 #undef MAXIMUM
-#undef LN2_HIGH
-#undef LN2_LOW
 #undef HAS_VECTOR
 #undef HAS_ACTIVATIONS
 #undef HAS_PRODUCT

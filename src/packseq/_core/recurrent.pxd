@@ -1,0 +1,118 @@
+"""A network as C sees it, for who fills in jobs: recurrent.pyx, and plain.pyx for plain calls."""
+
+from libc.stdint cimport int32_t, int64_t
+
+from packseq._core.pool cimport Pool
+
+cdef extern from "kernels.h" nogil:
+    enum: PACKSEQ_N_CELLS
+    enum: PACKSEQ_N_GATE_ACTIVATIONS
+
+    ctypedef struct packseq_cell_traits:
+        const char *name
+        int32_t has_c
+
+    const packseq_cell_traits *packseq_cells
+    const char *const *packseq_gate_activations
+
+    ctypedef struct packseq_matrix:
+        const void *panels
+        const int32_t *column
+        int64_t k
+        int64_t n_panels
+        int64_t panels_per_block
+
+    ctypedef struct packseq_direction:
+        packseq_matrix ih
+        packseq_matrix hh
+        packseq_matrix second
+        const void *bias
+        const void *peephole
+        int32_t finite
+
+    ctypedef struct packseq_network:
+        int32_t cell
+        int32_t gate_activation
+        int32_t n_layers
+        int32_t n_directions
+        int64_t hidden
+        int64_t state
+        const packseq_direction *directions
+
+    ctypedef struct packseq_rows:
+        void *base
+        const int64_t *offsets
+        const int64_t *order
+        int64_t step_stride
+        int64_t row_stride
+
+    ctypedef struct packseq_barrier:
+        int32_t arrived
+
+    ctypedef struct packseq_job:
+        const packseq_network *network
+        int64_t batch
+        int64_t steps
+        const int64_t *batch_sizes
+        const int64_t *order
+        packseq_rows input
+        packseq_rows output
+        int64_t padded_steps
+        const void *h0
+        const void *c0
+        void *hn
+        void *cn
+        int64_t n_shards
+        const int64_t *bounds
+        int32_t backwards
+        int64_t block_rows
+        int64_t shard_sequences
+        int64_t shard_rows
+        int32_t team
+        int32_t abreast
+        char *workspace
+        int64_t workspace_stride
+        packseq_barrier *barriers
+
+    ctypedef struct packseq_kernels:
+        const char *name
+        int32_t vector_bytes
+        int64_t (*workspace_f32)(const packseq_job *) noexcept nogil
+        int64_t (*workspace_f64)(const packseq_job *) noexcept nogil
+        void (*run_f32)(packseq_job *, int32_t) noexcept nogil
+        void (*run_f64)(packseq_job *, int32_t) noexcept nogil
+        void (*activate_f32)(int, const float *, float *, int64_t) noexcept nogil
+        void (*activate_f64)(int, const double *, double *, int64_t) noexcept nogil
+
+    const packseq_kernels *const *packseq_compiled() noexcept nogil
+    int packseq_supported(const packseq_kernels *) noexcept nogil
+
+    enum packseq_size:
+        PACKSEQ_TINY
+        PACKSEQ_SMALL
+        PACKSEQ_LARGE
+
+    void packseq_estimate(packseq_network *, int64_t, int64_t) noexcept nogil
+    packseq_size packseq_size_of(const packseq_job *) noexcept nogil
+    packseq_size packseq_most_size(const packseq_network *, int64_t, int64_t) noexcept nogil
+    int32_t packseq_cut(packseq_job *, int64_t *, int32_t) noexcept nogil
+
+
+cdef class Network:
+    cdef packseq_network net
+    cdef packseq_direction *table
+    cdef const packseq_kernels *kernels
+    cdef object keep
+    cdef int typenum
+    cdef int64_t real_bytes
+    cdef int64_t input_width
+    cdef bint has_c
+    cdef bint batch_first
+    cdef bint one_step  # calls have no axis of time, states none of layers
+    cdef int32_t backwards  # flips at each call; what a race leaves here is as good
+
+    cdef void begin(self, packseq_job *job, int64_t batch, int64_t steps) noexcept
+    cdef packseq_size most_size(self, int64_t batch, int64_t steps) noexcept
+    cdef bint execute(self, packseq_job *job, Pool pool, int32_t threads) noexcept nogil
+    cdef int32_t recruit(self, packseq_job *job, int64_t *bounds, Pool pool, int32_t threads) noexcept nogil
+    cdef int64_t workspace(self, const packseq_job *job, int32_t workers) noexcept nogil

@@ -45,6 +45,7 @@ FLOORS = [
     ("costs", "what packing saves"),
     ("networks/modules networks/cells", "RNN, GRU and LSTM, and one step of each"),
     ("networks/recurrent", "what the modules share: the one way through a call"),
+    ("networks/plain_tensors", "the short way of plain calls, for tensors"),
     ("networks/runners", "which runner takes a call"),
     ("networks/kernels networks/offload", "runners: the kernels, and arrays through a GPU"),
     ("networks/torch_layers", "the same calls in torch"),

@@ -27,6 +27,7 @@ from packseq.networks.architecture import (
 from packseq.networks.arguments import Array, as_dropout, as_recurrent_activation
 from packseq.networks.call import Axes, Call
 from packseq.networks.parameters import Parameterised, Rng, as_prefix, as_weights, derived
+from packseq.networks.plain_tensors import call_plain
 from packseq.networks.runners import (
     as_rows,
     choose,
@@ -263,10 +264,13 @@ class Recurrent(Parameterised):
         Source: torch.nn.RNN, GRU and LSTM, in eval mode.
         """
         backend = self._backend or settings().backend
-        if type(input) is np.ndarray and out is None and num_threads is None and backend != "torch":
-            result = self._network.call(
-                input, hx, lengths, crew, None if backend == "cpu" else has_driver
-            )
+        if out is None and num_threads is None and backend != "torch":
+            if type(input) is np.ndarray:
+                result = self._network.call(
+                    input, hx, lengths, crew, None if backend == "cpu" else has_driver
+                )
+            else:
+                result = call_plain(self, input, hx, lengths)
             if result is not None:
                 return result
         asked = (hx, out, None if num_threads is None else as_thread_count(num_threads))

@@ -24,13 +24,9 @@ from packseq.networks.arguments import Array
 from packseq.tensor_checks import is_cut_short, is_readable
 from packseq.torch.layers import Kind, architecture_of, module_of, weights_of
 
-# Seconds without a call after which all weights are compared. That reads them once, as each step of
-# one sequence does: after a pause it is not noticed.
+# Seconds without a call after which all weights are compared, at 0.04 to 0.08 ms a megabyte
+# (measured from 2 to 67 MB): so it takes less than 1 percent of the time for 12 MB of weights.
 PAUSE = 0.1
-
-# So that the comparison's own array stays in the cache: measured, 0.05 ms a megabyte in blocks of
-# 64 KiB, and 0.08 in one.
-_BLOCK = 16384
 
 NOT_PARAMETERS = "its weights are not parameters of its own, but computed for each call"
 WEIGHTS_LEARN = (
@@ -201,10 +197,6 @@ def _refuse_cut_short(weights: Mapping[str, nn.Parameter]) -> None:
 
 
 def _same(found: Array, packed: Array) -> bool:
-    """Bit by bit; `packed` is in C's order."""
-    integers = np.int64 if packed.itemsize == 8 else np.int32
-    one, other = found.reshape(-1).view(integers), packed.reshape(-1).view(integers)
-    return all(
-        np.array_equal(one[start : start + _BLOCK], other[start : start + _BLOCK])
-        for start in range(0, one.size, _BLOCK)
-    )
+    """Bit by bit, since NaN is not equal to itself, and the two zeros are."""
+    integers = np.int32 if packed.nbytes % 8 else np.int64
+    return np.array_equal(found.reshape(-1).view(integers), packed.reshape(-1).view(integers))

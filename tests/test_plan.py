@@ -114,3 +114,15 @@ def test_nobody_can_write_to_a_plan():
     for array in (plan.batch_sizes, plan.offsets, plan.lengths, plan.sorted_indices):
         with pytest.raises(ValueError, match="cannot set WRITEABLE flag"):
             array.setflags(write=True)
+
+
+def test_a_plan_does_not_ask_for_its_slots(monkeypatch):
+    """Until Python 3.11.2 they name __weakref__, the descriptor of another class, which raises."""
+
+    def refuse(plan):
+        raise TypeError("descriptor '__weakref__' for 'Plan' objects doesn't apply")
+
+    names = tuple(field.name for field in fields(Plan))
+    monkeypatch.setattr(Plan, "__slots__", (*names, "__weakref__"))
+    monkeypatch.setattr(Plan, "__weakref__", property(refuse))
+    np.testing.assert_array_equal(plan_of([1, 3, 2]).batch_sizes, [3, 2, 1])

@@ -37,6 +37,75 @@ def as_tensor(values: Any, name: str) -> Any:
     return values
 
 
+def is_cut_short(values: Any) -> bool:
+    """Whether a dense tensor's storage was resized to less than its elements since it was made.
+
+    torch itself reads on, or crashes.
+    """
+    count = values.numel()
+    if not count or not sys.modules["torch"]._C._has_storage(values):
+        return False
+    last = values.storage_offset() + count
+    if not values.is_contiguous():
+        steps = zip(values.shape, values.stride(), strict=True)
+        last = values.storage_offset() + 1 + sum((size - 1) * stride for size, stride in steps)
+    short: bool = last * values.itemsize > values.untyped_storage().nbytes()
+    return short
+
+
+def has_memory(values: Any) -> bool:
+    """Whether NumPy may be handed a dense tensor's address.
+
+    Not so for one that is cut short, nor for the wrappers that torch.func's transforms make.
+    """
+    if is_cut_short(values):
+        return False
+    held: bool = sys.modules["torch"]._C._has_storage(values)
+    return held and (values.data_ptr() != 0 or not values.numel())
+
+
+def is_readable(values: Any) -> bool:
+    """Whether NumPy can view a tensor, and sees the same numbers: dense, on the CPU, in memory."""
+    torch = sys.modules["torch"]
+    return (
+        values.is_cpu
+        and values.layout is torch.strided
+        and not values.is_nested
+        and not values.is_neg()
+        and has_memory(values)
+    )
+
+
+def as_plain_array(values: Any) -> NDArray[Any] | None:
+    """View a plain tensor on the CPU as an array, or None for the general way to look at it.
+
+    A dense float32 or float64 one, of no subclass, that no gradient is wanted for.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None or type(values) is not torch.Tensor or not is_readable(values):
+        return None
+    if values.dtype is not torch.float32 and values.dtype is not torch.float64:
+        return None
+    if values.requires_grad and torch.is_grad_enabled():
+        return None
+    array: NDArray[Any] = values.detach().numpy() if values.requires_grad else values.numpy()
+    return array
+
+
+def check_memory(values: Any, name: str) -> None:
+    """Refuse a CPU tensor that NumPy would read beyond its memory.
+
+    Raises
+    ------
+    ValueError
+        See `has_memory`.
+    """
+    if values.is_cpu and not has_memory(values):
+        raise ValueError(
+            f"{name} has no memory to be read: its storage was resized, or it is a transform's"
+        )
+
+
 def as_host_integers(values: Any, name: str) -> NDArray[Any]:
     """Bring integers to the CPU; from a GPU this waits for it.
 
@@ -45,13 +114,14 @@ def as_host_integers(values: Any, name: str) -> NDArray[Any]:
     TypeError
         Of another dtype.
     ValueError
-        On the meta device.
+        On the meta device; its memory cannot be read.
     """
     if values.is_meta:
         raise ValueError(f"{name} is on the meta device, where tensors have no values")
     floats = values.is_floating_point() or values.is_complex()
     if floats or dtype_name(values) == "bool":
         raise TypeError(f"{name} must be integers, got dtype {dtype_name(values)}")
+    check_memory(values, name)
     array: NDArray[Any] = values.numpy(force=True)
     return array
 
@@ -64,7 +134,7 @@ def as_host_floats(values: Any, name: str) -> NDArray[Any]:
     TypeError
         Of a dtype that NumPy lacks; sparse or nested.
     ValueError
-        On another device, or it waits for a gradient.
+        On another device, or it waits for a gradient; its memory cannot be read.
     """
     values = as_tensor(values, name)
     refuse_gradient(values, name)
@@ -72,6 +142,7 @@ def as_host_floats(values: Any, name: str) -> NDArray[Any]:
         raise ValueError(f"{name} must be on the CPU, got a tensor on {values.device}")
     if not hasattr(np, dtype_name(values)):
         raise TypeError(f"{name} must be float32 or float64, got dtype {dtype_name(values)}")
+    check_memory(values, name)
     array: NDArray[Any] = values.numpy(force=True)
     return array
 

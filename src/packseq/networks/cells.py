@@ -21,6 +21,7 @@ from packseq.networks.arguments import (
     as_state,
 )
 from packseq.networks.parameters import Parameterised, Rng, cell_option, gate_activation
+from packseq.networks.plain_tensors import call_plain
 from packseq.networks.runners import like_input
 from packseq.settings.threads import crew
 
@@ -57,10 +58,11 @@ class _Cell(Parameterised):
         return f"{type(self).__name__}({', '.join(parts)})"
 
     def _plain(self, input: object, hx: object) -> Any:
-        """Last states of a call on plain arrays, or None for the general way to take it."""
-        if type(input) is not np.ndarray:
-            return None
-        result = plain.call(self._weights.network, input, hx, None, crew, None)
+        """Last states of a plain call, or None for the general way to take it."""
+        if type(input) is np.ndarray:
+            result = plain.call(self._weights.network, input, hx, None, crew, None)
+        else:
+            result = call_plain(self._weights, input, hx, None)
         return None if result is None else result[1]
 
     def _next(self, input: ArrayLike, hx: ArrayLike | None) -> Array:

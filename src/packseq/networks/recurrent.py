@@ -28,6 +28,7 @@ from packseq.networks.architecture import (
 from packseq.networks.arguments import Array, as_dropout, as_recurrent_activation
 from packseq.networks.call import Axes, Call
 from packseq.networks.parameters import Parameterised, Rng, as_prefix, as_weights
+from packseq.networks.plain_tensors import call_plain
 from packseq.networks.runners import (
     as_rows,
     choose,
@@ -261,9 +262,12 @@ class Recurrent(Parameterised):
         Source: torch.nn.RNN, GRU and LSTM, in eval mode.
         """
         backend = self._backend or settings().backend
-        if type(input) is np.ndarray and out is None and num_threads is None and backend != "torch":
-            elsewhere = None if backend == "cpu" else has_driver
-            result = plain.call(self._weights.network, input, hx, lengths, crew, elsewhere)
+        if out is None and num_threads is None and backend != "torch":
+            if type(input) is np.ndarray:
+                elsewhere = None if backend == "cpu" else has_driver
+                result = plain.call(self._weights.network, input, hx, lengths, crew, elsewhere)
+            else:
+                result = call_plain(self._weights, input, hx, lengths)
             if result is not None:
                 return result
         asked = (hx, out, None if num_threads is None else as_thread_count(num_threads))

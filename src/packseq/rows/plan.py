@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, TypeAlias, overload
 
 import numpy as np
@@ -48,10 +48,11 @@ class Plan:
     unsorted_indices: IndexArray | None
 
     def __post_init__(self) -> None:
-        for name in self.__slots__:
-            array = getattr(self, name, None)
-            if isinstance(array, np.ndarray):
-                object.__setattr__(self, name, as_read_only(array))
+        # Not over __slots__: until Python 3.11.2 those of a dataclass hold __weakref__ too.
+        for field in fields(self):
+            array = getattr(self, field.name)
+            if array is not None:
+                object.__setattr__(self, field.name, as_read_only(array))
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Through the checks: a pickle may have been changed, and NumPy's own come back writable.

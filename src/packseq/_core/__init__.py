@@ -1,1 +1,4 @@
-"""Compiled loops: thin bindings that check nothing, allocate nothing and release the GIL."""
+"""Compiled loops: thin bindings that release the GIL.
+
+What reaches them was checked before, but for plain.pyx, which looks for itself.
+"""

@@ -1,4 +1,4 @@
-"""What is compiled: thin bindings of loops in C, which run without the GIL.
+"""Compiled loops: thin bindings that release the GIL.
 
-Their callers have checked what comes here, but for plain calls, which are taken as users make them.
+What reaches them was checked before, but for plain.pyx, which looks for itself.
 """

@@ -127,8 +127,7 @@ static void cell_step(const network *net, const weights *w, const double *x, dou
 #define SUM(g) (from_input[(g) * hidden + u] + from_state[(g) * hidden + u])
 #define GATE(g) gate(net->kind.activation, SUM(g))
 #define PEEP(g, c) gate(net->kind.activation, SUM(g) + w->peephole[(g) * hidden + u] * (c))
-    for (int64_t u = 0; u < hidden && net->kind.cell == PACKSEQ_GRU_RESET_BEFORE; u++)
-        reset[u] = GATE(0) * h[u];
+    for (int64_t u = 0; u < hidden && net->kind.cell == PACKSEQ_GRU_RESET_BEFORE; u++) reset[u] = GATE(0) * h[u];
     for (int64_t u = 0; u < hidden; u++) {
         const int64_t n = 2 * hidden + u;
         double fresh;
@@ -262,8 +261,8 @@ static packseq_direction pack_cell(const precision *p, const network *net, const
         .hh = pack(p, state, w->hh, hidden, net->state),
         .finite = 1,
     };
-    if (net->kind.projected) packed.second = pack(p, &PROJECTION, w->hr, net->state, hidden);
-    if (cell == PACKSEQ_GRU_RESET_BEFORE) packed.second = pack(p, &GRU_N, w->hh, hidden, hidden);
+    if (net->kind.projected) packed.late = pack(p, &PROJECTION, w->hr, net->state, hidden);
+    if (cell == PACKSEQ_GRU_RESET_BEFORE) packed.late = pack(p, &GRU_N, w->hh, hidden, hidden);
 
     const int64_t blocks = (hidden + 2 * p->lanes - 1) / (2 * p->lanes);
     const size_t row_bytes = (size_t)(blocks * input->block_vectors * p->lanes * p->real_bytes);
@@ -285,7 +284,7 @@ static packseq_direction pack_cell(const precision *p, const network *net, const
 static void free_matrix(packseq_matrix matrix) { free((void *)matrix.panels), free((void *)matrix.column); }
 
 static void free_cell(packseq_direction cell) {
-    free_matrix(cell.ih), free_matrix(cell.hh), free_matrix(cell.second);
+    free_matrix(cell.ih), free_matrix(cell.hh), free_matrix(cell.late);
     free((void *)cell.bias), free((void *)cell.peephole);
 }
 
@@ -327,7 +326,7 @@ static batch make_batch(const network *net, int64_t size, double fall) {
     for (int64_t r = 0; r < size; r++) {
         const int64_t caller = b.order[r];
 #define EACH_CELL(to, to_index, from, from_index, width) \
-    for (int64_t i = 0; i < cells; i++)                  \
+    for (int64_t i = 0; i < cells; i++) \
     memcpy((to) + (to_index) * (width), (from) + (from_index) * (width), (size_t)(width) * sizeof(double))
         EACH_CELL(h, i, b.h0, i * size + caller, net->state);
         EACH_CELL(c, i, b.c0, i * size + caller, net->hidden);

@@ -25,7 +25,7 @@ cdef extern from "kernels.h" nogil:
     ctypedef struct packseq_direction:
         packseq_matrix ih
         packseq_matrix hh
-        packseq_matrix second
+        packseq_matrix late
         const void *bias
         const void *peephole
         int32_t finite
@@ -64,7 +64,7 @@ cdef extern from "kernels.h" nogil:
         void *cn
         int64_t n_shards
         const int64_t *bounds
-        int32_t backwards
+        int32_t last_first
         int64_t block_rows
         int64_t shard_sequences
         int64_t shard_rows
@@ -109,7 +109,7 @@ cdef class Network:
     cdef bint has_c
     cdef bint batch_first
     cdef bint one_step  # calls have no axis of time, states none of layers
-    cdef int32_t backwards  # flips at each call; what a race leaves here is as good
+    cdef int32_t last_first  # flips at each call; what a race leaves here is as good
 
     cdef void begin(self, packseq_job *job, int64_t batch, int64_t steps) noexcept
     cdef packseq_size most_size(self, int64_t batch, int64_t steps) noexcept

@@ -101,7 +101,7 @@ cdef class Network:
     """A module's prepacked weights. Read-only once made, so threads share it.
 
     cell and gate_activation are of CELLS and GATE_ACTIVATIONS. directions is a list [L * D] of (ih, hh,
-    second or None, bias, peephole or None, finite), each matrix a pair (panels, column) with its panels
+    late or None, bias, peephole or None, finite), each matrix a pair (panels, column) with its panels
     per block in `per_block`; see kernels.h for their order.
     """
 
@@ -122,11 +122,11 @@ cdef class Network:
         self.net.hidden = hidden
         self.net.state = state
         self.net.directions = self.table
-        for i, (ih, hh, second, bias, peephole, finite) in enumerate(directions):
+        for i, (ih, hh, late, bias, peephole, finite) in enumerate(directions):
             self.table[i].ih = matrix_of(ih, per_block[0])
             self.table[i].hh = matrix_of(hh, per_block[1])
-            if second is not None:
-                self.table[i].second = matrix_of(second, per_block[2])
+            if late is not None:
+                self.table[i].late = matrix_of(late, per_block[2])
             self.table[i].bias = data(bias)
             self.table[i].peephole = data(peephole)
             self.table[i].finite = finite
@@ -179,8 +179,8 @@ cdef class Network:
         job.network = &self.net
         job.batch = batch
         job.steps = steps
-        job.backwards = self.backwards
-        self.backwards = not self.backwards
+        job.last_first = self.last_first
+        self.last_first = not self.last_first
 
     cdef packseq_size most_size(self, int64_t batch, int64_t steps) noexcept:
         return packseq_most_size(&self.net, batch, steps)

@@ -35,7 +35,7 @@ class Order:
     block_vectors: int
     ih: tuple[Panel, ...]
     hh: tuple[Panel, ...]
-    second: tuple[Panel, ...]
+    late: tuple[Panel, ...]
 
 
 # Where a block's last panel belongs to its second group alone, it can be left out at the end.
@@ -51,12 +51,12 @@ _N = Panel((2, 0), (2, 1), 2)
 _M = Panel((2, 0), (2, 1), 6)
 
 ORDERS = {
-    "lstm": Order(8, ih=_LSTM, hh=_LSTM, second=_PLAIN),
-    "lstm_peephole": Order(8, ih=_LSTM, hh=_LSTM, second=_PLAIN),
-    "gru": Order(8, ih=(_RZ[0], _N, _RZ[1]), hh=(_RZ[0], _M, _RZ[1]), second=()),
-    "gru_reset_before": Order(8, ih=(_RZ[0], _N, _RZ[1]), hh=_RZ, second=(_N,)),
-    "rnn_tanh": Order(2, ih=_PLAIN, hh=_PLAIN, second=()),
-    "rnn_relu": Order(2, ih=_PLAIN, hh=_PLAIN, second=()),
+    "lstm": Order(8, ih=_LSTM, hh=_LSTM, late=_PLAIN),
+    "lstm_peephole": Order(8, ih=_LSTM, hh=_LSTM, late=_PLAIN),
+    "gru": Order(8, ih=(_RZ[0], _N, _RZ[1]), hh=(_RZ[0], _M, _RZ[1]), late=()),
+    "gru_reset_before": Order(8, ih=(_RZ[0], _N, _RZ[1]), hh=_RZ, late=(_N,)),
+    "rnn_tanh": Order(2, ih=_PLAIN, hh=_PLAIN, late=()),
+    "rnn_relu": Order(2, ih=_PLAIN, hh=_PLAIN, late=()),
 }
 
 
@@ -86,7 +86,7 @@ def prepack(
         architecture.state_size,
         architecture.directions,
         directions,
-        (len(order.ih), len(order.hh), max(1, len(order.second))),
+        (len(order.ih), len(order.hh), max(1, len(order.late))),
         batch_first,
         architecture.one_step,
     )
@@ -107,17 +107,17 @@ def _direction(
         _matrix(weight, panels, order.block_vectors, hidden, lanes)
         for weight, panels in ((weight_ih, order.ih), (weight_hh, order.hh))
     )
-    second = None
+    late = None
     if "weight_hr" + suffix in parameters:
         weight_hr = parameters["weight_hr" + suffix]
-        second = _matrix(weight_hr, order.second, 2, architecture.state_size, lanes)
+        late = _matrix(weight_hr, order.late, 2, architecture.state_size, lanes)
     elif architecture.cell.name == "gru_reset_before":
-        second = _matrix(weight_hh, order.second, order.block_vectors, hidden, lanes)
+        late = _matrix(weight_hh, order.late, order.block_vectors, hidden, lanes)
     bias = _bias_row(architecture, order, parameters, suffix, lanes)
     peephole = None
     if architecture.cell.vectors:
         peephole = _peephole_row(order, parameters, suffix, hidden, lanes)
-    return ih, hh, second, bias, peephole, bool(np.isfinite(weight_hh).all())
+    return ih, hh, late, bias, peephole, bool(np.isfinite(weight_hh).all())
 
 
 def _matrix(

@@ -58,9 +58,7 @@ static INLINE void NAME(squash)(const int sigmoids, const int tanhs, V *x) {
  * measured: Zen 4, layers of 64 units, 4 rows, where a layer takes 0.93 to 0.96 of its time with sigmoids.) */
 static INLINE V NAME(hard_sigmoid)(V x) { return NAME(at_most)(6, NAME(at_least)(0, x + 3)) / 6; }
 
-static INLINE V NAME(hard_sigmoid_02)(V x) {
-    return NAME(at_most)(1, NAME(at_least)(0, x * (REAL)0.2 + (REAL)0.5));
-}
+static INLINE V NAME(hard_sigmoid_02)(V x) { return NAME(at_most)(1, NAME(at_least)(0, x * (REAL)0.2 + (REAL)0.5)); }
 
 /* The activation `s` of the first vectors, which are gates, and tanh of those after them. */
 static INLINE void NAME(activate_gates)(const int s, const int gates, const int tanhs, V *x) {

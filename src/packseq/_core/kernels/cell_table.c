@@ -1,7 +1,7 @@
 #include "kernels.h"
 
 const packseq_cell_traits packseq_cells[PACKSEQ_N_CELLS] = {
-#define ROW(constant, name, gates, block, bare, c, second) {#name, gates, block, bare, c, second},
+#define ROW(constant, name, gates, block, bare, c, late) {#name, gates, block, bare, c, late},
     PACKSEQ_EACH_CELL(ROW)
 #undef ROW
 };

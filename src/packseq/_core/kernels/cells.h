@@ -18,8 +18,8 @@ typedef struct {
 } NAME(block);
 
 /* Of row r of the step, whose blocks have so many vectors in a gate row. */
-static INLINE NAME(block) NAME(block_at)(const NAME(walk) * w, int64_t t, REAL *gates, const int64_t vectors, int64_t r,
-                                         int64_t b) {
+static INLINE NAME(block)
+    NAME(block_at)(const NAME(walk) * w, int64_t t, REAL *gates, const int64_t vectors, int64_t r, int64_t b) {
     const int64_t unit = b * 2 * LANES;
     return (NAME(block)){
         .gate = (V *)(gates + r * w->gate_row) + b * vectors,
@@ -33,8 +33,7 @@ static INLINE NAME(block) NAME(block_at)(const NAME(walk) * w, int64_t t, REAL *
 
 /* One loop, not two: constants that the registers do not hold are loaded anew wherever an inner loop begins. A team
  * may have more members than blocks. */
-#define EACH_BLOCK(r, b) \
-    for (int64_t r = 0, b = w->from; r < m && b < w->to; b + 1 < w->to ? b++ : (r++, b = w->from))
+#define EACH_BLOCK(r, b) for (int64_t r = 0, b = w->from; r < m && b < w->to; b + 1 < w->to ? b++ : (r++, b = w->from))
 
 static INLINE V NAME(load_half)(const REAL *units, int64_t room, int j) {
     return NAME(load)(units + j * LANES, room - j * LANES);
@@ -49,7 +48,7 @@ static INLINE void NAME(store_half)(REAL *units, int64_t room, int j, V v) {
  * With peepholes: i = s(. + p_i c), f = s(. + p_f c), o = s(. + p_o c'). */
 
 static INLINE void NAME(lstm_step)(NAME(walk) * w, int64_t t, REAL *gates, int64_t m, const int s, const int peephole) {
-    const int projected = w->weights->second.n_panels > 0;
+    const int projected = w->weights->late.n_panels > 0;
     /* Two passes: tanh(c) waits for c, and in one pass everything behind it would too (2 to 5 % of a layer of 4
      * rows, H 128 and 256). */
     EACH_BLOCK(r, b) {
@@ -157,13 +156,13 @@ static INLINE void NAME(rnn_relu)(NAME(walk) * w, int64_t t, REAL *gates, int64_
 
 /* ---- each cell with each activation of its gates, which is chosen here, outside the loops ---- */
 
-#define VARIANT(name, suffix, s)                                                          \
+#define VARIANT(name, suffix, s) \
     static void NAME(name##_##suffix)(NAME(walk) * w, int64_t t, REAL *gates, int64_t m) { \
-        NAME(name)(w, t, gates, m, s);                                                    \
+        NAME(name)(w, t, gates, m, s); \
     }
-#define ROW(constant, name, gates, block, bare, c, second) \
-    VARIANT(name, smooth, PACKSEQ_SIGMOID)                 \
-    VARIANT(name, hard, PACKSEQ_HARD_SIGMOID)              \
+#define ROW(constant, name, gates, block, bare, c, late) \
+    VARIANT(name, smooth, PACKSEQ_SIGMOID) \
+    VARIANT(name, hard, PACKSEQ_HARD_SIGMOID) \
     VARIANT(name, hard_02, PACKSEQ_HARD_SIGMOID_02)
 PACKSEQ_EACH_CELL(ROW)
 #undef ROW
@@ -172,7 +171,7 @@ PACKSEQ_EACH_CELL(ROW)
 typedef void NAME(cell)(NAME(walk) *, int64_t t, REAL *gates, int64_t m);
 
 static NAME(cell) *const NAME(cells)[PACKSEQ_N_CELLS][PACKSEQ_N_GATE_ACTIVATIONS] = {
-#define ROW(constant, name, gates, block, bare, c, second) \
+#define ROW(constant, name, gates, block, bare, c, late) \
     [constant] = {NAME(name##_smooth), NAME(name##_hard), NAME(name##_hard_02)},
     PACKSEQ_EACH_CELL(ROW)
 #undef ROW

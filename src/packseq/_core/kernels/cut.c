@@ -98,11 +98,11 @@ static void estimate_whole(packseq_network *net, int64_t real_bytes, int64_t vec
     int64_t all = 0, most = 0; /* weights, and those of one direction that multiply h */
     for (int32_t i = 0; i < net->n_layers * net->n_directions; i++) {
         const packseq_direction *direction = &net->directions[i];
-        const int64_t recurrent = numbers_of(&direction->hh, lanes) + numbers_of(&direction->second, lanes);
+        const int64_t recurrent = numbers_of(&direction->hh, lanes) + numbers_of(&direction->late, lanes);
         all += numbers_of(&direction->ih, lanes) + recurrent;
         most = greatest(most, recurrent);
     }
-    net->costs.row_microseconds = 2.0 * (double)all / FLOPS_PER_MICROSECOND * 8 / (double)lanes;
+    net->costs.row_microseconds = 2.0 * (double)all / FLOPS_PER_MICROsecond * 8 / (double)lanes;
     net->costs.least_rows = least_rows_of((double)(most * real_bytes), vector_bytes);
     net->costs.least_rows_alone = least_rows_of((double)(all * real_bytes), vector_bytes);
 }
@@ -119,8 +119,7 @@ void packseq_estimate(packseq_network *net, int64_t real_bytes, int64_t vector_b
         .gate_bytes = gate_bytes,
         .work_bytes = gate_bytes + 3 * blocks * 2 * vector_bytes,
         .spill_bytes = net->n_layers > 1 ? net->n_directions * net->state * real_bytes : 0,
-        .l2_sequences =
-            clamp(SHARD_BYTES / (net->hidden * real_bytes), LEAST_SHARD_SEQUENCES, MOST_SHARD_SEQUENCES),
+        .l2_sequences = clamp(SHARD_BYTES / (net->hidden * real_bytes), LEAST_SHARD_SEQUENCES, MOST_SHARD_SEQUENCES),
     };
     estimate_whole(net, real_bytes, vector_bytes);
 }
@@ -132,7 +131,7 @@ static int64_t least_rows_for(const packseq_network *net, int64_t steps) {
 
 static enum packseq_size size_for(const packseq_network *net, double rows) {
     const double takes = rows * net->costs.row_microseconds;
-    return takes <= TINY_MICROSECONDS ? PACKSEQ_TINY : takes <= SMALL_MICROSECONDS ? PACKSEQ_SMALL : PACKSEQ_LARGE;
+    return takes <= TINY_MICROsecondS ? PACKSEQ_TINY : takes <= SMALL_MICROsecondS ? PACKSEQ_SMALL : PACKSEQ_LARGE;
 }
 
 enum packseq_size packseq_size_of(const packseq_job *job) {
@@ -151,10 +150,10 @@ static double team_cost(const packseq_job *job, int32_t members, int32_t abreast
     const double part = (double)most_blocks / (double)step->blocks;
     const int64_t least_rows = least_rows_of(step->weight_bytes * part, step->vector_bytes);
     const int64_t rows = cost(job, 0, job->batch, least_rows);
-    const int barriers = job->network->directions[0].second.n_panels ? 2 : 1;
+    const int barriers = job->network->directions[0].late.n_panels ? 2 : 1;
     const double barrier = step->vector_bytes > 32 ? BARRIER_FLOPS_LONG : BARRIER_FLOPS;
-    return turns * ((double)rows * step->row_flops * part +
-                    (members > 1) * barrier * (double)(job->steps * barriers - 1));
+    return turns *
+           ((double)rows * step->row_flops * part + (members > 1) * barrier * (double)(job->steps * barriers - 1));
 }
 
 /* Makes teams of at most so many threads, where they are faster than shards for each. Directions abreast share their

@@ -10,6 +10,8 @@ extern const packseq_kernels packseq_neon;
 #endif
 extern const packseq_kernels packseq_baseline;
 
+/* An entry a line. */
+/* clang-format off */
 static const packseq_kernels *const compiled[] = {
 #if PACKSEQ_HAVE_X86
     &packseq_avx512,
@@ -21,6 +23,7 @@ static const packseq_kernels *const compiled[] = {
     &packseq_baseline,
     NULL,
 };
+/* clang-format on */
 
 const packseq_kernels *const *packseq_compiled(void) { return compiled; }
 

@@ -38,7 +38,7 @@ typedef struct {
 typedef struct {
     packseq_matrix ih;     /* K = I */
     packseq_matrix hh;     /* K = R; where there is a reset before the product, without n */
-    packseq_matrix second; /* K = H; no panels where there is none: packseq_second says what it is */
+    packseq_matrix late; /* K = H; no panels where there is none: packseq_late says what it is */
     const void *bias;      /* one gate row */
     const void *peephole;  /* one too, by which c is multiplied for i, f and o; NULL where the cell has none */
     int32_t finite;        /* whether 0 times any of hh's weights is 0: then a missing h0 is not multiplied */
@@ -52,7 +52,7 @@ typedef struct {
     double weight_bytes; /* of those weights that multiply h; */
     int64_t blocks;      /* of hidden units; */
     int64_t gate_bytes;  /* one sequence's gates, as the kernels lay them out, */
-    int64_t work_bytes;  /* these and c, what `second` multiplies and what it gives; */
+    int64_t work_bytes;  /* these and c, what `late` multiplies and what it gives; */
     int64_t spill_bytes; /* its output, where another layer follows, else 0; */
     int64_t l2_sequences; /* of how many a core's L2 keeps the states, about */
     /* Of a step in all layers and directions: */
@@ -101,7 +101,7 @@ typedef struct {
 
     int64_t n_shards;
     const int64_t *bounds; /* [n_shards + 1]: shard s is sequences bounds[s] .. bounds[s+1] */
-    int32_t backwards;     /* whether to begin with the last weights: where the call before ended */
+    int32_t last_first;     /* whether to begin with the last weights: where the call before ended */
     int64_t block_rows;    /* rows projected at a time; at least shard_sequences */
     int64_t shard_sequences; /* of the widest shard */
     int64_t shard_rows;    /* of the fullest shard, in all steps; 0 if L == 1 */
@@ -144,7 +144,7 @@ enum packseq_size packseq_size_of(const packseq_job *);
 enum packseq_size packseq_most_size(const packseq_network *, int64_t batch, int64_t steps);
 
 /* Cuts a call into shards for at most `threads` workers: sets the job's fields from n_shards to abreast, but for
- * `backwards`, with bounds in the caller's array of batch + 1. Returns how many workers to start. */
+ * `last_first`, with bounds in the caller's array of batch + 1. Returns how many workers to start. */
 int32_t packseq_cut(packseq_job *, int64_t *bounds, int32_t threads);
 
 /* ---- dispatch.c ---- */

@@ -12,7 +12,7 @@
 typedef struct {
     REAL *gates;    /* [block_rows][gate row] */
     REAL *cell;     /* [shard_sequences][blocks * 2U]: c */
-    REAL *hidden;   /* [shard_sequences][blocks * 2U]: what `second` multiplies */
+    REAL *hidden;   /* [shard_sequences][blocks * 2U]: what `late` multiplies */
     REAL *narrow;   /* [shard_sequences][panels * 2U]: what the projection gives */
     REAL *zeros;    /* [R]: a missing h0 */
     REAL *spill;    /* [shard_rows][D * R]: every other layer's output */
@@ -32,7 +32,7 @@ typedef struct {
     int64_t from, to;            /* this member's blocks of hidden units, */
     int64_t column, columns;     /* and its columns of the state */
     int64_t state_index;         /* layer * D + direction */
-    int32_t reverse, backwards, member, members;
+    int32_t reverse, last_first, member, members;
     packseq_barrier *barrier;
 } NAME(walk);
 
@@ -52,13 +52,13 @@ static int64_t NAME(arrange)(const packseq_job *job, char *memory, int32_t direc
     const packseq_network *net = job->network;
     const int64_t padded = NAME(padded)(net), gate_row = NAME(gate_row)(net);
     const int64_t narrow = round_up(net->state, 2 * LANES);
-    const int64_t scratch = net->directions[0].second.n_panels ? job->shard_sequences : 0;
+    const int64_t scratch = net->directions[0].late.n_panels ? job->shard_sequences : 0;
     const int64_t offsets = job->shard_rows ? job->steps : 0;
     int64_t at = 0;
-#define TAKE(field, mine, count, type)                          \
-    do {                                                        \
-        if (mine) arena->field = (type *)(memory + at);         \
-        at += round_up((count) * (int64_t)sizeof(type), 64);    \
+#define TAKE(field, mine, count, type) \
+    do { \
+        if (mine) arena->field = (type *)(memory + at); \
+        at += round_up((count) * (int64_t)sizeof(type), 64); \
     } while (0)
     TAKE(spill, 1, job->shard_rows * net->n_directions * net->state, REAL);
     for (int32_t d = 0; d < job->abreast; d++) {
@@ -90,7 +90,7 @@ static NAME(product) NAME(own_panels)(const NAME(walk) * w, const packseq_matrix
         .weights = matrix,
         .from = w->from * matrix->panels_per_block,
         .to = least(w->to * matrix->panels_per_block, matrix->n_panels),
-        .backwards = w->backwards,
+        .last_first = w->last_first,
     };
 }
 
@@ -113,13 +113,13 @@ static void NAME(add_reset_product)(const NAME(walk) * w, REAL *gates, int64_t m
     for (int64_t done = 0; done < m; done += MAX_ROWS) {
         const int64_t some = least(MAX_ROWS, m - done);
         for (int64_t r = 0; r < some; r++) rows[r] = w->arena.hidden + (done + r) * w->padded;
-        NAME(add_product)(w, &w->weights->second, rows, some, gates + done * w->gate_row);
+        NAME(add_product)(w, &w->weights->late, rows, some, gates + done * w->gate_row);
     }
 }
 
 /* h = W_hr hidden, this member's columns, when all members have their part of `hidden`. */
 static void NAME(narrow)(NAME(walk) * w, int64_t t, int64_t m) {
-    const packseq_matrix *matrix = &w->weights->second;
+    const packseq_matrix *matrix = &w->weights->late;
     const int64_t from = w->column / (2 * LANES), to = round_up(w->column + w->columns, 2 * LANES) / (2 * LANES);
     const int64_t stride = matrix->n_panels * 2 * LANES;
     barrier_wait(w->barrier, w->members);

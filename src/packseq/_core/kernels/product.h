@@ -131,7 +131,8 @@ static void (*const NAME(tiles_of_two)[])(const NAME(tile_args) *) = {
     [4] = NAME(tile_4x2),
 #endif
 #if MOST_ROWS_OF_TWO == 6
-    [5] = NAME(tile_5x2), [6] = NAME(tile_6x2),
+    [5] = NAME(tile_5x2),
+    [6] = NAME(tile_6x2),
 #endif
 };
 
@@ -164,7 +165,7 @@ static void NAME(call_tile)(int64_t rows, int64_t panels, const NAME(tile_args) 
 typedef struct {
     const packseq_matrix *weights;
     int64_t from, to;
-    int32_t backwards; /* a hint: begin with the last panels, which a cache may hold from the time before */
+    int32_t last_first; /* a hint: begin with the last panels, which a cache may hold from the time before */
     const REAL *const *a;
     int64_t rows;
     const REAL *start;
@@ -209,10 +210,10 @@ static void NAME(multiply)(const NAME(product) * x) {
     const int64_t n = x->to - x->from;
     int64_t at_once = NAME(panels_at_once)(x->rows, n);
     for (int64_t done = 0; done < n;) {
-        const int64_t panel = x->backwards ? x->to - done - at_once : x->from + done;
+        const int64_t panel = x->last_first ? x->to - done - at_once : x->from + done;
         done += at_once;
         const int64_t then = least(n - done, NAME(panels_at_once)(x->rows, n - done));
-        const int64_t next = x->backwards ? x->to - done - then : x->from + done - (then == 0);
+        const int64_t next = x->last_first ? x->to - done - then : x->from + done - (then == 0);
         NAME(multiply_panels)(x, panel, at_once, next);
         at_once = then;
     }

@@ -22,9 +22,9 @@ static int64_t NAME(plan_spill)(const packseq_job *job, NAME(arena) * arena, int
 static void NAME(set_columns)(NAME(walk) * w) {
     const packseq_network *net = w->job->network;
     int64_t from = w->from, to = w->to;
-    if (packseq_cells[net->cell].second == PACKSEQ_PROJECTION && net->directions[0].second.n_panels) {
-        from = net->directions[0].second.n_panels * w->member / w->members;
-        to = net->directions[0].second.n_panels * (w->member + 1) / w->members;
+    if (packseq_cells[net->cell].late == PACKSEQ_PROJECTION && net->directions[0].late.n_panels) {
+        from = net->directions[0].late.n_panels * w->member / w->members;
+        to = net->directions[0].late.n_panels * (w->member + 1) / w->members;
     }
     w->column = from * 2 * LANES;
     w->columns = least(to * 2 * LANES, net->state) - w->column;
@@ -35,7 +35,7 @@ static void NAME(run_shard)(packseq_job *job, int64_t shard, char *memory, int32
     const packseq_network *net = job->network;
     const int32_t directions = net->n_directions, abreast = job->abreast;
     const int64_t blocks = blocks_of(net->hidden, LANES);
-    NAME(walk) w = {.job = job, .first = job->bounds[shard], .backwards = job->backwards};
+    NAME(walk) w = {.job = job, .first = job->bounds[shard], .last_first = job->last_first};
     w.gate_row = NAME(gate_row)(net);
     w.padded = NAME(padded)(net);
     packseq_rows spill;
@@ -57,7 +57,7 @@ static void NAME(run_shard)(packseq_job *job, int64_t shard, char *memory, int32
         for (int32_t d = member % abreast; d < directions; d += abreast) {
             w.state_index = (int64_t)layer * directions + d;
             w.weights = &net->directions[w.state_index];
-            if (d >= abreast && w.weights->second.n_panels)
+            if (d >= abreast && w.weights->late.n_panels)
                 barrier_wait(w.barrier, w.members); /* for who still reads `hidden` of the direction before */
             w.reverse = d;
             w.output.base = (REAL *)both.base + d * net->state;

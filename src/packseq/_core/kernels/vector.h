@@ -23,9 +23,7 @@ typedef NATURAL VN __attribute__((vector_size(VECTOR_BYTES), may_alias));
 
 static inline V NAME(splat)(REAL x) { return x - (V){0}; }
 
-static inline V NAME(select)(VI mask, V yes, V no) {
-    return (V)((mask & (VI)yes) | (~mask & (VI)no));
-}
+static inline V NAME(select)(VI mask, V yes, V no) { return (V)((mask & (VI)yes) | (~mask & (VI)no)); }
 
 /* The bound where it is greater (less) than x, else x, NaN included; one instruction where there is one. */
 static inline V NAME(at_least)(REAL bound, V x) {

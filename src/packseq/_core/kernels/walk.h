@@ -9,7 +9,7 @@
 static void NAME(step)(NAME(walk) * w, int64_t t, REAL *gates, int64_t m) {
     const packseq_network *net = w->job->network;
     NAME(add_product)(w, &w->weights->hh, w->arena.h, least(m, w->begun), gates);
-    w->backwards ^= 1; /* begin with the weights that this step ended with, so that a cache keeps its part of them */
+    w->last_first ^= 1; /* begin with the weights that this step ended with, so that a cache keeps its part of them */
     NAME(cells)[net->cell][net->gate_activation](w, t, gates, m);
     for (int64_t r = 0; r < m; r++) w->arena.h[r] = NAME(row)(&w->output, t, w->first + r);
     w->begun = greatest(w->begun, m);

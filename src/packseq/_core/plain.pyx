@@ -55,12 +55,14 @@ def call(Network network, object x, object hx, object lengths, object crew, obje
     cdef packseq_size size = network.most_size(batch, steps)
     if size == PACKSEQ_TINY:
         return run(network, array, batch, steps, hx, lengths, None, 1)
-    array = array[...]  # from here on code of others runs, which may reshape the caller's in place
     if size == PACKSEQ_LARGE and elsewhere is not None and elsewhere():
         return None
     cdef Pool pool
     cdef int32_t threads
     pool, threads = crew()
+    # Others' code may have run meanwhile, and an array may be reshaped in place.
+    if not is_input(network, array, ndim, by_time, batch, steps):
+        return None
     cdef int32_t taken = pool.take(threads)
     if taken > 1 and size == PACKSEQ_LARGE:
         pool.rouse()  # while this thread allocates
@@ -139,6 +141,15 @@ cdef inline bint is_plain(Network network, object array, int ndim) noexcept:
         and cnp.PyArray_NDIM(<cnp.ndarray> array) == ndim
         and cnp.PyArray_ISCARRAY_RO(<cnp.ndarray> array)
     )
+
+
+cdef inline bint is_input(Network network, cnp.ndarray x, int ndim, int by_time, int64_t batch, int64_t steps) noexcept:
+    """Plain still, and of the sizes that it had?"""
+    if not is_plain(network, x, ndim) or cnp.PyArray_DIMS(x)[ndim - 1] != network.input_width:
+        return False
+    if not network.one_step and cnp.PyArray_DIMS(x)[by_time] != steps:
+        return False
+    return ndim + network.one_step == 2 or cnp.PyArray_DIMS(x)[0 if network.one_step else 1 - by_time] == batch
 
 
 cdef inline bint is_state(Network network, object array, cnp.npy_intp *shape, int ndim) noexcept:

@@ -8,7 +8,7 @@ from typing import Any, Self, SupportsIndex
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from packseq._core import plain
+from packseq._core.plain import call as call_arrays
 from packseq.checks import as_flag
 from packseq.networks import kernels
 from packseq.networks.architecture import PLAIN, SIGMOID, Architecture
@@ -60,7 +60,7 @@ class _Cell(Parameterised):
     def _plain(self, input: object, hx: object) -> Any:
         """Last states of a plain call, or None for the general way to take it."""
         if type(input) is np.ndarray:
-            result = plain.call(self._weights.network, input, hx, None, crew, None)
+            result = call_arrays(self._weights.network, input, hx, None, crew, None)
         else:
             result = call_plain(self._weights, input, hx, None)
         return None if result is None else result[1]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from packseq._core import plain
+from packseq._core.plain import call as call_arrays
 from packseq.networks.parameters import Weights
 from packseq.settings.threads import crew
 from packseq.tensor_checks import as_plain_array
@@ -25,7 +25,7 @@ def call_plain(weights: Weights, input: object, hx: Any, lengths: Any) -> Any:
     if any(state is None for state in states):
         return None
     first = states if type(hx) is tuple else states[0] if states else None
-    result = plain.call(weights.network, x, first, lengths, crew, None)
+    result = call_arrays(weights.network, x, first, lengths, crew, None)
     if result is None:
         return None
     from_numpy = sys.modules["torch"].from_numpy

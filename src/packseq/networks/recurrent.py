@@ -14,8 +14,8 @@ from typing import Any, ClassVar, Self, SupportsIndex
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from packseq._core import plain
 from packseq._core.order import all_equal
+from packseq._core.plain import call as call_arrays
 from packseq.checks import as_flag
 from packseq.layout import as_lengths
 from packseq.networks.architecture import (
@@ -265,7 +265,7 @@ class Recurrent(Parameterised):
         if out is None and num_threads is None and backend != "torch":
             if type(input) is np.ndarray:
                 elsewhere = None if backend == "cpu" else has_driver
-                result = plain.call(self._weights.network, input, hx, lengths, crew, elsewhere)
+                result = call_arrays(self._weights.network, input, hx, lengths, crew, elsewhere)
             else:
                 result = call_plain(self._weights, input, hx, lengths)
             if result is not None:

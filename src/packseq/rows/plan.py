@@ -48,11 +48,10 @@ class Plan:
     unsorted_indices: IndexArray | None
 
     def __post_init__(self) -> None:
-        # Not over __slots__: until Python 3.11.2 those of a dataclass hold __weakref__ too.
-        for field in fields(self):
-            array = getattr(self, field.name)
+        for name in _FIELDS:
+            array = getattr(self, name)
             if array is not None:
-                object.__setattr__(self, field.name, as_read_only(array))
+                object.__setattr__(self, name, as_read_only(array))
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Through the checks: a pickle may have been changed, and NumPy's own come back writable.
@@ -236,6 +235,10 @@ class Plan:
             sorted_indices=sorted_,
             unsorted_indices=unsorted,
         )
+
+
+# Not __slots__: until Python 3.11.2 those of a dataclass hold __weakref__ too.
+_FIELDS = tuple(field.name for field in fields(Plan))
 
 
 @overload

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn.utils.rnn import PackedSequence as TorchPackedSequence
 
-from packseq._core import plain
+from packseq._core.plain import call as call_arrays
 from packseq.networks.arguments import Array
 from packseq.packed import PackedSequence
 from packseq.settings.threads import crew
@@ -64,7 +64,7 @@ def _run(packed: Packed, kind: Kind, rows: Array, states: list[Array]) -> Any:
     module = packed.module
     first = None if not states else tuple(states) if kind.has_pair else states[0]
     # The short way of plain calls, which looks at all that it is given.
-    result: Any = plain.call(module._weights.network, rows, first, None, crew, None)
+    result: Any = call_arrays(module._weights.network, rows, first, None, crew, None)
     if result is None:
         if not _fits(module, kind, rows, states):
             return OTHER_SHAPES

@@ -22,7 +22,8 @@ from .limits import check_budget
 class Attributes:
     """What a module needs to run that its parameters' shapes do not tell.
 
-    The defaults are torch's; None means that the file does not say.
+    The defaults are torch's; None means that the file does not say. `given` are the first states
+    that the file computes from something else, so that the caller gives them.
     """
 
     nonlinearity: str | None = None
@@ -30,6 +31,7 @@ class Attributes:
     reset_after: bool = True
     batch_first: bool = False
     backward: bool = False
+    given: str = ""
     unsupported: str = ""
 
 
@@ -97,8 +99,9 @@ class Found:
         float32 or float64; float16 and bfloat16 have been widened to float32.
     attributes : Attributes
         ``nonlinearity`` and ``recurrent_activation`` (None if the file does not say),
-        ``reset_after``, ``batch_first``, ``backward`` (runs from the end only) and ``unsupported``,
-        the reason why packseq cannot run it, or "".
+        ``reset_after``, ``batch_first``, ``backward`` (runs from the end only), ``given`` (the
+        first states that the caller gives) and ``unsupported``, the reason why packseq cannot run
+        it, or "".
     has_state : bool
         Whether initial states are stored with it.
     """
@@ -172,6 +175,8 @@ class Found:
             notes.append("from the end only")
         if self.has_state:
             notes.append("with initial states")
+        if self.attributes.given:
+            notes.append(f"from initial states of yours: {self.attributes.given}")
         if self.attributes.unsupported:
             notes.append(f"cannot run here: {self.attributes.unsupported}")
         return f"{self.prefix!r}: {', '.join(notes)}"

@@ -13,7 +13,7 @@ from typing import Any
 from packseq.optional import load
 
 from ..arrays import Array
-from ..canonical import Attributes, Checkpoint
+from ..canonical import FIRST_NAMES, Attributes, Checkpoint
 from ..errors import CheckpointError, library_errors
 from . import protobuf
 from .between import STEPS, joins
@@ -68,14 +68,11 @@ class Module:
     reason: str = ""
 
     def entries(self, prefix: str) -> tuple[Attributes, dict[str, Array]]:
-        """Its attributes and arrays, of which there are none where it cannot be had."""
-        try:
-            if self.reason:
-                raise CheckpointError(self.reason)
-            named = [*stack_parameters(self.stack), *stack_states(self.stack)]
-            return stack_attributes(self.stack), {prefix + name: array for name, array in named}
-        except CheckpointError as error:
-            return Attributes(unsupported=str(error)), {}
+        """Its attributes and arrays; a CheckpointError says why it cannot be had."""
+        if self.reason:
+            raise CheckpointError(self.reason)
+        named = [*stack_parameters(self.stack), *stack_states(self.stack)]
+        return stack_attributes(self.stack), {prefix + name: array for name, array in named}
 
 
 class Model:
@@ -105,20 +102,28 @@ class Model:
     def checkpoint(self) -> Checkpoint:
         """Every recurrent module under torch's names, every other initialiser under its own.
 
-        An initialiser of a type that NumPy lacks is left out: only a module made of it needs it.
+        A module that cannot be had is a placeholder for its first weight, and an initialiser of a
+        type that NumPy lacks is one for itself.
         """
         arrays: dict[str, Array] = {}
         attributes: dict[str, Attributes] = {}
+        placeholders: dict[str, str] = {}
         for prefix, module in self.modules.items():
-            attributes[prefix], own = module.entries(prefix)
-            arrays |= own
-        taken = Names(arrays)
+            try:
+                attributes[prefix], own = module.entries(prefix)
+                arrays |= own
+            except CheckpointError as error:
+                placeholders[prefix + FIRST_NAMES[0]] = str(error)
+        taken = Names([*arrays, *placeholders])
         for path, values in self._scopes:
             for name, tensor in values.unspent():
+                given = taken.distinct(f"{path}{name}")
                 if self._tensors.is_readable(tensor):
-                    array = values.constant(name, "array").array
-                    arrays[taken.distinct(f"{path}{name}")] = array
-        return Checkpoint(arrays, attributes)
+                    arrays[given] = values.initialiser(name)
+                else:
+                    type_name = self._tensors.type_name(tensor.data_type)
+                    placeholders[given] = f"has element type {type_name} ({tensor.data_type})"
+        return Checkpoint(arrays, attributes, placeholders)
 
 
 class Names:

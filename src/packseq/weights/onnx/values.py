@@ -62,6 +62,12 @@ class Values:
             for value in graph.input
             if value.name not in self.initialisers
         }
+        # Readers do not agree on which of two values of one name is meant: none is believed.
+        self._shadows = {
+            name
+            for name in (*self._producers, *self.initialisers, *self.inputs)
+            if outer is not None and outer.home(name).makes(name)
+        }
         self._folded: dict[str, Stored] = {}
         self._reasons: dict[str, str] = {}
         self._zeros: dict[str, bool] = {}
@@ -97,6 +103,8 @@ class Values:
     def _fold(self, name: str, depth: int) -> Stored:
         """A value, made once; why it cannot be is found once too."""
         scope = self.home(name)
+        if name in scope._shadows:
+            raise CheckpointError(f"{name!r} is made in a body and around it too")
         if name in scope._reasons:
             raise CheckpointError(scope._reasons[name])
         if name not in scope._folded:
@@ -117,6 +125,10 @@ class Values:
             raise CheckpointError(f"{name!r} is computed by more than {MAX_CHAIN} nodes in a row")
         operands = [self._fold(each, depth - 1) if each else None for each in node.input]
         return fold(node, operands, list(node.output).index(name), self._tensors)
+
+    def initialiser(self, name: str) -> Array:
+        """A stored array of this graph."""
+        return (self._folded.get(name) or self._made(name, 0)).array
 
     def spend(self, name: str) -> None:
         """Note the initialisers whose elements a value is made of: nobody needs them besides it."""
@@ -187,9 +199,8 @@ class Values:
         return scope._zeros[name]
 
     def _computes_zero(self, name: str, depth: int) -> bool:
-        if name in self.initialisers:
-            array = self.known(name)
-            return array is not None and not array.any()
+        if name in self._shadows:
+            return False
         node = self.producer(name)
         if node is None or not node.input:
             array = self.known(name)

@@ -22,6 +22,7 @@ FLOORS = [
     ("__init__", "the public names"),
     ("torch", "torch models sped up in place"),
     ("weights/__init__", "the public names of weights"),
+    ("weights/onnx/splitting", "an ONNX model cut in three"),
     ("weights/store", "modules and files: load, save, convert"),
     ("weights/formats", "which reader a file is for"),
     ("weights/backward", "a module that runs back in time alone, as a file may have"),

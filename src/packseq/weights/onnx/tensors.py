@@ -75,6 +75,17 @@ class Tensors:
         self.charge(2 * len(raw), what)
         return Stored(from_bytes(raw, dtype, tuple(tensor.dims), what), name)
 
+    def inline(self, tensor: Any) -> None:
+        """Put data from another file into the TensorProto itself."""
+        if tensor.data_location != self._proto.EXTERNAL:
+            return
+        what = f"initialiser {tensor.name!r}"
+        raw = self._external(tensor, what)
+        self.charge(len(raw), what)
+        tensor.raw_data = bytes(raw)
+        tensor.data_location = self._proto.DEFAULT
+        del tensor.external_data[:]
+
     def _raw(self, tensor: Any, dtype: str, what: str) -> bytes | memoryview:
         if tensor.data_location == self._proto.EXTERNAL:
             return self._external(tensor, what)

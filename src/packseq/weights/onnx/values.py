@@ -38,11 +38,13 @@ class Values:
         What the caller gives: each input's sizes, None where they may vary; [] if not declared. Of
         a body, what its node gives, whose sizes nothing enforces.
     nodes : list of NodeProto
+    is_body : bool
     """
 
     def __init__(self, graph: Any, tensors: Tensors, outer: "Values | None" = None) -> None:
         self._tensors = tensors
         self._outer = outer
+        self.is_body = outer is not None
         self.nodes = list(graph.node)
         self.initialisers: dict[str, Any] = {}
         for tensor in graph.initializer:

@@ -85,6 +85,30 @@ def test_torchs_default_exporter_at_any_size(tmp_path, kind, options, hidden):
     assert found.num_layers == core.num_layers
 
 
+@pytest.mark.parametrize("given", [False, True], ids=["from zeros", "from states"])
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_torchs_default_exporter_without_its_optimiser(tmp_path, kind, given):
+    # It cuts the weights by H, which it takes from the declared sizes of hx.
+    torch = pytest.importorskip("torch", reason="exports the models")
+    pytest.importorskip("onnxscript", reason="torch's exporter needs it")
+    torch.manual_seed(3)
+    core = getattr(torch.nn, kind)(INPUT, HIDDEN, num_layers=2).eval()
+    x, h = torch.from_numpy(inputs(STEPS, BATCH, INPUT)), torch.rand(2, BATCH, HIDDEN)
+    hx = (h, h * 2) if kind == "LSTM" else h
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(core, (x, hx) if given else (x,), str(tmp_path / "model.onnx"),
+                          dynamo=True, optimize=False, verbose=False)  # fmt: skip
+
+    module = packseq.load(tmp_path / "model.onnx")
+
+    with torch.no_grad():
+        expected = core(x, hx if given else None)[0].numpy()
+    states = tuple(one.numpy() for one in hx) if kind == "LSTM" else hx.numpy()
+    output, _ = module(x.numpy(), states if given else None)
+    np.testing.assert_allclose(output, expected, rtol=0, atol=2 * ATOL)
+
+
 # --- first states ---------------------------------------------------------------------------
 
 

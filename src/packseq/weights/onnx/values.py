@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Container, Iterator
 from typing import Any
 
+import numpy as np
+
 from ..arrays import Array
 from ..errors import CheckpointError
 from .folding import FOLDS, filling, fold
@@ -123,10 +125,20 @@ class Values:
         node = self.producer(name)
         if node is None or not is_operator(node, FOLDS):
             raise CheckpointError(f"{name!r} is {self.origin(name)}; expected an initialiser")
+        declared = self._declared(node) if is_operator(node, ("Shape",)) else []
+        if declared:
+            return Stored(np.array(declared, np.int64), "INT64")
         if not depth:
             raise CheckpointError(f"{name!r} is computed by more than {MAX_CHAIN} nodes in a row")
         operands = [self._fold(each, depth - 1) if each else None for each in node.input]
         return fold(node, operands, list(node.output).index(name), self._tensors)
+
+    def _declared(self, shape: Any) -> list[int | None]:
+        """The sizes that a Shape gives of an input whose sizes are declared; else []."""
+        bounds = attribute_values(shape, {"start": "INT", "end": "INT"})
+        sizes = self.home(shape.input[0]).inputs.get(shape.input[0], []) if shape.input else []
+        asked = sizes[bounds.get("start", 0) : bounds.get("end")]
+        return [] if None in asked else asked
 
     def initialiser(self, name: str) -> Array:
         """A stored array of this graph."""

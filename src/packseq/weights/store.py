@@ -110,7 +110,9 @@ def unreadable(path: FilePath) -> dict[str, str]:
     -------
     dict of str to str
         Objects of classes that are not known, sparse and quantised tensors and the like, in a
-        torch file; numbers and texts are neither read nor listed. Empty for other formats.
+        torch file, where numbers and texts are neither read nor listed; in an ONNX model, arrays of
+        types that NumPy lacks, and the first weight of a module that cannot be had. Empty for
+        other formats.
 
     Raises
     ------

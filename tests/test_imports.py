@@ -41,7 +41,7 @@ def test_no_import_points_up(tool):
     assert ("layout", "packed") in arrows
     assert ("rows/movers", "rows/tensors") in arrows  # inside a function
     assert ("_core/segments", "_core/pool") in arrows  # a cimport
-    assert ("weights/onnx/model", "weights/gates") in arrows  # relative
+    assert ("weights/onnx/layers", "weights/gates") in arrows  # relative
     assert ("__init__", "weights/__init__") in arrows
 
 

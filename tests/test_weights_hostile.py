@@ -472,8 +472,6 @@ def onnx_tensor(**fields):
     ({"float_data": [1.0, 2.0]}, "needs 16 bytes, found 8"),
     ({"data_type": 7, "int64_data": [1]}, "needs 32 bytes, found 8"),
     ({"data_type": 3, "int32_data": [300] * 4}, "values of int8"),
-    ({"data_type": 8, "string_data": [b"x"]}, "element type STRING"),
-    ({"data_type": 99}, "99"),
     ({"external": {"location": "../data"}}, "outside the folder"),
     ({"external": {"location": "/etc/passwd"}}, "outside the folder"),
     ({"external": {"location": "sub/../../data"}}, "outside the folder"),
@@ -545,7 +543,7 @@ def onnx_node(*inputs, kind="GRU", **attributes):
     (lambda: onnx_node("X", "w", "r", "w"), "expected 2 axes"),
     (lambda: onnx_node("X", "w"), "weight_hh is left out"),
     (lambda: onnx_node("X", "w", "r", "", "", "b"), "h_0 has shape"),
-    (lambda: onnx_node("X", "w", "r", "", "", "ghost"), "nothing produces its input 'ghost'"),
+    (lambda: onnx_node("X", "w", "r", "", "", "ghost"), "is made by nothing"),
     (lambda: onnx_node("X", "Y", "r"), "computed by GRU"),
 ], ids=lambda _: "")  # fmt: skip
 def test_onnx_nodes(tmp_path, node, message):
@@ -560,7 +558,9 @@ def test_onnx_nodes(tmp_path, node, message):
 def test_onnx_nodes_that_feed_each_other_in_a_ring(tmp_path):
     onnx = pytest.importorskip("onnx", reason="writes and reads ONNX models")
     ring = [onnx.helper.make_node("Identity", [f"v{i}"], [f"v{(i + 1) % 3}"]) for i in range(3)]
-    refused(write(tmp_path / "file", onnx_with([], [*ring, onnx_node("v0", "v1", "v2")])), "Ident")
+    refused(
+        write(tmp_path / "file", onnx_with([], [*ring, onnx_node("v0", "v1", "v2")])), "64 nodes"
+    )
 
 
 # --- HDF5 and Keras -------------------------------------------------------------------------

@@ -5,115 +5,29 @@ import warnings
 
 import numpy as np
 import pytest
-from checkpoints import distinctive, inputs, tolerance
+from checkpoints import inputs, tolerance
+from onnx_models import (
+    BATCH,
+    HIDDEN,
+    INPUT,
+    STATES,
+    STEPS,
+    assert_runs_alike,
+    directions_of,
+    initialiser,
+    joined,
+    layer,
+    model_of,
+    op,
+    peepholes,
+    run_ort,
+    save_to,
+)
 
 import packseq
 from packseq import weights
 
 onnx = pytest.importorskip("onnx", reason="writes ONNX models")
-onnxruntime = pytest.importorskip("onnxruntime", reason="the judge of what a model means")
-
-GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
-INPUT, HIDDEN, STEPS, BATCH = 3, 4, 6, 3
-STATES = {"LSTM": ["h", "c"], "GRU": ["h"], "RNN": ["h"]}
-
-
-def initialiser(name, array):
-    return onnx.numpy_helper.from_array(np.ascontiguousarray(array), name)
-
-
-def directions_of(attributes):
-    return 2 if attributes.get("direction") == "bidirectional" else 1
-
-
-def layer(
-    kind,
-    name="layer",
-    width=INPUT,
-    seed=1,
-    bias=True,
-    x="X",
-    states=None,
-    scale=1.0,
-    **attributes,
-):
-    """A node and its initialisers, W (D, G*H, I), R (D, G*H, H) and B (D, 2*G*H)."""
-    d, rows = directions_of(attributes), GATES[kind] * HIDDEN
-    shapes = {"W": (rows, width), "R": (rows, HIDDEN), "B": (rows,)}
-    arrays = {
-        role: np.stack([distinctive(shape, GATES[kind], seed + 10 * i) for i in range(d)])
-        for role, shape in shapes.items()
-    }
-    arrays["B"] = np.concatenate([arrays["B"], arrays["B"][:, ::-1] * 0.5], axis=1)
-    arrays = {role: array * np.float32(scale) for role, array in arrays.items()}
-    if not bias:
-        del arrays["B"]
-    arrays |= states or {}
-    names = [f"{name}_{role}" if role in arrays else "" for role in "WRB"]
-    names += ["lengths", *(f"{name}_{role}" if role in arrays else "" for role in "hcP")]
-    outputs = [f"{name}_Y", f"{name}_Y_h", f"{name}_Y_c"][: 1 + len(STATES[kind])]
-    if kind != "LSTM":
-        names = names[:5]
-    while not names[-1]:
-        names.pop()
-    node = onnx.helper.make_node(
-        kind, [x, *names], outputs, name=name, hidden_size=HIDDEN, **attributes
-    )
-    return [node], [initialiser(f"{name}_{role}", array) for role, array in arrays.items()]
-
-
-def model_of(nodes, initialisers, outputs, sizes=("T", "B"), states=()):
-    """A whole model with inputs X, of the sizes that are declared, lengths, and states of B."""
-    floats, ints = onnx.TensorProto.FLOAT, onnx.TensorProto.INT32
-    graph = onnx.helper.make_graph(
-        nodes,
-        "graph",
-        [
-            onnx.helper.make_tensor_value_info("X", floats, [*sizes, INPUT]),
-            onnx.helper.make_tensor_value_info("lengths", ints, [None]),
-            *(onnx.helper.make_tensor_value_info(n, floats, [None, "B", HIDDEN]) for n in states),
-        ],
-        [onnx.helper.make_tensor_value_info(name, floats, None) for name in outputs],
-        initialisers,
-    )
-    opset = [onnx.helper.make_opsetid("", 15)]
-    return onnx.helper.make_model(graph, opset_imports=opset, ir_version=8)
-
-
-def peepholes(directions, seed=8):
-    """P (D, 3*H), of ONNX's order i o f: each gate's differ in size and sign."""
-    return np.stack([distinctive((3 * HIDDEN,), 3, seed + i) for i in range(directions)])
-
-
-def run_ort(model, x, lengths, **states):
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    return session.run(None, {"X": x, "lengths": np.array(lengths, np.int32), **states})
-
-
-def joined(y):
-    """Y (T, D, B, H) as torch has it: (T, B, D*H)."""
-    return y.transpose(0, 2, 1, 3).reshape(y.shape[0], y.shape[2], -1)
-
-
-def assert_runs_alike(model, path, hx_expected=False, prefix=None):
-    """Both on one ragged batch; returns the module for more."""
-    onnx.save(model, path)
-    x, lengths = inputs(BATCH, STEPS, INPUT).swapaxes(0, 1).copy(), [6, 1, 4]
-    y, *final = run_ort(model, x, lengths)
-    module, hx = weights.load_with_state(path, prefix)
-    assert (hx is not None) == hx_expected
-    output, state = module(x, hx, lengths=lengths)
-    expected = joined(y) if y.ndim == 4 else y
-    atol = tolerance(STEPS, 2 * (INPUT + 2 * HIDDEN), max(1.0, float(np.abs(expected).max())))
-    np.testing.assert_allclose(output, expected, rtol=0, atol=atol)
-    states = state if isinstance(state, tuple) else (state,)
-    for one, other in zip(states, final, strict=False):
-        np.testing.assert_allclose(one, other, rtol=0, atol=atol * HIDDEN)
-    return module
 
 
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
@@ -202,7 +116,7 @@ def test_peepholes_of_another_shape(tmp_path, shape, expected):
     nodes, initialisers = layer("LSTM", states={"P": np.ones(shape, np.float32)})
     onnx.save(model_of(nodes, initialisers, nodes[0].output), tmp_path / "model")
     with pytest.raises(weights.CheckpointError, match=f"peepholes has shape .*{expected}"):
-        weights.find(tmp_path / "model")
+        packseq.load(tmp_path / "model")
 
 
 def test_a_chain_of_nodes_with_peepholes_is_one_module(tmp_path):
@@ -305,10 +219,6 @@ def test_layout_1_is_batch_first(tmp_path, kind):
     np.testing.assert_allclose(
         module(x)[0], joined(y).swapaxes(0, 1), rtol=0, atol=tolerance(STEPS, INPUT + 2 * HIDDEN)
     )
-
-
-def op(kind, inputs, output, **attributes):
-    return onnx.helper.make_node(kind, inputs, [output], **attributes)
 
 
 def test_a_node_keeps_its_layout_and_its_reset(tmp_path):
@@ -571,7 +481,7 @@ def test_a_layer_that_starts_from_the_lower_ones_last_state_stays_apart(tmp_path
 
     lower, upper = weights.find(tmp_path / "model")
     assert not lower.attributes.unsupported
-    assert upper.attributes.unsupported == "h_0 computed by GRU"
+    assert upper.attributes.given == "h_0 (computed by GRU)"
 
 
 def reshaped_without_a_turn(number, d):
@@ -790,11 +700,6 @@ def test_external_data_beside_the_model(tmp_path):
         np.testing.assert_array_equal(outside[name], array)
 
 
-def save_to(path, model):
-    onnx.save(model, path)
-    return path
-
-
 @pytest.mark.parametrize(("kind", "attributes", "named"), [
     ("LSTM", {"clip": 3.0}, "clip=3.0"),
     ("LSTM", {"input_forget": 1}, "input_forget=1"),
@@ -825,7 +730,7 @@ def test_what_cannot_run_is_refused_by_name_and_still_listed(tmp_path, kind, att
 
 
 @pytest.mark.parametrize(("source", "named"), [
-    ("scaled", "peepholes (input P), computed by Mul"),
+    ("scaled", "peepholes (input P), computed by Add"),
     ("X", "peepholes (input P), an input of the graph"),
 ])  # fmt: skip
 def test_peepholes_that_are_not_stored_are_refused_by_name_and_still_listed(
@@ -833,7 +738,7 @@ def test_peepholes_that_are_not_stored_are_refused_by_name_and_still_listed(
 ):
     nodes, initialisers = layer("LSTM", states={"P": peepholes(1)})
     nodes[0].input[7] = source
-    nodes.insert(0, op("Mul", ["layer_P", "layer_P"], "scaled"))
+    nodes.insert(0, op("Add", ["layer_P", "layer_P"], "scaled"))
     onnx.save(model_of(nodes, initialisers, nodes[1].output), tmp_path / "model")
 
     with pytest.raises(weights.CheckpointError, match=re.escape(named)):
@@ -842,11 +747,16 @@ def test_peepholes_that_are_not_stored_are_refused_by_name_and_still_listed(
     assert (found.kind, found.attributes.unsupported) == ("LSTM", named)
 
 
-def test_weights_that_are_computed_are_refused(tmp_path):
+def test_weights_that_are_computed_are_refused_by_name_and_still_listed(tmp_path):
     nodes, initialisers = layer("GRU")
-    nodes[0].input[1] = "scaled"
-    scale = onnx.helper.make_node("Mul", ["layer_W", "layer_W"], ["scaled"])
-    onnx.save(model_of([scale, *nodes], initialisers, nodes[0].output), tmp_path / "model")
+    nodes[0].input[1] = "turned"
+    scale = op("Softplus", ["layer_W"], "scaled")
+    turn = op("Identity", ["scaled"], "turned")
+    onnx.save(model_of([scale, turn, *nodes], initialisers, nodes[0].output), tmp_path / "model")
 
-    with pytest.raises(weights.CheckpointError, match="weight_ih is computed by Mul"):
-        weights.find(tmp_path / "model")
+    reason = "node 'layer': weight_ih: 'scaled' is computed by Softplus"
+    with pytest.raises(weights.CheckpointError, match=reason):
+        packseq.load(tmp_path / "model")
+    (found,) = weights.find(tmp_path / "model")
+    assert (found.prefix, found.kind) == ("layer.", "")
+    assert reason in found.attributes.unsupported

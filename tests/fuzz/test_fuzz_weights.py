@@ -42,6 +42,30 @@ def onnx_file():
     return onnx.helper.make_model(graph).SerializeToString()
 
 
+def onnx_graph_file():
+    """A GRU in a body, whose weights are dequantised, cut and joined, and whose state is made."""
+    onnx = pytest.importorskip("onnx", reason="writes and reads ONNX models")
+    helper = onnx.helper
+    stored = {
+        "q": np.ones((1, 12, 4), np.int8),
+        "s": np.array(0.1, np.float32),
+        "z": np.array(1, np.int8),
+        "sizes": np.array([1, 2, 4]),
+    }
+    nodes = [
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["w"]),
+        helper.make_node("Split", ["w"], ["a", "b"], axis=1),
+        helper.make_node("Concat", ["a", "b"], ["r"], axis=1),
+        helper.make_node("ConstantOfShape", ["sizes"], ["zeros"]),
+    ]
+    gru = helper.make_node("GRU", ["X", "w", "r", "", "", "zeros"], ["Y"], name="n", hidden_size=4)
+    body = helper.make_graph([gru], "body", [], [onnx.ValueInfoProto(name="Y")])
+    empty = helper.make_graph([], "empty", [], [])
+    nodes.append(helper.make_node("If", ["c"], ["o"], then_branch=body, else_branch=empty))
+    tensors = [onnx.numpy_helper.from_array(array, name) for name, array in stored.items()]
+    return helper.make_model(helper.make_graph(nodes, "graph", [], [], tensors)).SerializeToString()
+
+
 def hdf5_file():
     h5py = pytest.importorskip("h5py", reason="writes and reads HDF5")
     buffer = io.BytesIO()
@@ -68,9 +92,9 @@ def legacy_hdf5_file():
     return buffer.getvalue()
 
 
-FORMATS = [npz_file, safetensors_file, onnx_file, hdf5_file, legacy_hdf5_file,
+FORMATS = [npz_file, safetensors_file, onnx_file, onnx_graph_file, hdf5_file, legacy_hdf5_file,
            lambda: torch_file_of(gru_arrays())]  # fmt: skip
-NAMES = ["npz", "safetensors", "onnx", "hdf5", "legacy hdf5", "torch"]
+NAMES = ["npz", "safetensors", "onnx", "onnx graph", "hdf5", "legacy hdf5", "torch"]
 
 
 @st.composite

@@ -10,7 +10,7 @@ Source: Squeeze, Transpose, Reshape, Shape, Slice, Concat and Mul in the ONNX op
 import math
 from typing import Any
 
-from .nodes import INITIAL_C, INITIAL_H, Node, X, attribute_values
+from .nodes import INITIAL_C, INITIAL_H, Node, X, Y, attribute_values
 from .values import Values, is_operator, permutation
 
 STEPS = ("Squeeze", "Transpose", "Reshape", "Identity")
@@ -39,7 +39,7 @@ class Between:
         self._outer = outer_axes(lower)
         self._left = 0
         first = ["B", "T", "D", "H"] if lower.attributes.batch_first else ["T", "D", "B", "H"]
-        self._axes = {lower.outputs[0]: first}
+        self._axes = {lower.output(Y): first}
         width = lower.directions * lower.hidden_size
         self._sizes: dict[str, Size] = {"T": "T", "B": "B"}
         self._sizes |= {"D": lower.directions, "H": lower.hidden_size, "DH": width}

@@ -46,25 +46,24 @@ DEFAULTS: dict[str, Any] = dict.fromkeys(TYPES) | {
     "linear_before_reset": 0,
     "input_forget": 0,
 }
-# The inputs of a node by position, as the operators number them.
+# The inputs and outputs of a node by position, as the operators number them.
 X, W, R, B, LENGTHS, INITIAL_H, INITIAL_C, PEEPHOLES = range(8)
+Y, Y_H, Y_C = range(3)
 
 
 @dataclass(frozen=True)
 class Node:
     """An LSTM, GRU or RNN node, its weights in torch's order."""
 
-    name: str
     kind: str
-    inputs: list[str]
-    outputs: list[str]
+    proto: Any
     directions: int
     weights: dict[str, Array]
     attributes: Attributes
     states: dict[str, Array] = field(default_factory=dict)
-    # The initial states that are the caller's: which input of the graph, and the first row there.
+    # The first states that are the caller's: which value each is rows of, and the first row there.
     callers: tuple[tuple[str, int | None], ...] = ()
-    used: tuple[str, ...] = ()
+    given: str = ""
 
     @property
     def hidden_size(self) -> int:
@@ -73,7 +72,11 @@ class Node:
 
     def input(self, position: int) -> str:
         """The name of an input, "" where it is left out."""
-        return self.inputs[position] if position < len(self.inputs) else ""
+        return str(self.proto.input[position]) if position < len(self.proto.input) else ""
+
+    def output(self, position: int) -> str:
+        """The name of an output, "" where it is left out."""
+        return str(self.proto.output[position]) if position < len(self.proto.output) else ""
 
 
 def attribute_values(proto: Any, types: dict[str, str]) -> dict[str, Any]:
@@ -188,7 +191,7 @@ def stack_attributes(stack: list[Node]) -> Attributes:
     if any(node.states for node in stack) and any(node.callers for node in stack):
         reason = "initial states partly stored, partly given"
         return replace(stack[0].attributes, unsupported=reason)
-    return stack[0].attributes
+    return replace(stack[0].attributes, given=stack[0].given)
 
 
 def stack_parameters(stack: list[Node]) -> Iterator[tuple[str, Array]]:
@@ -207,7 +210,7 @@ def stack_states(stack: list[Node]) -> Iterator[tuple[str, Array]]:
             continue
         batch = max(state.shape[1] for state in stored)
         if any(state.shape[1] not in (1, batch) for state in stored):
-            raise CheckpointError(f"node {stack[0].name!r}: {name} of different batch sizes")
+            raise CheckpointError(f"{name} of different batch sizes")
         total = sum(node.directions for node in stack) * batch * stack[0].hidden_size
         check_budget(total * 8, sum(state.nbytes for state in stored), f"initial state {name}")
         layers = [

@@ -7,6 +7,7 @@ model needs.
 Source: Protocol Buffers, "Encoding".
 """
 
+from collections.abc import Container
 from typing import Any
 
 from ..errors import CheckpointError
@@ -44,6 +45,17 @@ def check(content: bytes, descriptor: Any) -> None:
             if tag & 7 == LENGTH and field is not None and field.message_type is not None:
                 _, start = varint(content, start, end)
                 pending.append((start, position, field.message_type, depth + 1))
+
+
+def has_field(content: bytes, numbers: Container[int]) -> bool:
+    """Whether a message that passed the check has a field of its own with one of these numbers."""
+    position = 0
+    while position < len(content):
+        tag, position = varint(content, position, len(content))
+        position = skip(content, position, len(content), tag & 7)
+        if tag >> 3 in numbers:
+            return True
+    return False
 
 
 def skip(content: bytes, position: int, end: int, wire_type: int) -> int:

@@ -3,6 +3,7 @@
 Source: onnx.proto and "ONNX External Data" in the ONNX repository.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,14 @@ DTYPES = {
 }
 
 
+@dataclass(frozen=True)
+class Stored:
+    """An array and ONNX's name of its element type, which alone tells a half that was widened."""
+
+    array: Array
+    type: str
+
+
 class Tensors:
     """Turns TensorProtos into arrays; data outside of the model only from its own folder."""
 
@@ -45,10 +54,18 @@ class Tensors:
         self._made += size
         check_budget(self._made, self.file_bytes, what)
 
-    def array(self, tensor: Any, what: str) -> Array:
-        """The array of a TensorProto."""
+    def type_name(self, number: int) -> str:
+        """ONNX's name of an element type, "?" of a number that has none."""
         known = self._proto.DataType.values()
-        name = self._proto.DataType.Name(tensor.data_type) if tensor.data_type in known else "?"
+        return str(self._proto.DataType.Name(number)) if number in known else "?"
+
+    def is_readable(self, tensor: Any) -> bool:
+        """Whether NumPy has the element type; it has no strings of bytes, quarters or eighths."""
+        return self.type_name(tensor.data_type) in DTYPES
+
+    def stored(self, tensor: Any, what: str) -> Stored:
+        """The array of a TensorProto."""
+        name = self.type_name(tensor.data_type)
         if name not in DTYPES:
             raise CheckpointError(
                 f"{what}: element type {name} ({tensor.data_type}) is not one of {sorted(DTYPES)}"
@@ -56,7 +73,18 @@ class Tensors:
         dtype = DTYPES[name]
         raw = self._raw(tensor, dtype, what)
         self.charge(2 * len(raw), what)
-        return from_bytes(raw, dtype, tuple(tensor.dims), what)
+        return Stored(from_bytes(raw, dtype, tuple(tensor.dims), what), name)
+
+    def inline(self, tensor: Any) -> None:
+        """Put data from another file into the TensorProto itself."""
+        if tensor.data_location != self._proto.EXTERNAL:
+            return
+        what = f"initialiser {tensor.name!r}"
+        raw = self._external(tensor, what)
+        self.charge(len(raw), what)
+        tensor.raw_data = bytes(raw)
+        tensor.data_location = self._proto.DEFAULT
+        del tensor.external_data[:]
 
     def _raw(self, tensor: Any, dtype: str, what: str) -> bytes | memoryview:
         if tensor.data_location == self._proto.EXTERNAL:

@@ -7,122 +7,228 @@ from collections import Counter
 from collections.abc import Container, Iterator
 from typing import Any
 
+import numpy as np
+
 from ..arrays import Array
 from ..errors import CheckpointError
+from .folding import FOLDS, filling, fold
 from .nodes import attribute_values
-from .tensors import Tensors
+from .tensors import Stored, Tensors
 
 DOMAINS = ("", "ai.onnx")
 # How many nodes are followed from a value to its source: more than any exporter writes, and few
 # enough for a ring.
 MAX_CHAIN = 64
-# What makes zeros of zeros, whatever else it is given.
-KEEPS_ZERO = ("Slice", "Expand", "Squeeze", "Unsqueeze", "Transpose", "Reshape", "Identity")
+# What makes zeros of zeros, whatever else it is given: of its first input, or of all its inputs.
+KEEPS_ZERO = (
+    *("Slice", "Split", "Gather", "Expand", "Tile", "Cast", "Squeeze", "Unsqueeze", "Transpose"),
+    *("Reshape", "Identity", "ReduceSum", "ReduceMean"),
+)
+ZERO_OF_ALL = ("Concat", "Mul", "Add", "Sub")
 # Axes, shapes and bounds have an entry for each axis, of which no recurrent node has more than 4.
 MAX_INTEGERS = 8
 
 
 class Values:
-    """A graph with what produces and what consumes each value.
+    """A graph, or the body of a node, with what produces and what consumes each value.
 
     Attributes
     ----------
-    initialisers : list of str
+    initialisers : dict of str to TensorProto
         The stored arrays, in the file's order.
     inputs : dict of str to list
-        What the caller gives: each input's sizes, None where they may vary; [] if not declared.
+        What the caller gives: each input's sizes, None where they may vary; [] if not declared. Of
+        a body, what its node gives, whose sizes nothing enforces.
+    nodes : list of NodeProto
+    is_body : bool
     """
 
-    def __init__(self, graph: Any, tensors: Tensors) -> None:
+    def __init__(self, graph: Any, tensors: Tensors, outer: "Values | None" = None) -> None:
         self._tensors = tensors
-        self._constants: dict[str, Any] = {}
+        self._outer = outer
+        self.is_body = outer is not None
+        self.nodes = list(graph.node)
+        self.initialisers: dict[str, Any] = {}
         for tensor in graph.initializer:
-            if tensor.name in self._constants:
+            if tensor.name in self.initialisers:
                 raise CheckpointError(f"initialiser {tensor.name!r} appears twice")
-            self._constants[tensor.name] = tensor
-        self.initialisers = list(self._constants)
+            self.initialisers[tensor.name] = tensor
         self._producers: dict[str, Any] = {}
-        for node in graph.node:
-            self._add_producer(node)
+        for node in self.nodes:
+            for output in filter(None, node.output):
+                if output in self._producers or output in self.initialisers:
+                    raise CheckpointError(f"value {output!r} is produced twice")
+                self._producers[output] = node
         self._uses = Counter(uses(graph))
         # Before IR version 4 every initialiser was listed as an input too.
         self.inputs = {
-            value.name: declared_sizes(value)
+            value.name: [] if outer else declared_sizes(value)
             for value in graph.input
-            if value.name not in self._constants
+            if value.name not in self.initialisers
         }
-        self._arrays: dict[str, Array] = {}
+        # Readers do not agree on which of two values of one name is meant: none is believed.
+        self._shadows = {
+            name
+            for name in (*self._producers, *self.initialisers, *self.inputs)
+            if outer is not None and outer.home(name).makes(name)
+        }
+        self._folded: dict[str, Stored] = {}
+        self._reasons: dict[str, str] = {}
+        self._zeros: dict[str, bool] = {}
+        self._spent: set[str] = set()
 
-    def _add_producer(self, node: Any) -> None:
-        for output in filter(None, node.output):
-            if output in self._producers or output in self._constants:
-                raise CheckpointError(f"value {output!r} is produced twice")
-            self._producers[output] = node
-        if is_operator(node, ("Constant",)) and node.output:
-            for attribute in node.attribute:
-                if attribute.name == "value":
-                    self._constants[node.output[0]] = attribute.t
+    def home(self, name: str) -> "Values":
+        """The graph that a value belongs to: this one, or the nearest around it that has it."""
+        scope = self
+        while scope._outer is not None and not scope.makes(name):
+            scope = scope._outer
+        return scope
 
-    def is_constant(self, name: str) -> bool:
-        """Whether a value is an initialiser or a Constant."""
-        return name in self._constants
+    def makes(self, name: str) -> bool:
+        """Whether a value belongs to this graph."""
+        return name in self._producers or name in self.initialisers or name in self.inputs
 
-    def array(self, name: str) -> Array:
-        """The array of a constant."""
-        if name not in self._arrays:
-            what = f"initialiser {name!r}"
-            self._arrays[name] = self._tensors.array(self._constants[name], what)
-        return self._arrays[name]
+    def constant(self, name: str, what: str) -> Stored:
+        """The array of a value that is stored, or follows from what is."""
+        if not name:
+            raise CheckpointError(f"{what} is left out; expected an initialiser")
+        try:
+            return self._fold(name, MAX_CHAIN)
+        except CheckpointError as error:
+            raise CheckpointError(f"{what}: {error}") from error.__cause__
 
-    def constant(self, name: str, what: str) -> Array:
-        """An initialiser or a Constant, also through Identity."""
-        source = self.source(name, ("Identity",))
-        if source in self._constants:
-            return self.array(source)
-        raise CheckpointError(
-            f"{what} is {self.origin(source) if name else 'left out'}; expected an initialiser "
-            "(export with constant folding)"
-        )
+    def known(self, name: str) -> Array | None:
+        """The same; None where the value is computed from what the caller gives, or unreadable."""
+        try:
+            return self._fold(name, MAX_CHAIN).array
+        except CheckpointError:
+            return None
+
+    def _fold(self, name: str, depth: int) -> Stored:
+        """A value, made once; why it cannot be is found once too."""
+        scope = self.home(name)
+        if name in scope._shadows:
+            raise CheckpointError(f"{name!r} is made in a body and around it too")
+        if name in scope._reasons:
+            raise CheckpointError(scope._reasons[name])
+        if name not in scope._folded:
+            try:
+                scope._folded[name] = scope._made(name, depth)
+            except CheckpointError as error:
+                scope._reasons[name] = str(error)
+                raise
+        return scope._folded[name]
+
+    def _made(self, name: str, depth: int) -> Stored:
+        if name in self.initialisers:
+            return self._tensors.stored(self.initialisers[name], f"initialiser {name!r}")
+        node = self.producer(name)
+        if node is None or not is_operator(node, FOLDS):
+            raise CheckpointError(f"{name!r} is {self.origin(name)}; expected an initialiser")
+        declared = self._declared(node) if is_operator(node, ("Shape",)) else []
+        if declared:
+            return Stored(np.array(declared, np.int64), "INT64")
+        if not depth:
+            raise CheckpointError(f"{name!r} is computed by more than {MAX_CHAIN} nodes in a row")
+        operands = [self._fold(each, depth - 1) if each else None for each in node.input]
+        return fold(node, operands, list(node.output).index(name), self._tensors)
+
+    def _declared(self, shape: Any) -> list[int | None]:
+        """The sizes that a Shape gives of an input whose sizes are declared; else []."""
+        bounds = attribute_values(shape, {"start": "INT", "end": "INT"})
+        sizes = self.home(shape.input[0]).inputs.get(shape.input[0], []) if shape.input else []
+        asked = sizes[bounds.get("start", 0) : bounds.get("end")]
+        return [] if None in asked else asked
+
+    def initialiser(self, name: str) -> Array:
+        """A stored array of this graph."""
+        return (self._folded.get(name) or self._made(name, 0)).array
+
+    def spend(self, name: str) -> None:
+        """Note the initialisers whose elements a value is made of: nobody needs them besides it."""
+        pending = [(self.home(name), name)]
+        while pending:
+            scope, name = pending.pop()
+            if name in scope._spent:
+                continue
+            scope._spent.add(name)
+            node = scope._producers.get(name)
+            if node is not None:
+                count = len(node.input) if is_operator(node, ZERO_OF_ALL) else 1
+                pending += [(scope.home(each), each) for each in node.input[:count]]
+
+    def unspent(self) -> Iterator[tuple[str, Any]]:
+        """The initialisers that no recurrent node is made of."""
+        return ((name, one) for name, one in self.initialisers.items() if name not in self._spent)
 
     def origin(self, name: str) -> str:
         """Where a value that is no constant comes from, for messages."""
         producer = self.producer(name)
-        return f"computed by {producer.op_type}" if producer else "an input of the graph"
+        if producer is not None:
+            return f"computed by {producer.op_type}"
+        scope = self.home(name)
+        if name in scope.initialisers:
+            return "an initialiser that cannot be read"
+        if name not in scope.inputs:
+            return "made by nothing"
+        return "an input of the graph" if scope._outer is None else "an input of a body"
+
+    def giver(self, name: str) -> str:
+        """What a first state comes from: the input that it is cut from, or what computes it."""
+        source = self.source(name)
+        cut = source in self.home(source).inputs
+        return f"from input {source!r}" if cut else self.origin(name)
 
     def producer(self, name: str) -> Any:
         """The node that makes a value; None for inputs, initialisers and what nothing makes."""
-        return self._producers.get(name)
+        return self.home(name)._producers.get(name)
+
+    def is_computed(self, name: str) -> bool:
+        """Whether a value is computed from what the caller gives, or is that."""
+        scope = self.home(name)
+        made = name in scope._producers or name in scope.inputs
+        return made and self.known(name) is None
 
     def used_once(self, name: str) -> bool:
         """Whether one thing alone uses a value; see uses()."""
         return self._uses[name] == 1
 
-    def source(self, name: str, through: Container[str] = KEEPS_ZERO) -> str:
+    def source(self, name: str) -> str:
         """Where a value comes from, through what only moves, cuts or repeats its elements."""
+        scope = self.home(name)
         for _ in range(MAX_CHAIN):
-            producer = self.producer(name)
-            if producer is None or not is_operator(producer, through) or not producer.input:
+            producer = scope._producers.get(name)
+            if producer is None or not is_operator(producer, KEEPS_ZERO) or not producer.input:
                 break
             name = producer.input[0]
+            scope = scope.home(name)
         return name
 
-    def is_zero(self, name: str) -> bool:
-        """Whether a value is stored as zeros or filled with them."""
-        if name in self._constants:
-            return not self.array(name).any()
-        producer = self.producer(name)
-        if producer is None or not is_operator(producer, ("ConstantOfShape",)):
+    def is_zero(self, name: str, depth: int = MAX_CHAIN) -> bool:
+        """Whether a value is zeros in every run."""
+        scope = self.home(name)
+        if name not in scope._zeros:
+            scope._zeros[name] = False  # should it need itself
+            scope._zeros[name] = depth > 0 and scope._computes_zero(name, depth - 1)
+        return scope._zeros[name]
+
+    def _computes_zero(self, name: str, depth: int) -> bool:
+        if name in self._shadows:
             return False
-        fill = [attribute.t for attribute in producer.attribute if attribute.name == "value"]
-        what = f"node {producer.name!r}"
-        return not any(self._tensors.array(tensor, what).any() for tensor in fill)
+        node = self.producer(name)
+        if node is None or not node.input:
+            array = self.known(name)
+            return array is not None and not array.any()
+        if is_operator(node, ("ConstantOfShape",)):
+            return not filling(node, self._tensors).array.any()
+        count = len(node.input) if is_operator(node, ZERO_OF_ALL) else 1
+        keeps = is_operator(node, (*ZERO_OF_ALL, *KEEPS_ZERO))
+        return keeps and all(self.is_zero(each, depth) for each in node.input[:count])
 
     def integers(self, name: str) -> list[int] | None:
         """A constant of a few integers; None for any other value."""
-        if name not in self._constants:
-            return None
-        array = self.array(name)
-        if array.dtype.kind != "i" or array.ndim > 1 or array.size > MAX_INTEGERS:
+        array = self.known(name)
+        if array is None or array.dtype.kind != "i" or array.ndim > 1 or array.size > MAX_INTEGERS:
             return None
         return [int(value) for value in array.ravel().tolist()]
 
@@ -168,8 +274,9 @@ class Values:
         Only what the runtime enforces is believed: the shapes of constants and the declared ones of
         inputs, but not value_info, which is a note.
         """
-        if name in self._constants:
-            return list(self.array(name).shape)
+        array = self.known(name)
+        if array is not None:
+            return list(array.shape)
         if name in self.inputs:
             return self.inputs[name]
         node = self.producer(name)
@@ -202,11 +309,17 @@ def uses(graph: Any) -> Iterator[str]:
     for node in graph.node:
         if not is_operator(node, ("Shape",)):
             yield from node.input
-        for attribute in node.attribute:
-            bodies = [attribute.g] if attribute.HasField("g") else []
-            for body in (*bodies, *attribute.graphs):
-                yield from uses(body)
+        for _, body in bodies_of(node):
+            yield from uses(body)
     yield from (output.name for output in graph.output)
+
+
+def bodies_of(node: Any) -> Iterator[tuple[str, Any]]:
+    """The graphs that an If, Loop or Scan runs, by the names of its attributes."""
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.name, attribute.g
+        yield from ((f"{attribute.name}.{i}", body) for i, body in enumerate(attribute.graphs))
 
 
 def declared_sizes(value: Any) -> list[int | None]:

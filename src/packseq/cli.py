@@ -98,6 +98,8 @@ def run_inspect(options: argparse.Namespace) -> None:
         print(found)
     for name, array in weights.read(options.file).items():
         print(f"  {name} {array.shape} {array.dtype}")
+    for name, reason in weights.unreadable(options.file).items():
+        print(f"  {name!r} {reason}")
 
 
 def run_convert(options: argparse.Namespace) -> None:

@@ -7,7 +7,7 @@
 from .backward import Backward
 from .canonical import Attributes, Found
 from .errors import CheckpointError
-from .store import convert, find, load, load_with_state, read, save
+from .store import convert, find, load, load_with_state, read, save, unreadable
 
 __all__ = [
     "Attributes",
@@ -20,4 +20,5 @@ __all__ = [
     "load_with_state",
     "read",
     "save",
+    "unreadable",
 ]

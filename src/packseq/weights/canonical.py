@@ -7,6 +7,7 @@ shapes, in this file only, whichever format they came from.
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -35,14 +36,39 @@ class Checkpoint:
     """Arrays by name; recurrent parameters under torch's names and in torch's gate order.
 
     Stored initial states are ``{prefix}h_0`` and ``{prefix}c_0``, of shape (L*D, B, H).
+    What the file holds and is not read is in `placeholders`, each name with its reason.
     """
 
     arrays: dict[str, Array]
     attributes: Mapping[str, Attributes] = field(default_factory=dict)
+    placeholders: Mapping[str, str] = field(default_factory=dict)
 
     def attributes_of(self, prefix: str) -> Attributes:
         """The attributes of the module at `prefix`: torch's defaults if the file is silent."""
         return self.attributes.get(prefix, Attributes())
+
+    def parameters_at(self, prefix: str) -> dict[str, Array]:
+        """What a recurrent module at `prefix` might have, by its names without `prefix`.
+
+        Raises
+        ------
+        CheckpointError
+            One of these names stands for what is not read.
+        """
+        for name in self._names.get(prefix, ()):
+            if prefix + name in self.placeholders:
+                reason = self.placeholders[prefix + name]
+                raise CheckpointError(f"{prefix}{name} cannot be read: {reason}")
+        return {name: self.arrays[prefix + name] for name in self._names.get(prefix, ())}
+
+    @cached_property
+    def _names(self) -> dict[str, list[str]]:
+        """The names of parameters and states by what stands before them."""
+        names: dict[str, list[str]] = {}
+        for name in dict.fromkeys([*self.arrays, *self.placeholders]):
+            if match := MEMBER.fullmatch(name):
+                names.setdefault(match[1], []).append(match[2])
+        return names
 
 
 @dataclass(frozen=True)
@@ -115,14 +141,28 @@ class Found:
         return self.kind.endswith("Cell")
 
 
+# Of what is not read, an error's text names this many.
+MAX_LISTED = 8
 FIRST_NAMES = ("weight_ih_l0", "weight_ih")
 FIRST_WEIGHT = re.compile(r"(.*?)weight_ih(_l0)?", re.DOTALL)
 PARAMETER = re.compile(r"(?:weight_ih|weight_hh|weight_hr|bias_ih|bias_hh)(?:_l\d+(?:_reverse)?)?")
+MEMBER = re.compile(rf"(.*?)({PARAMETER.pattern}|[hc]_0)", re.DOTALL)
 
 
-def prefixes(arrays: Mapping[str, Array]) -> list[str]:
+def prefixes(checkpoint: Checkpoint) -> list[str]:
     """The prefixes that a recurrent module's first weight stands under, in the file's order."""
-    return [match[1] for name in arrays if (match := FIRST_WEIGHT.fullmatch(name))]
+    names = [*checkpoint.arrays, *checkpoint.placeholders]
+    return [match[1] for name in names if (match := FIRST_WEIGHT.fullmatch(name))]
+
+
+def nothing_in(checkpoint: Checkpoint) -> str:
+    """What to say of a file without a recurrent module: also what of it was not read."""
+    unread = checkpoint.placeholders
+    if not unread:
+        return "holds no LSTM, GRU or RNN"
+    listing = "".join(f"\n  {name!r} {reason}" for name, reason in [*unread.items()][:MAX_LISTED])
+    more = f"\n  and {len(unread) - MAX_LISTED} more" if len(unread) > MAX_LISTED else ""
+    return f"holds no LSTM, GRU or RNN among what can be read; not read:{listing}{more}"
 
 
 def suffixes(found: Found) -> Iterator[tuple[int, str]]:
@@ -156,11 +196,7 @@ def describe(checkpoint: Checkpoint, prefix: str) -> Found:
     CheckpointError
         A parameter is missing, unexpected, of another shape or not float32 or float64.
     """
-    arrays = {
-        name.removeprefix(prefix): array
-        for name, array in checkpoint.arrays.items()
-        if name.startswith(prefix)
-    }
+    arrays = checkpoint.parameters_at(prefix)
     cell = "weight_ih_l0" not in arrays
     found = infer(checkpoint, prefix, arrays, "" if cell else "_l0")
     shapes = parameter_shapes(found)
@@ -186,7 +222,8 @@ def listed(checkpoint: Checkpoint, prefix: str) -> Found:
     try:
         return describe(checkpoint, prefix)
     except CheckpointError as error:
-        first = next(name for name in FIRST_NAMES if prefix + name in checkpoint.arrays)
+        held = (checkpoint.arrays.get(prefix + name) for name in FIRST_NAMES)
+        first = next((array for array in held if array is not None), np.empty(0, np.float32))
         return Found(
             prefix=prefix,
             kind="",
@@ -196,7 +233,7 @@ def listed(checkpoint: Checkpoint, prefix: str) -> Found:
             bidirectional=False,
             bias=False,
             proj_size=0,
-            dtype=checkpoint.arrays[prefix + first].dtype,
+            dtype=first.dtype,
             attributes=replace(checkpoint.attributes_of(prefix), unsupported=str(error)),
         )
 

@@ -33,7 +33,11 @@ def element_count(shape: Iterable[object], what: str) -> int:
     sizes = list(shape)
     for axis, size in enumerate(sizes):
         if not isinstance(size, int) or isinstance(size, bool) or size < 0:
-            raise CheckpointError(f"{what}: axis {axis} has size {size!r}; expected an int >= 0")
+            # Whatever else it is may be too large to be shown.
+            shown = size if isinstance(size, int) else f"a {type(size).__name__}"
+            raise CheckpointError(f"{what}: axis {axis} has size {shown}; expected an int >= 0")
+        if size > MAX_ELEMENTS:
+            raise CheckpointError(f"{what}: axis {axis} is beyond any memory")
     if len(sizes) > 64:  # NumPy's own bound
         raise CheckpointError(f"{what}: {len(sizes)} axes; at most 64 are possible")
     known = [size for size in sizes if isinstance(size, int)]

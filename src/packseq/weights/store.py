@@ -13,7 +13,16 @@ from packseq.networks import cells, modules
 from . import formats, safetensors_file
 from .arrays import Array
 from .backward import Backward
-from .canonical import Attributes, Checkpoint, Found, describe, listed, parameters, prefixes
+from .canonical import (
+    Attributes,
+    Checkpoint,
+    Found,
+    describe,
+    listed,
+    nothing_in,
+    parameters,
+    prefixes,
+)
 from .errors import CheckpointError
 
 FilePath = str | os.PathLike[str]
@@ -86,7 +95,29 @@ def find(path: FilePath) -> list[Found]:
         As for `read`.
     """
     checkpoint, _ = formats.read(Path(path))
-    return [listed(checkpoint, prefix) for prefix in prefixes(checkpoint.arrays)]
+    return [listed(checkpoint, prefix) for prefix in prefixes(checkpoint)]
+
+
+def unreadable(path: FilePath) -> dict[str, str]:
+    """What a checkpoint holds that `read` does not give, by name, each with the reason.
+
+    Parameters
+    ----------
+    path : path
+        As for `read`.
+
+    Returns
+    -------
+    dict of str to str
+        Objects of classes that are not known, sparse and quantised tensors and the like, in a
+        torch file; numbers and texts are neither read nor listed. Empty for other formats.
+
+    Raises
+    ------
+    CheckpointError
+        As for `read`.
+    """
+    return dict(formats.read(Path(path))[0].placeholders)
 
 
 def load(
@@ -270,14 +301,14 @@ def described(checkpoint: Checkpoint, prefix: str, path: FilePath) -> Found:
 
 def choose(checkpoint: Checkpoint, prefix: str | None, path: FilePath) -> Found:
     """The one module that is meant, or an error that lists what there is."""
-    there = prefixes(checkpoint.arrays)
+    there = prefixes(checkpoint)
     for wanted in [prefix, f"{prefix}."] if prefix is not None else []:
         if wanted in there:
             return described(checkpoint, str(wanted), path)
     if prefix is None and len(there) == 1:
         return described(checkpoint, there[0], path)
     if not there:
-        raise CheckpointError(f"{os.fspath(path)}: holds no LSTM, GRU or RNN")
+        raise CheckpointError(f"{os.fspath(path)}: {nothing_in(checkpoint)}")
     listing = "\n".join(f"  {listed(checkpoint, one)}" for one in there)
     problem = "holds several modules; choose one by prefix"
     if prefix is not None:

@@ -27,8 +27,9 @@ FLOORS = [
     ("weights/backward", "a module that runs back in time alone, as a file may have"),
     ("weights/npz weights/safetensors_file", "readers of the small formats, of one file each"),
     (
-        "weights/onnx/model weights/keras/model weights/torch/zip_file weights/torch/legacy",
-        "readers of the others",
+        "weights/onnx/model weights/keras/model weights/torch/zip_file weights/torch/legacy "
+        "weights/parts",
+        "readers of the others, and what makes weights whole that a file holds in parts",
     ),
     ("weights/onnx/between", "what is between two layers of a graph"),
     ("weights/onnx/values", "what is known of a graph's values"),

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import BinaryIO
 
-from . import npz, safetensors_file
+from . import npz, parts, safetensors_file
 from .archive import Archive
 from .canonical import Checkpoint
 from .errors import CheckpointError
@@ -32,7 +32,8 @@ def read(path: Path) -> tuple[Checkpoint, int]:
     """
     with path.open("rb") as file:
         try:
-            return dispatch(file, path)
+            checkpoint, file_bytes = dispatch(file, path)
+            return parts.folded(checkpoint, file_bytes), file_bytes
         except CheckpointError as error:
             raise CheckpointError(f"{path}: {error}") from error.__cause__
 

@@ -206,6 +206,15 @@ def test_a_module_whose_weight_cannot_be_read_is_refused_by_name(tmp_path):
         packseq.load(path, "a.")
 
 
+def test_a_quantised_module_is_not_said_to_be_none(tmp_path):
+    core = torch.ao.quantization.quantize_dynamic(torch_model("LSTM", {}), {torch.nn.LSTM})
+    torch.save(core.state_dict(), tmp_path / "file")
+
+    with pytest.raises(weights.CheckpointError) as caught:
+        packseq.load(tmp_path / "file")
+    assert "_all_weight_values.0.param" in str(caught.value)
+
+
 # --- whole modules --------------------------------------------------------------------------
 
 
@@ -309,6 +318,40 @@ def test_a_torchscript_program_gives_torchs_outputs(tmp_path, kind, options, how
     with torch.no_grad():
         expected = core(torch.from_numpy(x))[0].numpy()
     np.testing.assert_allclose(module(x)[0], expected, atol=2e-6)
+
+
+@pytest.mark.parametrize(("kind", "options"), MODELS, ids=str)
+def test_a_frozen_torchscript_program_gives_torchs_outputs(tmp_path, kind, options):
+    core = torch_model(kind, options)["core"]
+    core.batch_first = True
+    model = Tagger(core, core.proj_size or HIDDEN).eval()
+    torch.jit.save(torch.jit.freeze(torch.jit.script(model)), str(tmp_path / "file"))
+
+    (found,) = weights.find(tmp_path / "file")
+    # Two weights alone stand in the call.
+    assert found.prefix == ("core." if options.get("bias", True) else "lstm.") or kind == "GRU"
+    module = packseq.load(tmp_path / "file")
+
+    assert module.batch_first
+    x = np.random.default_rng(1).standard_normal((2, 3, INPUT)).astype(np.float32)
+    with torch.no_grad():
+        expected = core(torch.from_numpy(x))[0].numpy()
+    np.testing.assert_allclose(module(x)[0], expected, atol=2e-6)
+
+
+def test_weights_of_a_frozen_program_that_its_code_does_not_name_are_listed(tmp_path):
+    class Step(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.cell = torch.nn.GRUCell(INPUT, HIDDEN)
+
+        def forward(self, x):
+            return self.cell(x)
+
+    torch.jit.save(torch.jit.freeze(torch.jit.script(Step()).eval()), str(tmp_path / "file"))
+
+    with pytest.raises(weights.CheckpointError, match="hold the weights of 1 recurrent layers"):
+        packseq.load(tmp_path / "file")
 
 
 # --- before torch 1.6 -----------------------------------------------------------------------

@@ -6,6 +6,7 @@ train, bidirectional, batch_first)``.
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 
 from ..archive import Archive
@@ -14,6 +15,7 @@ from . import tree
 from .pickles import Inert
 
 CODE = "code/"
+T = "True"
 CONSTANTS = "constants.pkl"
 MAX_CODE = 1 << 24
 
@@ -25,7 +27,13 @@ CALL = re.compile(
     rf"torch\.(lstm|gru|rnn_tanh|rnn_relu)\({VALUE}, {VALUE}, ({VALUE}), "
     r"(True|False), (\d{1,4}), [\w.]{1,30}, \w{1,40}, (True|False), (True|False)\)"
 )
-ANY_CALL = re.compile(r"torch\.(lstm|gru|rnn_tanh|rnn_relu)\(")
+ANY_CALL = re.compile(r"torch\.((?:lstm|gru|rnn_tanh|rnn_relu)(?:_cell)?)\(")
+FLAT_WEIGHTS = re.compile(
+    r"^ *(?:self_)?(\w{1,200}) = \[(CONSTANTS\.c\d{1,9}(?:, CONSTANTS\.c\d{1,9})*)\]$", re.MULTILINE
+)
+FLAT = "__flat_weights"
+# The methods of torch's own classes, which take their weights from the object.
+LIBRARY = "__torch__/torch/nn/modules/rnn"
 
 
 class Code:
@@ -50,10 +58,10 @@ class Code:
         calls = set(CALL.findall(text))
         said = Attributes()
         if mode and batch_first:
-            said = Attributes(tree.MODES.get(mode[1]), batch_first=batch_first[1] == "True")
+            said = Attributes(tree.MODES.get(mode[1]), batch_first=batch_first[1] == T)
         elif len(calls) == 1:
             ((kind, *_, first),) = calls
-            said = Attributes(tree.MODES.get(kind.upper()), batch_first=first == "True")
+            said = Attributes(tree.MODES.get(kind.upper()), batch_first=first == T)
         return replace(said, nonlinearity=said.nonlinearity or nonlinearity(module))
 
     def _class(self, name: str) -> str:
@@ -65,14 +73,62 @@ class Code:
         return text[start : end if end > 0 else None] if start >= 0 else ""
 
     def with_constants(self, checkpoint: Checkpoint, constants: Checkpoint) -> Checkpoint:
-        """The program's tensors and those that stand in its code, under their names there."""
-        arrays = {f"CONSTANTS.c{number}": array for number, array in constants.arrays.items()}
-        placeholders = {f"CONSTANTS.c{n}": reason for n, reason in constants.placeholders.items()}
+        """The program's tensors and those that stand in its code, under their names there.
+
+        Freezing a program makes constants of its weights: a call's flat list of them tells whose.
+        """
+        held = {f"CONSTANTS.c{number}": array for number, array in constants.arrays.items()}
+        unread = {f"CONSTANTS.c{n}": reason for n, reason in constants.placeholders.items()}
+        attributes: dict[str, Attributes] = {}
+        for prefix, said, names in self._frozen():
+            if held.keys() >= set(names.values()) and prefix not in checkpoint.attributes:
+                held |= {prefix + name: held[constant] for name, constant in names.items()}
+                attributes[prefix] = said
+        if held and (calls := self._calls() - len(attributes)) > 0:
+            unread["CONSTANTS"] = (
+                f"hold the weights of {calls} recurrent layers, and not their names"
+            )
         return replace(
             checkpoint,
-            arrays=checkpoint.arrays | arrays,
-            placeholders={**checkpoint.placeholders, **placeholders},
+            arrays=checkpoint.arrays | held,
+            attributes={**checkpoint.attributes, **attributes},
+            placeholders={**checkpoint.placeholders, **unread},
         )
+
+    def _frozen(self) -> Iterator[tuple[str, Attributes, dict[str, str]]]:
+        """Each call on a list of constants: a prefix, and which constant each parameter is."""
+        seen: set[str] = set()
+        for text in self._texts.values():
+            lists = {name: names.split(", ") for name, names in FLAT_WEIGHTS.findall(text)}
+            for kind, weights, biased, layers, both, first in CALL.findall(text):
+                flat = weights.removeprefix("self_")
+                # Few weights stand in the call itself, and have no name but the layer's kind.
+                prefix = f"{flat.removesuffix(FLAT) if flat in lists else kind}."
+                if prefix in seen:
+                    continue
+                seen.add(prefix)
+                listed = lists.get(flat) or weights.strip("[]").split(", ")
+                names = parameter_names(kind, len(listed), biased, layers, both)
+                said = Attributes(tree.MODES.get(kind.upper()), batch_first=first == T)
+                if names:
+                    yield prefix, said, dict(zip(names, listed, strict=True))
+
+    def _calls(self) -> int:
+        """The calls of recurrent functions outside of torch's own classes."""
+        own = (text for name, text in self._texts.items() if not name.startswith(LIBRARY))
+        return sum(len(ANY_CALL.findall(text)) for text in own)
+
+
+def parameter_names(kind: str, count: int, biased: str, layers: str, both: str) -> list[str]:
+    """The names of a flat list of so many weights; none if they are not so many."""
+    each = ["weight_ih", "weight_hh", *(["bias_ih", "bias_hh"] if biased == T else [])]
+    directions = ("", "_reverse") if both == T else ("",)
+    suffixes = [f"_l{layer}{way}" for layer in range(int(layers)) for way in directions]
+    if kind == "lstm" and count == (len(each) + 1) * len(suffixes):
+        each.append("weight_hr")
+    if len(each) * len(suffixes) != count:
+        return []
+    return [name + suffix for suffix in suffixes for name in each]
 
 
 def nonlinearity(module: Inert) -> str | None:

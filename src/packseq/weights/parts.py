@@ -133,7 +133,8 @@ def put_together(checkpoint: Checkpoint, whole: Whole) -> Array:
         values.append(checkpoint.arrays[name])
     if values[0].dtype.kind != "f":
         raise CheckpointError(f"its part {whole.parts[min(whole.parts)]!r} is no float")
-    return scheme(*values)
+    with np.errstate(all="ignore"):  # a NaN, or a row of zeros, is what the file says
+        return scheme(*values)
 
 
 # In which order a scheme takes its parts.
@@ -161,8 +162,7 @@ def weight_norm(length: Numbers, direction: Numbers) -> Array:
     v = direction.astype(np.float64)
     axes = tuple(a for a in range(v.ndim) if length.ndim == 0 or length.shape[a] == 1)
     norm = np.sqrt(np.square(v).sum(axis=axes, keepdims=True))
-    with np.errstate(all="ignore"):
-        return np.asarray(v * (length / norm), direction.dtype)
+    return np.asarray(v * (length / norm), direction.dtype)
 
 
 def pruned(original: Numbers, mask: Numbers) -> Array:
@@ -182,8 +182,7 @@ def spectral_norm(original: Numbers, u: Numbers, v: Numbers) -> Array:
             "it is held in parts by a spectral norm along another axis than the first, which is "
             "not known here"
         )
-    with np.errstate(all="ignore"):
-        return np.asarray(matrix / (u @ matrix @ v), original.dtype)
+    return np.asarray(matrix / (u @ matrix @ v), original.dtype)
 
 
 def is_transposed(matrix: Numbers, u: Numbers, v: Numbers) -> bool:

@@ -99,14 +99,25 @@ def op_global(name):
     return f"c{module}\n{attribute}\n".encode()
 
 
-def op_tensor(size, stride, offset=0, count=None, key="0", storage="torch.FloatStorage"):
-    """A call of torch's _rebuild_tensor_v2 on a storage."""
+def op_tensor(
+    size,
+    stride,
+    offset=0,
+    count=None,
+    key="0",
+    storage="torch.FloatStorage",
+    version=2,
+    **written,
+):
+    """A call of torch's _rebuild_tensor on a storage; `written` replaces parts by other opcodes."""
     count = int(np.prod(size)) if count is None else count
     identifier = b"(" + op_str("storage") + op_global(storage) + op_str(key) + op_str("cpu")
-    identifier += op_int(count) + b"tQ"
-    arguments = identifier + op_int(offset) + op_ints(size) + op_ints(stride) + b"\x89"
+    identifier = written.get("identifier", identifier + op_int(count) + b"t") + b"Q"
+    arguments = identifier + op_int(offset)
+    arguments += written.get("size_of", op_ints(size))
+    arguments += written.get("stride_of", op_ints(stride)) + b"\x89"
     hooks = op_global("collections.OrderedDict") + b")R"
-    return op_global("torch._utils._rebuild_tensor_v2") + b"(" + arguments + hooks + b"tR"
+    return op_global(f"torch._utils._rebuild_tensor_v{version}") + b"(" + arguments + hooks + b"tR"
 
 
 def op_dict(items):

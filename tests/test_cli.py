@@ -1,6 +1,8 @@
 """The packseq command: what it prints and writes, and what it says where it cannot."""
 
+import argparse
 import os
+import pickle
 import subprocess
 import sys
 
@@ -51,6 +53,16 @@ def test_inspect_lists_modules_and_arrays(checkpoint, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "'rnn.': GRU(3, 4), float32"
     assert "  rnn.weight_ih_l0 (12, 3) float32" in lines
+
+
+def test_inspect_lists_what_is_not_read(tmp_path, capsys):
+    path = tmp_path / "file"
+    path.write_bytes(pickle.dumps({"x": argparse.Namespace(), "y": np.zeros(2)}))
+    assert run("inspect", path) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "  y (2,) float64",
+        "  'x' would be made by 'argparse.Namespace', which is not known here",
+    ]
 
 
 def test_convert_writes_safetensors(checkpoint, tmp_path):

@@ -34,7 +34,11 @@ FLOORS = [
     ("weights/formats", "which reader a file is for"),
     ("weights/backward", "a module that runs back in time alone, as a file may have"),
     ("weights/npz weights/safetensors_file", "readers of the small formats, of one file each"),
-    ("weights/onnx/model weights/keras/model weights/torch/zip_file", "readers of the others"),
+    (
+        "weights/onnx/model weights/keras/model weights/torch/zip_file weights/torch/legacy "
+        "weights/parts",
+        "readers of the others, and what makes weights whole that a file holds in parts",
+    ),
     ("weights/onnx/between weights/onnx/layers", "what is between two layers, and each of them"),
     ("weights/onnx/values", "what is known of a graph's values"),
     ("weights/onnx/folding", "values that follow from stored arrays"),
@@ -42,8 +46,11 @@ FLOORS = [
     ("weights/onnx/tensors weights/onnx/protobuf", "ONNX's arrays, and messages by their fields"),
     ("weights/keras/config weights/keras/hdf5", "Keras's description of a model, and its arrays"),
     ("weights/keras/hdf5_attributes", "attributes of HDF5, read before the library sees them"),
-    ("weights/torch/pickles", "torch's pickles, read without running them"),
+    ("weights/torch/script", "what the code of a TorchScript program says"),
+    ("weights/torch/tree", "a pickle's tensors by their dotted names"),
     ("weights/canonical", "the one mapping that every format becomes"),
+    ("weights/torch/tensors", "tensors and NumPy's arrays, as pickles describe them"),
+    ("weights/torch/pickles", "torch's pickles, read without running them"),
     (
         "weights/archive weights/arrays weights/beside weights/gates weights/strict_json "
         "weights/writing",

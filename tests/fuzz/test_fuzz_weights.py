@@ -3,16 +3,31 @@
 Bounded and repeatable: the same few hundred files at every run.
 """
 
+import argparse
 import io
 import json
+import pickle
+import struct
 
 import numpy as np
 import pytest
-from checkpoints import gru_arrays, npy_bytes, safetensors_bytes, torch_file_of, zip_bytes
+from checkpoints import (
+    gru_arrays,
+    npy_bytes,
+    op_dict,
+    op_int,
+    op_str,
+    op_tensor,
+    pickled,
+    safetensors_bytes,
+    torch_file_of,
+    zip_bytes,
+)
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from packseq import weights
+from packseq.weights.torch import legacy
 
 
 def npz_file():
@@ -92,9 +107,31 @@ def legacy_hdf5_file():
     return buffer.getvalue()
 
 
+def old_torch_file():
+    """As torch wrote before 1.6."""
+    storages = {str(key): array for key, array in enumerate(gru_arrays().values())}
+    items = [
+        (name, op_tensor(array.shape, [step // 4 for step in array.strides], key=str(key)))
+        for key, (name, array) in enumerate(gru_arrays().items())
+    ]
+    keys = b"](" + b"".join(op_str(key) for key in storages) + b"e"
+    parts = [op_int(legacy.MAGIC_NUMBER), op_int(legacy.PROTOCOL), b"}", op_dict(items), keys]
+    data = (struct.pack("<q", array.size) + array.tobytes() for array in storages.values())
+    return b"".join(map(pickled, parts)) + b"".join(data)
+
+
+def pickle_file():
+    """Arrays, a module's parts among them, and an object of an unknown class."""
+    arrays = gru_arrays()
+    matrix = arrays.pop("rnn.weight_hh_l0")
+    arrays |= {"rnn.weight_hh_l0_g": matrix[:, :1], "rnn.weight_hh_l0_v": matrix}
+    return pickle.dumps({"x": argparse.Namespace(a={1, 2}), **arrays}, protocol=4)
+
+
 FORMATS = [npz_file, safetensors_file, onnx_file, onnx_graph_file, hdf5_file, legacy_hdf5_file,
-           lambda: torch_file_of(gru_arrays())]  # fmt: skip
-NAMES = ["npz", "safetensors", "onnx", "onnx graph", "hdf5", "legacy hdf5", "torch"]
+           lambda: torch_file_of(gru_arrays()), old_torch_file, pickle_file]  # fmt: skip
+NAMES = ["npz", "safetensors", "onnx", "onnx graph", "hdf5", "legacy hdf5", "torch", "old torch",
+         "pickle"]  # fmt: skip
 
 
 @st.composite

@@ -23,6 +23,7 @@ class Archive:
     """
 
     def __init__(self, file: BinaryIO, file_bytes: int) -> None:
+        self.file_bytes = file_bytes
         with library_errors("not a readable zip file"):
             self._zip = zipfile.ZipFile(file)
         self._entries: dict[str, zipfile.ZipInfo] = {}

@@ -3,18 +3,21 @@
 from pathlib import Path
 from typing import BinaryIO
 
-from . import npz, safetensors_file
+from . import npz, parts, safetensors_file
 from .archive import Archive
 from .canonical import Checkpoint
 from .errors import CheckpointError
 from .keras import model as keras_model
 from .keras.hdf5 import MAGIC as HDF5_MAGIC
 from .onnx import model as onnx_model
+from .torch import legacy as torch_legacy
 from .torch import zip_file as torch_zip
 
 ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
 PICKLE_MAGIC = b"\x80"
-FORMATS = "safetensors (or its index), .npz, torch's zip files, ONNX, Keras's .keras and .h5"
+# The first file in torch's first format, a tar file without compression.
+TAR_MAGIC = b"sys_info\0"
+FORMATS = "safetensors (or its index), .npz, torch's files, ONNX, Keras's .keras and .h5"
 
 
 def read(path: Path) -> tuple[Checkpoint, int]:
@@ -29,7 +32,8 @@ def read(path: Path) -> tuple[Checkpoint, int]:
     """
     with path.open("rb") as file:
         try:
-            return dispatch(file, path)
+            checkpoint, file_bytes = dispatch(file, path)
+            return parts.folded(checkpoint, file_bytes), file_bytes
         except CheckpointError as error:
             raise CheckpointError(f"{path}: {error}") from error.__cause__
 
@@ -48,9 +52,11 @@ def dispatch(file: BinaryIO, path: Path) -> tuple[Checkpoint, int]:
     if head.lstrip().startswith(b"{"):
         return safetensors_file.read_sharded(file.read(), path.parent)
     if head.startswith(PICKLE_MAGIC):
+        return torch_legacy.read(file.read()), file_bytes
+    if TAR_MAGIC in head:
         raise CheckpointError(
-            "is a bare pickle, such as torch wrote before 1.6; those are not read: load it where "
-            "you trust it and save it again"
+            "is a tar file, as torch wrote before 0.2; where you trust it, rewrite it by "
+            "torch.save(torch.load(path, weights_only=False), path)"
         )
     if head.startswith(onnx_model.MAGIC):
         return onnx_model.read(file.read(), path.parent)

@@ -1,54 +1,88 @@
-"""A reader of pickles that runs no code: plain containers, and calls of a few admitted names.
+"""A reader of pickles that runs no code: what a pickle would call is written down, not called.
 
-Python's own unpickler imports what a pickle names and calls it. This one walks the opcodes that
-``torch.save`` writes with a stack and a memo, looks every global up in a table of our own functions
-and never imports anything. An opcode or a global outside of its tables is an error.
+Python's own unpickler imports what a pickle names and calls it. This one walks the opcodes with a
+stack and a memo. Numbers, texts, lists, tuples and dicts become themselves; a name becomes a
+`Global`, and whatever would be made by calling one an `Inert` that holds what the call would have
+got. What any of them means is for `tree` and `tensors` to know.
 
 Source: the opcodes' meaning is that of ``pickletools`` in the standard library, which also decodes
 their arguments.
 """
 
+import io
 import pickletools
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
 
-from ..errors import CheckpointError, library_errors
+from ..errors import CheckpointError
 
-# A tensor takes some 40 opcodes, an object at most 64 bytes: 50,000 tensors, or 128 MiB.
+# A tensor takes some 40 opcodes, an object at most 100 bytes: 50,000 tensors, or 200 MiB.
 MAX_OPCODES = 2_000_000
+# The states of random generators have hundreds of bits; arithmetic on more takes time.
+MAX_BITS = 4096
+MAX_SHOWN = 80
 
 CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 LITERALS = {
-    "BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE",
-    "BINUNICODE8", "SHORT_BINSTRING", "BINSTRING", "BINBYTES", "SHORT_BINBYTES",
+    "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT",
+    "STRING", "SHORT_BINSTRING", "BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE",
+    "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8",
 }  # fmt: skip
-EMPTY: dict[str, Callable[[], Any]] = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}
-TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
-NOTHING = {"PROTO", "FRAME"}
+TUPLES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+NOTHING = {"PROTO", "FRAME", "STOP"}
 MARK = object()
 
 # Keys whose hash is quick and whose str is short; a nested tuple's is neither.
 KEYS = (str, int, float, bool, type(None))
 
+# Python 2's and NumPy 1's names of the same things.
+MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}
+NUMPY_1, NUMPY_2 = "numpy.core.", "numpy._core."
 
-def load(pickled: bytes, admitted: Mapping[str, Any], persistent: Callable[[Any], Any]) -> Any:
-    """The object in `pickled`.
 
-    Parameters
-    ----------
-    pickled : bytes
-    admitted : mapping
-        What stands for each global, by ``"module.name"``: a function of ours to be called, or any
-        other object to be passed on.
-    persistent : callable
-        Gives the object of a persistent id.
+@dataclass(slots=True, eq=False)
+class Global:
+    """A name in a module, which was not imported."""
+
+    name: str
+
+
+@dataclass(slots=True, eq=False)
+class Inert:
+    """An object that was not made: what would be called, and all that it would be given."""
+
+    name: str
+    arguments: tuple[Any, ...] = ()
+    state: Any = None
+    items: dict[Any, Any] | None = None
+    members: list[Any] | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Persistent:
+    """What the pickle says is kept outside of it."""
+
+    identifier: Any
+
+
+@dataclass(slots=True, eq=False)
+class Key:
+    """A dict's key that is no plain one: compared and hashed by identity, shown by `text`."""
+
+    text: str
+
+
+def load(pickled: bytes | BinaryIO, persistent: Callable[[Any], Any] = Persistent) -> Any:
+    """The object in a pickle; a stream is read up to the pickle's end.
 
     Raises
     ------
     CheckpointError
-        The pickle is malformed, or names what is not admitted; with the byte offset.
+        The pickle is malformed; with the byte offset.
     """
-    machine = _Machine(admitted, persistent)
+    machine = _Machine(persistent)
     for count, (name, argument, position) in enumerate(_opcodes(pickled)):
         if count >= MAX_OPCODES:
             raise CheckpointError(f"pickle has more than {MAX_OPCODES} opcodes")
@@ -59,138 +93,218 @@ def load(pickled: bytes, admitted: Mapping[str, Any], persistent: Callable[[Any]
     return machine.result()
 
 
+def shown(text: str) -> str:
+    """A text out of a file, quoted, and cut where it is long."""
+    return repr(text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}...")
+
+
 class _MalformedError(Exception):
     """An opcode that cannot be obeyed."""
 
 
-def _opcodes(pickled: bytes) -> Iterator[tuple[str, Any, int]]:
-    with library_errors("pickle is cut off or malformed"):
-        for opcode, argument, position in pickletools.genops(pickled):
-            yield opcode.name, argument, position or 0
+def _opcodes(pickled: bytes | BinaryIO) -> Iterator[tuple[str, Any, int]]:
+    stream = io.BytesIO(pickled) if isinstance(pickled, bytes) else pickled
+    start = stream.tell()
+    try:
+        for opcode, argument, position in pickletools.genops(stream):
+            yield opcode.name, argument, (position or 0) - start
+    except (ValueError, OverflowError, struct.error) as error:
+        raise CheckpointError(f"pickle is cut off or malformed: {str(error)[:200]}") from error
 
 
+@dataclass(slots=True)
 class _Machine:
     """The pickle machine: a stack with marks, and a memo."""
 
-    def __init__(self, admitted: Mapping[str, Any], persistent: Callable[[Any], Any]) -> None:
-        self._admitted = admitted
-        self._persistent = persistent
-        self._stack: list[Any] = []
-        self._memo: dict[int, Any] = {}
+    persistent: Callable[[Any], Any]
+    stack: list[Any] = field(default_factory=list)
+    memo: dict[int, Any] = field(default_factory=dict)
 
     def result(self) -> Any:
         """What STOP left behind."""
-        if len(self._stack) != 1:
-            raise CheckpointError(f"pickle leaves {len(self._stack)} objects; expected 1")
-        return self._stack[0]
+        if len(self.stack) != 1 or self.stack[0] is MARK:
+            raise CheckpointError(f"pickle leaves {len(self.stack)} objects; expected 1")
+        return self.stack[0]
 
     def step(self, name: str, argument: Any) -> None:
         """Obey one opcode."""
         if name in CONSTANTS:
-            self._stack.append(CONSTANTS[name])
+            self.stack.append(CONSTANTS[name])
         elif name in LITERALS:
-            self._stack.append(_bounded(argument))
-        elif name in EMPTY:
-            self._stack.append(EMPTY[name]())
+            self.stack.append(_bounded(argument))
         elif name in TUPLES:
-            self._stack.append(tuple(reversed([self._pop() for _ in range(TUPLES[name])])))
-        elif name not in NOTHING:
-            self._act(name, argument)
+            self.stack.append(tuple(reversed([self._pop() for _ in range(TUPLES[name])])))
+        elif name not in NOTHING and not (
+            self._memory(name, argument) or self._container(name) or self._object(name, argument)
+        ):
+            raise _MalformedError("this opcode is not admitted")
 
-    def _act(self, name: str, argument: Any) -> None:
+    def _memory(self, name: str, argument: Any) -> bool:
+        """Obey an opcode that moves what there is."""
         match name:
             case "MARK":
-                self._stack.append(MARK)
-            case "TUPLE":
-                self._stack.append(tuple(self._pop_to_mark()))
-            case "BINPUT" | "LONG_BINPUT":
-                self._memo[argument] = self._top()
+                self.stack.append(MARK)
+            case "POP":
+                if not self.stack:
+                    raise _MalformedError("the stack is empty")
+                self.stack.pop()
+            case "POP_MARK":
+                self._pop_to_mark()
+            case "DUP":
+                self.stack.append(self._top())
+            case "PUT" | "BINPUT" | "LONG_BINPUT":
+                self.memo[argument] = self._top()
             case "MEMOIZE":
-                self._memo[len(self._memo)] = self._top()
-            case "BINGET" | "LONG_BINGET":
-                if argument not in self._memo:
+                self.memo[len(self.memo)] = self._top()
+            case "GET" | "BINGET" | "LONG_BINGET":
+                if argument not in self.memo:
                     raise _MalformedError(f"memo {argument} was never stored")
-                self._stack.append(self._memo[argument])
-            case "APPEND":
-                item = self._pop()
-                self._top(list).append(item)
-            case "APPENDS":
+                self.stack.append(self.memo[argument])
+            case _:
+                return False
+        return True
+
+    def _container(self, name: str) -> bool:
+        """Obey an opcode that makes or fills a container."""
+        match name:
+            case "EMPTY_LIST":
+                self.stack.append([])
+            case "EMPTY_DICT":
+                self.stack.append({})
+            case "EMPTY_SET":
+                self.stack.append(Inert("builtins.set"))
+            case "LIST":
+                self.stack.append(self._pop_to_mark())
+            case "TUPLE":
+                self.stack.append(tuple(self._pop_to_mark()))
+            case "FROZENSET":
+                self.stack.append(Inert("builtins.frozenset", (self._pop_to_mark(),)))
+            case "DICT":
                 items = self._pop_to_mark()
-                self._top(list).extend(items)
+                self.stack.append({})
+                self._set_items(items)
+            case "APPEND":
+                self._extend([self._pop()])
+            case "APPENDS" | "ADDITEMS":
+                self._extend(self._pop_to_mark())
             case "SETITEM":
                 value, key = self._pop(), self._pop()
                 self._set_items([key, value])
             case "SETITEMS":
                 self._set_items(self._pop_to_mark())
+            case _:
+                return False
+        return True
+
+    def _object(self, name: str, argument: Any) -> bool:
+        """Obey an opcode that names, would call, or would give an object its state."""
+        match name:
             case "GLOBAL":
-                self._stack.append(self._global(argument.replace(" ", ".", 1)))
+                self.stack.append(_global(*argument.split(" ", 1)))
             case "STACK_GLOBAL":
                 attribute, module = self._pop(str), self._pop(str)
-                self._stack.append(self._global(f"{module}.{attribute}"))
-            case "REDUCE":
+                self.stack.append(_global(module, attribute))
+            case "REDUCE" | "NEWOBJ":
                 arguments, function = self._pop(tuple), self._pop()
-                self._stack.append(self._call(function, arguments))
+                self.stack.append(_called(function, arguments))
+            case "NEWOBJ_EX":
+                options, arguments, function = self._pop(dict), self._pop(tuple), self._pop()
+                self.stack.append(_called(function, (*arguments, options)))
+            case "OBJ":
+                function, *rest = self._pop_to_mark() or [None]
+                self.stack.append(_called(function, tuple(rest)))
+            case "INST":
+                self.stack.append(_called(_global(*argument.split(" ", 1)), self._arguments()))
             case "BUILD":
-                # A state dict carries its layers' versions as an attribute, which says nothing
-                # about its tensors.
-                self._pop(dict)
-                self._top(dict)
+                state = self._pop()
+                # A dict's own attributes say nothing about its items.
+                if isinstance(made := self._top((Inert, dict)), Inert):
+                    made.state = state
             case "BINPERSID":
-                self._stack.append(self._persistent(self._pop()))
-            case "STOP":
-                pass
+                self.stack.append(self.persistent(self._pop()))
             case _:
-                raise _MalformedError("this opcode is not admitted")
+                return False
+        return True
 
-    def _global(self, name: str) -> Any:
-        if name not in self._admitted:
-            raise _MalformedError(
-                f"global {name!r} is not admitted, and nothing of it was imported; "
-                "save the module's state_dict() alone"
-            )
-        return self._admitted[name]
+    def _arguments(self) -> tuple[Any, ...]:
+        return tuple(self._pop_to_mark())
 
-    def _call(self, function: Any, arguments: tuple[Any, ...]) -> Any:
-        if not callable(function):
-            raise _MalformedError(f"calls a {type(function).__name__}")
-        return function(*arguments)
+    def _extend(self, values: list[Any]) -> None:
+        target = self._top((list, Inert))
+        if isinstance(target, Inert):
+            target.members = [] if target.members is None else target.members
+            target.members.extend(values)
+        else:
+            target.extend(values)
 
     def _set_items(self, items: list[Any]) -> None:
-        mapping = self._top(dict)
+        target = self._top((dict, Inert))
+        mapping = target
+        if isinstance(target, Inert):
+            mapping = target.items = {} if target.items is None else target.items
         if len(items) % 2:
             raise _MalformedError("a key without a value")
         for key, value in zip(items[::2], items[1::2], strict=True):
-            if not isinstance(key, KEYS):
-                raise _MalformedError(f"a dict key is a {type(key).__name__}")
-            if key in mapping:
-                raise _MalformedError(f"key {key!r} appears twice")
-            mapping[key] = value
+            plain = key if _is_short(key) else Key(_key_text(key))
+            if plain in mapping:
+                raise _MalformedError(f"key {shown(str(key))} appears twice")
+            mapping[plain] = value
 
-    def _pop(self, kind: type = object) -> Any:
+    def _pop(self, kind: type | tuple[type, ...] = object) -> Any:
         top = self._top(kind)
-        self._stack.pop()
+        self.stack.pop()
         return top
 
-    def _top(self, kind: type = object) -> Any:
-        if not self._stack or self._stack[-1] is MARK:
+    def _top(self, kind: type | tuple[type, ...] = object) -> Any:
+        if not self.stack or self.stack[-1] is MARK:
             raise _MalformedError("the stack is empty")
-        if not isinstance(self._stack[-1], kind):
-            raise _MalformedError(
-                f"a {type(self._stack[-1]).__name__} where a {kind.__name__} is needed"
-            )
-        return self._stack[-1]
+        if not isinstance(self.stack[-1], kind):
+            kinds = kind if isinstance(kind, tuple) else (kind,)
+            needed = " or ".join(one.__name__ for one in kinds)
+            raise _MalformedError(f"a {type(self.stack[-1]).__name__} where a {needed} is needed")
+        return self.stack[-1]
 
     def _pop_to_mark(self) -> list[Any]:
         items = []
-        while self._stack and self._stack[-1] is not MARK:
-            items.append(self._stack.pop())
-        if not self._stack:
+        while self.stack and self.stack[-1] is not MARK:
+            items.append(self.stack.pop())
+        if not self.stack:
             raise _MalformedError("no mark on the stack")
-        self._stack.pop()
+        self.stack.pop()
         return items[::-1]
 
 
+def _global(module: str, attribute: str) -> Global:
+    name = f"{MODULES.get(module, module)}.{attribute}"
+    return Global(name.replace(NUMPY_1, NUMPY_2, 1) if name.startswith(NUMPY_1) else name)
+
+
+def _called(function: Any, arguments: tuple[Any, ...]) -> Inert:
+    """What a call would give; protocols 0 and 1 wrap a class in a helper of Python's."""
+    if not isinstance(function, Global | Inert):
+        raise _MalformedError(f"calls a {type(function).__name__}")
+    wraps = function.name == "copyreg._reconstructor" and bool(arguments)
+    if wraps and isinstance(arguments[0], Global):
+        return Inert(arguments[0].name)
+    return Inert(function.name, arguments)
+
+
+def _is_short(key: Any) -> bool:
+    """Whether a key is a text or a number of an ordinary size."""
+    return isinstance(key, KEYS) and not (isinstance(key, int) and key.bit_length() > 64)
+
+
+def _key_text(key: Any) -> str:
+    """The name of a key that is no plain one: its repr where that is surely short."""
+    if isinstance(key, bytes):
+        return shown(key[: MAX_SHOWN + 1].decode("latin-1"))
+    if isinstance(key, tuple) and len(key) < 9 and all(map(_is_short, key)):
+        parts = [shown(part) if isinstance(part, str) else str(part) for part in key]
+        return f"({', '.join(parts)})"
+    return f"<{key.name if isinstance(key, Global | Inert) else type(key).__name__}>"
+
+
 def _bounded(literal: Any) -> Any:
-    if isinstance(literal, int) and literal.bit_length() > 63:
-        raise _MalformedError(f"an integer of {literal.bit_length()} bits; expected 64 at most")
+    if isinstance(literal, int) and literal.bit_length() > MAX_BITS:
+        return Inert(f"an integer of {literal.bit_length()} bits")
     return literal

@@ -58,8 +58,9 @@ def test_inspect_lists_modules_and_arrays(checkpoint, capsys):
 def test_inspect_lists_what_is_not_read(tmp_path, capsys):
     path = tmp_path / "file"
     path.write_bytes(pickle.dumps({"x": argparse.Namespace(), "y": np.zeros(2)}))
-    assert run("inspect", path) == 0
+    assert run("inspect", path) == 1
     assert capsys.readouterr().out.splitlines() == [
+        "no recurrent modules",
         "  y (2,) float64",
         "  'x' would be made by 'argparse.Namespace', which is not known here",
     ]
@@ -329,3 +330,68 @@ def test_a_bar_only_where_work_is_long(monkeypatch, seconds, bar):
         report(5)
 
     assert terminal.text == bar
+
+
+# ---- what is there already ---------------------------------------------------------------------
+
+
+def test_convert_never_overwrites_its_input(checkpoint, tmp_path, capsys):
+    before = checkpoint.read_bytes()
+    link = tmp_path / "link.safetensors"
+    link.symlink_to(checkpoint)
+    for output in (checkpoint, link):
+        assert run("convert", checkpoint, output, "--force") == 2
+        assert "is an input, which would be lost" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="is the source, which would be lost"):
+        weights.convert(checkpoint, link)
+    assert checkpoint.read_bytes() == before
+
+
+def test_an_existing_output_is_overwritten_by_force_only(checkpoint, tmp_path, capsys):
+    output = tmp_path / "out.safetensors"
+    output.write_bytes(b"precious")
+    assert run("convert", checkpoint, output) == 2
+    assert "exists; --force overwrites it" in capsys.readouterr().err
+    assert output.read_bytes() == b"precious"
+    assert run("convert", checkpoint, output, "--force") == 0
+    assert weights.find(output) == weights.find(checkpoint)
+
+
+@pytest.mark.parametrize("name", ["out.onnx", "out.pt", "out.npz"])
+def test_convert_refuses_the_name_of_another_format(checkpoint, tmp_path, capsys, name):
+    assert run("convert", checkpoint, tmp_path / name) == 2
+    assert "is not the name of what is written, which is .safetensors" in capsys.readouterr().err
+    assert not (tmp_path / name).exists()
+
+
+def test_run_refuses_the_name_of_another_format(checkpoint, ragged, tmp_path, capsys):
+    assert run("run", checkpoint, "--input", ragged, "--output", tmp_path / "o.npy") == 2
+    assert "which is .npz" in capsys.readouterr().err
+    assert run("run", checkpoint, "--input", ragged, "--output", ragged, "--force") == 2
+    assert "is an input" in capsys.readouterr().err
+
+
+def test_inspect_of_a_file_without_recurrent_modules_says_so(tmp_path, capsys):
+    np.savez(tmp_path / "a.npz", table=np.zeros((2, 3)))
+    assert run("inspect", tmp_path / "a.npz") == 1
+    assert capsys.readouterr().out == "no recurrent modules\n  table (2, 3) float64\n"
+
+
+def test_hostile_names_cannot_write_to_a_terminal(tmp_path, capsys):
+    name = "\x1b[2Jx\n'rnn.': GRU(3, 4)"
+    path = tmp_path / "file"
+    path.write_bytes(pickle.dumps({name: np.zeros(2)}))
+    run("inspect", path)
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert out.count("\n") == 2
+
+
+def test_ctrl_c_ends_without_a_traceback(checkpoint, ragged, tmp_path, capsys, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "run_batch", interrupted)
+    assert run("run", checkpoint, "--input", ragged, "--output", tmp_path / "o.npz") == 130
+    assert capsys.readouterr().err == ""
+    assert not (tmp_path / "o.npz").exists()

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import io
 import os
 import sys
 import time
@@ -18,6 +19,7 @@ import packseq
 from packseq import weights
 from packseq.networks.architecture import RECURRENT_ACTIVATIONS
 from packseq.weights.errors import library_errors
+from packseq.weights.writing import replace_file
 
 Array = NDArray[Any]
 
@@ -30,20 +32,25 @@ CHUNK_ROWS = 65536
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status.
 
-    0; 2 with an error on stderr, of one line and the modules where one is to be chosen; 1 and no
-    word where whoever reads stdout has gone, as ``head`` does.
+    0; 1 where `inspect` finds no recurrent module; 2 with an error on stderr, of one line and the
+    modules where one is to be chosen; 1 and no word where whoever reads stdout has gone, as
+    ``head`` does; 130 after Ctrl-C, as in a shell.
     """
     options = parser().parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names may have what a terminal's locale lacks
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        options.command(options)
+        status: int = options.command(options) or 0
         print(end="", flush=True)
     except BrokenPipeError:
         discard_stdout()
         return 1
+    except KeyboardInterrupt:
+        return 130
     except (ValueError, TypeError, OSError, ImportError, MemoryError) as error:
         print(f"packseq: {error}", file=sys.stderr)
         return 2
-    return 0
+    return status
 
 
 def discard_stdout() -> None:
@@ -70,6 +77,7 @@ def parser() -> argparse.ArgumentParser:
     convert = commands.add_parser("convert", help="write a checkpoint as safetensors")
     convert.add_argument("file", metavar="FILE")
     convert.add_argument("output", metavar="OUT.safetensors")
+    convert.add_argument("--force", action="store_true", help="overwrite OUT if it exists")
     convert.set_defaults(command=run_convert)
 
     run = commands.add_parser("run", help="run a checkpoint's module on a file of sequences")
@@ -81,6 +89,7 @@ def parser() -> argparse.ArgumentParser:
         "or .npy padded to (sequences, steps, features)",
     )
     run.add_argument("--output", required=True, help="written in the form of the input")
+    run.add_argument("--force", action="store_true", help="overwrite the output if it exists")
     run.add_argument("--lengths", help=".npy of the steps of each padded sequence")
     run.add_argument("--prefix", help="which module, as inspect lists it")
     run.add_argument("--nonlinearity", choices=("tanh", "relu"), help="of an RNN")
@@ -96,25 +105,37 @@ def run_nothing(options: argparse.Namespace) -> None:
     packseq.show_config()
 
 
-def run_inspect(options: argparse.Namespace) -> None:
+def run_inspect(options: argparse.Namespace) -> int:
     """``packseq inspect FILE``."""
-    for found in weights.find(options.file):
+    modules = weights.find(options.file)
+    for found in modules:
         print(found)
+    if not modules:
+        print("no recurrent modules")
     for name, array in weights.read(options.file).items():
-        print(f"  {name} {array.shape} {array.dtype}")
+        print(f"  {printable(name)} {array.shape} {array.dtype}")
     for name, reason in weights.unreadable(options.file).items():
         print(f"  {name!r} {reason}")
+    return 0 if modules else 1
+
+
+def printable(name: str) -> str:
+    """A name as it is, or quoted if it could write more than a name to a terminal."""
+    return name if name.isprintable() else repr(name)
 
 
 def run_convert(options: argparse.Namespace) -> None:
     """``packseq convert FILE OUT``."""
+    check_output("OUT", Path(options.output), [options.file], options.force)
+    check_suffix("OUT", Path(options.output), ".safetensors")
     weights.convert(options.file, options.output)
 
 
 def run_run(options: argparse.Namespace) -> None:
     """``packseq run FILE --input X --output Y``."""
     output_path = Path(options.output)
-    check_output(output_path)
+    inputs = [options.file, options.input, *filter(None, [options.lengths])]
+    check_output("--output", output_path, inputs, options.force)
     module, hx = weights.load_with_state(
         options.file,
         options.prefix,
@@ -126,15 +147,33 @@ def run_run(options: argparse.Namespace) -> None:
             f"{options.file}: holds {module!r}, which runs one step; expected an LSTM, GRU or RNN"
         )
     batch = read_batch(Path(options.input), options.lengths)
+    check_suffix("--output", output_path, ".npz" if batch.padded_length is None else ".npy")
     check_values(options.input, batch, module)
     output, states = run_batch(module, hx, batch)
     write_batch(output_path, batch, output, states)
 
 
-def check_output(path: Path) -> None:
-    """Refuse what cannot be written to, before any work is done for it."""
+def check_output(name: str, path: Path, inputs: Sequence[str], force: bool) -> None:
+    """Refuse what cannot be written to, or should not be, before any work is done for it."""
     if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise OSError(f"--output {path} cannot be written")
+        raise OSError(f"{name} {path} cannot be written")
+    for each in inputs:
+        if path.exists() and Path(each).exists() and path.samefile(each):
+            raise ValueError(f"{name} {path} is an input, which would be lost")
+    if path.is_file() and not force:
+        raise ValueError(f"{name} {path} exists; --force overwrites it")
+
+
+# What names of files say; a name that says none of these may be given to any.
+SUFFIXES = set(
+    [".safetensors", ".npz", ".npy", ".pt", ".pth", ".pkl", ".onnx", ".keras", ".h5", ".hdf5"]
+)
+
+
+def check_suffix(name: str, path: Path, suffix: str) -> None:
+    """Refuse a name of another format than what is written."""
+    if path.suffix in SUFFIXES - {suffix}:
+        raise ValueError(f"{name} {path} is not the name of what is written, which is {suffix}")
 
 
 @dataclass(frozen=True)
@@ -214,14 +253,14 @@ def read_padded(path: Path, padded: Array, lengths: str | None) -> Batch:
 
 def write_batch(path: Path, batch: Batch, output: Array, states: dict[str, Array]) -> None:
     """Write what came out in the form of what went in; an ``.npz`` also gets the last states."""
-    with path.open("wb") as file:
-        if batch.padded_length is None:
-            np.savez(file, values=output, offsets=batch.offsets, **states)  # type: ignore[arg-type]
-            return
-        alive = np.arange(batch.padded_length) < np.diff(batch.offsets)[:, None]
-        padded = np.zeros((*alive.shape, output.shape[1]), output.dtype)
-        padded[alive] = output
-        np.save(file, padded)
+    if batch.padded_length is None:
+        arrays: dict[str, Any] = {"values": output, "offsets": batch.offsets} | states
+        replace_file(path, lambda file: np.savez(file, **arrays))
+        return
+    alive = np.arange(batch.padded_length) < np.diff(batch.offsets)[:, None]
+    padded = np.zeros((*alive.shape, output.shape[1]), output.dtype)
+    padded[alive] = output
+    replace_file(path, lambda file: np.save(file, padded))
 
 
 def run_batch(module: Any, hx: Any, batch: Batch) -> tuple[Array, dict[str, Array]]:

@@ -119,7 +119,7 @@ cdef object run(Network network, cnp.ndarray x, int64_t batch, int64_t steps, ob
         memory = <int64_t *> malloc((3 * batch + 2 * steps + 1) * sizeof(int64_t))
         if memory == NULL:
             raise MemoryError
-        if not arrange(lengths, batch, steps, memory, &found):
+        if not order_lengths(lengths, batch, steps, memory, &found):
             free(memory)
             return None
         job.padded_steps = steps
@@ -184,7 +184,7 @@ cdef inline void *data(object array) noexcept:
     return NULL if array is None else (<cnp.ndarray> array).data
 
 
-cdef bint arrange(object lengths, int64_t batch, int64_t steps, int64_t *memory, Order *found):
+cdef bint order_lengths(object lengths, int64_t batch, int64_t steps, int64_t *memory, Order *found):
     """Plan lengths given as a list of int or an int64 array, the longest of them `steps`, or give up.
 
     memory is for 3 * batch + 2 * steps + 1 numbers.

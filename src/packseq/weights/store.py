@@ -308,9 +308,13 @@ def convert(source: FilePath, target: FilePath) -> None:
     ------
     CheckpointError
         As for `read`; or an array has a dtype that safetensors does not hold, such as complex128.
+    ValueError
+        `target` is `source`.
     OSError
         A file cannot be read or written.
     """
+    if os.path.exists(target) and os.path.samefile(source, target):
+        raise ValueError(f"{os.fspath(target)} is the source, which would be lost")
     safetensors_file.write(formats.read(Path(source))[0], Path(target))
 
 

@@ -165,9 +165,7 @@ def check_output(name: str, path: Path, inputs: Sequence[str], force: bool) -> N
 
 
 # What names of files say; a name that says none of these may be given to any.
-SUFFIXES = set(
-    [".safetensors", ".npz", ".npy", ".pt", ".pth", ".pkl", ".onnx", ".keras", ".h5", ".hdf5"]
-)
+SUFFIXES = {".safetensors", ".npz", ".npy", ".onnx", ".pt", ".pth", ".pkl", ".keras", ".h5"}
 
 
 def check_suffix(name: str, path: Path, suffix: str) -> None:

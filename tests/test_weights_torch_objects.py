@@ -256,6 +256,9 @@ def test_a_whole_module_says_that_it_is_batch_first(tmp_path):
     torch.save({"epoch": 1, "model": Tagger(core)}, tmp_path / "file.pt")
 
     assert packseq.load(tmp_path / "file.pt").batch_first
+    for given in ({"batch_first": False}, {"recurrent_activation": "hard_sigmoid"}):
+        with pytest.raises(ValueError, match="the file says"):
+            packseq.load(tmp_path / "file.pt", **given)
 
 
 class Own(torch.nn.GRU):
@@ -318,6 +321,45 @@ def test_a_torchscript_program_gives_torchs_outputs(tmp_path, kind, options, how
     with torch.no_grad():
         expected = core(torch.from_numpy(x))[0].numpy()
     np.testing.assert_allclose(module(x)[0], expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("how", ["script", "trace", "pickle"])
+@pytest.mark.parametrize("nonlinearity", ["tanh", "relu"])
+def test_a_cell_says_its_nonlinearity(tmp_path, nonlinearity, how):
+    cell = torch.nn.RNNCell(INPUT, HIDDEN, nonlinearity=nonlinearity)
+    x = torch.ones(2, INPUT)
+    match how:
+        case "script":
+            torch.jit.save(torch.jit.script(cell), str(tmp_path / "file"))
+        case "trace":
+            torch.jit.save(torch.jit.trace(cell, x), str(tmp_path / "file"))
+        case "pickle":
+            torch.save(cell, tmp_path / "file")
+
+    loaded = packseq.load(tmp_path / "file")
+
+    assert loaded.nonlinearity == nonlinearity
+    np.testing.assert_allclose(loaded(x.numpy()), cell(x).detach().numpy(), atol=1e-6)
+
+
+class OfPacked(torch.nn.Module):
+    """Calls a layer on a packed batch, so that a trace does not tell batch_first."""
+
+    def __init__(self):
+        super().__init__()
+        self.core = torch.nn.GRU(INPUT, HIDDEN)
+
+    def forward(self, x):
+        lengths = torch.tensor([3, 2])
+        return self.core(torch.nn.utils.rnn.pack_padded_sequence(x, lengths))[0].data
+
+
+def test_what_a_trace_does_not_tell_is_asked_for(tmp_path):
+    program = torch.jit.trace(OfPacked(), torch.zeros(3, 2, INPUT))
+    torch.jit.save(program, str(tmp_path / "file"))
+
+    for batch_first in (False, True):
+        assert packseq.load(tmp_path / "file", batch_first=batch_first).batch_first is batch_first
 
 
 @pytest.mark.parametrize(("kind", "options"), MODELS, ids=str)

@@ -27,6 +27,9 @@ CALL = re.compile(
     rf"torch\.(lstm|gru|rnn_tanh|rnn_relu)\({VALUE}, {VALUE}, ({VALUE}), "
     r"(True|False), (\d{1,4}), [\w.]{1,30}, \w{1,40}, (True|False), (True|False)\)"
 )
+# Both stand in the code of an RNNCell that was scripted, beside an attribute that tells which; in a
+# traced one's the function itself.
+CELL = re.compile(r"torch\.(?:rnn_)?(tanh|relu)_?(?:_cell)?\(")
 ANY_CALL = re.compile(r"torch\.((?:lstm|gru|rnn_tanh|rnn_relu)(?:_cell)?)\(")
 FLAT_WEIGHTS = re.compile(
     r"^ *(?:self_)?(\w{1,200}) = \[(CONSTANTS\.c\d{1,9}(?:, CONSTANTS\.c\d{1,9})*)\]$", re.MULTILINE
@@ -49,20 +52,23 @@ class Code:
                     text = archive.read(name).decode("utf-8", "replace")
                     self._texts[name.removeprefix(folder)] = text
 
-    def attributes(self, module: Inert) -> Attributes:
-        """What a recurrent module's class says."""
+    def attributes(self, module: Inert) -> Attributes | None:
+        """What a recurrent module's class says; None where it says nothing."""
         if unsupported := tree.foreign(module):
             return unsupported
         text = self._class(module.name)
         mode, batch_first = MODE.search(text), BATCH_FIRST.search(text)
         calls = set(CALL.findall(text))
-        said = Attributes()
         if mode and batch_first:
-            said = Attributes(tree.MODES.get(mode[1]), batch_first=batch_first[1] == T)
-        elif len(calls) == 1:
+            return tree.settings(mode[1], tree.MODES.get(mode[1]), batch_first[1] == T)
+        if len(calls) == 1:
             ((kind, *_, first),) = calls
-            said = Attributes(tree.MODES.get(kind.upper()), batch_first=first == T)
-        return replace(said, nonlinearity=said.nonlinearity or nonlinearity(module))
+            return tree.settings(kind, tree.MODES.get(kind.upper()), first == T)
+        if not tree.class_of(module).endswith(".RNNCell"):
+            return None
+        functions = set(CELL.findall(text))
+        said = module.state.get("nonlinearity") or (functions.pop() if len(functions) == 1 else "")
+        return Attributes(nonlinearity=said) if said and isinstance(said, str) else None
 
     def _class(self, name: str) -> str:
         """The text of one class."""
@@ -109,7 +115,7 @@ class Code:
                 seen.add(prefix)
                 listed = lists.get(flat) or weights.strip("[]").split(", ")
                 names = parameter_names(kind, len(listed), biased, layers, both)
-                said = Attributes(tree.MODES.get(kind.upper()), batch_first=first == T)
+                said = tree.settings(kind, tree.MODES.get(kind.upper()), first == T)
                 if names:
                     yield prefix, said, dict(zip(names, listed, strict=True))
 
@@ -129,9 +135,3 @@ def parameter_names(kind: str, count: int, biased: str, layers: str, both: str) 
     if len(each) * len(suffixes) != count:
         return []
     return [name + suffix for suffix in suffixes for name in each]
-
-
-def nonlinearity(module: Inert) -> str | None:
-    """An RNN's own word, which a scripted one keeps as an attribute."""
-    said = module.state.get("nonlinearity")
-    return said if isinstance(said, str) else None

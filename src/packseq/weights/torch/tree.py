@@ -8,6 +8,8 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from packseq.networks.architecture import SIGMOID
+
 from ..arrays import Array
 from ..canonical import Attributes, Checkpoint
 from ..errors import CheckpointError
@@ -46,7 +48,7 @@ MANGLED = re.compile(r"___torch_mangle_\d+\.")
 SCRIPT = "__torch__."
 MODES = {"RNN_TANH": "tanh", "RNN_RELU": "relu"}
 
-Said = Callable[[Inert], Attributes]
+Said = Callable[[Inert], Attributes | None]
 
 
 def checkpoint(
@@ -141,7 +143,8 @@ class _Walk:
                 self._unreadable(prefix[:-1], f"would be made by {by}, which is not known here")
             return True
         if any(key in FIRST_WEIGHTS for key, _ in parts(value)):
-            self.attributes[prefix] = self._said(value)
+            said = self._said(value)
+            self.attributes.update({prefix: said} if said else {})
         return quiet
 
     def _named(self, name: str) -> bool:
@@ -240,11 +243,15 @@ def attributes_of(module: Inert) -> Attributes:
     state = module.state
     mode = state.get("mode", state.get("nonlinearity"))
     known = mode if isinstance(mode, str) else ""
-    is_rnn = class_of(module).split(".")[-1].startswith("RNN")
-    return Attributes(
-        nonlinearity=MODES.get(known, known or None) if is_rnn else None,
-        batch_first=state.get("batch_first") is True,
-    )
+    kind = class_of(module).rpartition(".")[2]
+    return settings(kind, MODES.get(known, known or None), state.get("batch_first") is True)
+
+
+def settings(kind: str, nonlinearity: str | None, batch_first: bool) -> Attributes:
+    """What torch's own layer of a kind is: its gates are always sigmoids."""
+    if kind.upper().startswith("RNN"):
+        return Attributes(nonlinearity=nonlinearity, batch_first=batch_first)
+    return Attributes(recurrent_activation=SIGMOID, batch_first=batch_first)
 
 
 def foreign(module: Inert) -> Attributes | None:

@@ -271,3 +271,47 @@ def test_a_gru_without_bias_or_config_does_not_say_how_it_resets(tmp_path):
     path = save(sequence_of(L.GRU(HIDDEN, use_bias=False)), tmp_path / "model.weights.h5")
     with pytest.raises(weights.CheckpointError, match="reset_after"):
         packseq.load(path)
+
+
+# --- what the config does not say of a layer itself is not guessed -------------------------------
+
+
+def nested(layer):
+    """A model with a layer in a model in it."""
+    inner = keras.Sequential([keras.Input((None, INPUT)), layer], name="inner")
+    return [inner]
+
+
+HIDDEN_SETTINGS = {
+    "cell with relu": lambda: [L.RNN(L.LSTMCell(HIDDEN, activation="relu"), return_sequences=True)],
+    "cell run backwards": lambda: [
+        L.RNN(L.GRUCell(HIDDEN), go_backwards=True, return_sequences=True)
+    ],
+    "time distributed": lambda: [
+        L.Reshape((STEPS, 1, INPUT)),
+        L.TimeDistributed(L.LSTM(HIDDEN, activation="relu")),
+    ],
+}
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.parametrize("case", HIDDEN_SETTINGS)
+def test_settings_that_are_not_found_are_not_guessed(tmp_path, case, suffix):
+    """These loaded, and ran tanh for relu, or forwards for backwards."""
+    model = keras.Sequential([keras.Input((STEPS, INPUT)), *HIDDEN_SETTINGS[case]()])
+    path = save(model, tmp_path / f"model{suffix}")
+
+    (found,) = weights.find(path)
+
+    assert "settings that the config does not give" in found.attributes.unsupported
+    with pytest.raises(weights.CheckpointError, match="settings that the config does not give"):
+        packseq.load(path)
+
+
+def test_a_model_in_a_model_of_an_h5_file_is_not_guessed(tmp_path):
+    model = keras.Sequential(
+        [keras.Input((STEPS, INPUT)), *nested(L.LSTM(HIDDEN, activation="relu"))]
+    )
+    path = save(model, tmp_path / "model.h5")
+    with pytest.raises(weights.CheckpointError, match="settings that the config does not give"):
+        packseq.load(path)

@@ -35,6 +35,7 @@ class Layer:
     config: dict[str, Any] | None = None
     bidirectional: bool = False
     source: "Layer | None" = None  # set only where it feeds this layer alone
+    unknown: str = ""  # why it cannot run, where its arrays are all that there is of it
 
 
 def layers(config: Any, modern: bool) -> list[Layer]:

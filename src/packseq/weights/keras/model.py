@@ -42,6 +42,11 @@ WEIGHTS = "model.weights.h5"
 MAX_CONFIG = 8 << 20
 
 
+# Why arrays of a recurrent layer's shapes are refused where the config says nothing of them: in a
+# wrapper, in a cell of the user's, in a model that is a class, its settings may be any.
+UNKNOWN = "settings that the config does not give for this layer itself"
+
+
 @dataclass(frozen=True)
 class Cell:
     """The arrays of one direction of one layer, as Keras lays them out."""
@@ -59,7 +64,7 @@ def read_keras(archive: Archive) -> Checkpoint:
     version = metadata.get("keras_version") if isinstance(metadata, dict) else None
     with open_tree(archive.read(WEIGHTS)) as tree:
         configured = layers(config, modern=True)
-        return assemble(tree, modern_cells(tree), configured, major(str(version)))
+        return assemble(tree, modern_cells(tree), configured, major(str(version)), UNKNOWN)
 
 
 def read_json(archive: Archive, name: str) -> Any:
@@ -81,12 +86,13 @@ def read_h5(content: bytes) -> Checkpoint:
         root = "model_weights" if "model_weights" in tree.groups else ""
         names = tree.attribute(root, "layer_names")
         if names is None:
-            return assemble(tree, modern_cells(tree), [], None)
+            return assemble(tree, modern_cells(tree), [], None, "")
         text = tree.attribute("", "model_config")
         config = parse_json("".join(text).encode(), "model_config") if text else {}
         version = "".join(tree.attribute("", "keras_version") or [])
         configured = layers(config, modern=False)
-        return assemble(tree, legacy_cells(tree, root, names), configured, major(version))
+        unknown = UNKNOWN if text else ""
+        return assemble(tree, legacy_cells(tree, root, names), configured, major(version), unknown)
 
 
 # --- where the arrays are -------------------------------------------------------------------
@@ -154,15 +160,21 @@ def cell_of(tree: Tree, paths: list[str]) -> Cell:
 
 
 def assemble(
-    tree: Tree, cells: dict[str, list[Cell]], configured: list[Layer], keras: int | None
+    tree: Tree,
+    cells: dict[str, list[Cell]],
+    configured: list[Layer],
+    keras: int | None,
+    unknown: str,
 ) -> Checkpoint:
     """The checkpoint of a file: its recurrent layers under torch's names, the rest as it is.
 
-    `keras` is the first number of the version that wrote it, None where the file does not say.
+    `keras` is the first number of the version that wrote it, None where the file does not say;
+    `unknown` is why layers that are not configured are refused, "" where none can be.
     """
     in_config = {layer.key for layer in configured}
     assembly = Assembly(cells, keras)
-    for layer in configured + [Layer(key, f"{key}.") for key in cells if key not in in_config]:
+    others = [Layer(key, f"{key}.", unknown=unknown) for key in cells if key not in in_config]
+    for layer in configured + others:
         assembly.add(layer)
     arrays = {path: tree.read(path) for path in tree.datasets if path not in assembly.used}
     if twice := arrays.keys() & assembly.arrays.keys():
@@ -257,7 +269,7 @@ def attributes_of(layer: Layer, kind: str, cells: list[Cell], keras: int | None)
     if layer.config is None:
         if kind == "GRU" and bias is None:
             return replace(said, unsupported="reset_after of a GRU without bias is not in the file")
-        return said
+        return replace(said, unsupported=layer.unknown)
     if kind == "GRU" and bias is None:
         said = replace(said, reset_after=bool(first.get("reset_after", False)))
     if kind == "RNN":

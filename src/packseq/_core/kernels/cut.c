@@ -102,7 +102,7 @@ static void estimate_whole(packseq_network *net, int64_t real_bytes, int64_t vec
         all += numbers_of(&direction->ih, lanes) + recurrent;
         most = greatest(most, recurrent);
     }
-    net->costs.row_microseconds = 2.0 * (double)all / FLOPS_PER_MICROsecond * 8 / (double)lanes;
+    net->costs.row_microseconds = 2.0 * (double)all / FLOPS_PER_MICROSECOND * 8 / (double)lanes;
     net->costs.least_rows = least_rows_of((double)(most * real_bytes), vector_bytes);
     net->costs.least_rows_alone = least_rows_of((double)(all * real_bytes), vector_bytes);
 }
@@ -131,7 +131,7 @@ static int64_t least_rows_for(const packseq_network *net, int64_t steps) {
 
 static enum packseq_size size_for(const packseq_network *net, double rows) {
     const double takes = rows * net->costs.row_microseconds;
-    return takes <= TINY_MICROsecondS ? PACKSEQ_TINY : takes <= SMALL_MICROsecondS ? PACKSEQ_SMALL : PACKSEQ_LARGE;
+    return takes <= TINY_MICROSECONDS ? PACKSEQ_TINY : takes <= SMALL_MICROSECONDS ? PACKSEQ_SMALL : PACKSEQ_LARGE;
 }
 
 enum packseq_size packseq_size_of(const packseq_job *job) {

@@ -7,11 +7,11 @@
 /* ---- how long a call takes, and so who may help with it ---- */
 
 /* One thread's speed in float32 with vectors of 32 bytes, in operations a microsecond; Zen 3's. */
-#define FLOPS_PER_MICROsecond 90e3
+#define FLOPS_PER_MICROSECOND 90e3
 /* A small call is done before another thread has woken up: only those that are awake take part. A tiny one is done
  * before another, awake, has heard of it. */
-#define SMALL_MICROsecondS 90
-#define TINY_MICROsecondS 3.5
+#define SMALL_MICROSECONDS 90
+#define TINY_MICROSECONDS 3.5
 
 /* ---- what a step costs ---- */
 

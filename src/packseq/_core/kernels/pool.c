@@ -84,7 +84,7 @@ static void await(worker *me) {
     pool *p = me->pool;
     seat *own = &p->seats[me->index];
     for (;;) {
-        if (me->index < __atomic_load_n(&p->room, __ATOMIC_RELAXED) && spin(&own->round, me->round, SPIN_NANOsecondS))
+        if (me->index < __atomic_load_n(&p->room, __ATOMIC_RELAXED) && spin(&own->round, me->round, SPIN_NANOSECONDS))
             return;
         pthread_mutex_lock(&p->lock);
         __atomic_store_n(&own->asleep, 1, __ATOMIC_SEQ_CST);
@@ -211,7 +211,7 @@ int packseq_pool_ready(void *handle, int32_t workers) {
     pool *p = handle;
     p->refused = p->started + 1 < workers || p->room + 1 < workers || asleep(p, workers);
     if (!p->refused) return 1;
-    p->stream = nanoseconds() - p->left < SPIN_NANOsecondS ? p->stream + 1 : 0;
+    p->stream = nanoseconds() - p->left < SPIN_NANOSECONDS ? p->stream + 1 : 0;
     if (p->stream < STREAM) return 0;
     p->stream = 0;
     packseq_pool_reserve(p, workers);
@@ -244,7 +244,7 @@ void packseq_pool_run(void *handle, packseq_work work, void *argument, int32_t w
     }
     const int64_t begun = nanoseconds();
     work(argument, 0);
-    const int64_t patience = SPIN_NANOsecondS + (nanoseconds() - begun) / SPIN_PART;
+    const int64_t patience = SPIN_NANOSECONDS + (nanoseconds() - begun) / SPIN_PART;
     if (workers - 1 <= p->room && spin(&p->ended, before, patience)) return;
     pthread_mutex_lock(&p->lock);
     __atomic_store_n(&p->waiting, 1, __ATOMIC_SEQ_CST);

@@ -97,7 +97,7 @@
 
 /* How long a worker looks for the next round before it sleeps: being woken takes about as long. The caller looks
  * longer for the last worker's end, by a part of the time that it has worked itself: it is near. */
-#define SPIN_NANOsecondS 100000
+#define SPIN_NANOSECONDS 100000
 #define SPIN_PART 4
 /* So many small calls, each within a worker's spin of the one before, are taken for a stream of them: to wake the
  * workers costs the caller 3 to 5 microseconds, about half of the shortest call that is shared. */

@@ -213,9 +213,8 @@ def test_devices_that_do_not_fit():
     module.backend = "cpu"
     with pytest.raises(ValueError, match="input is on meta, where backend 'cpu' does not run"):
         module(elsewhere)
-    assert "network" not in vars(
-        module._weights
-    )  # no weights are packed for a call that is not the CPU's
+    # No weights are packed for a call that is not the CPU's.
+    assert module._weights.network is None
     module.backend = "torch"
     with pytest.raises(ValueError, match="h_0 must be on cpu, where the input is, got meta"):
         module(torch.ones(4, 2), torch.ones(1, 3, device="meta"))

@@ -138,7 +138,7 @@ def test_shards_do_not_matter(variant, dtype):
     case = Case(kind, 3, 33, tuple(1 + b % 5 for b in range(300)), options, seed=6)
     module, packed = case.module(dtype), pack_sequence(case.sequences(dtype))
     plan = Plan.from_lengths(packed.lengths)
-    assert module._weights.network.cut(300, plan.max_length, plan.batch_sizes, 1)[0] > 1
+    assert module._weights.packed().cut(300, plan.max_length, plan.batch_sizes, 1)[0] > 1
     output, state = module(packed, num_threads=1)
     results = by_sequence(unpack_sequence(output), state)
     for b in range(0, 300, 7):

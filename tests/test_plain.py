@@ -196,10 +196,10 @@ def test_plain_calls_do_go_the_short_way(kind):
     hx = (h, h) if kind == "LSTM" else h
     for state in (None, hx):
         for lengths in (None, [4, 1], np.array([0, 4])):
-            assert plain.call(module._weights.network, x, state, lengths, crew, None) is not None
-    assert plain.call(module._weights.network, x[:, 0].copy(), None, None, crew, None) is not None
-    assert plain.call(cell._weights.network, x[0], None, None, crew, None) is not None
-    assert plain.call(module._weights.network, x, None, [4, 1, 1], crew, None) is None
+            assert plain.call(module._weights.packed(), x, state, lengths, crew, None) is not None
+    assert plain.call(module._weights.packed(), x[:, 0].copy(), None, None, crew, None) is not None
+    assert plain.call(cell._weights.packed(), x[0], None, None, crew, None) is not None
+    assert plain.call(module._weights.packed(), x, None, [4, 1, 1], crew, None) is None
 
 
 def test_only_what_is_not_small_may_go_elsewhere():
@@ -210,7 +210,7 @@ def test_only_what_is_not_small_may_go_elsewhere():
         return True
 
     few, many = np.ones((1, 1, WIDTH), np.float32), np.ones((5000, 50, WIDTH), np.float32)
-    network = packseq.LSTM(WIDTH, 64, rng=0)._weights.network
+    network = packseq.LSTM(WIDTH, 64, rng=0)._weights.packed()
     assert plain.call(network, few, None, None, crew, elsewhere) is not None
     assert not asked
     assert plain.call(network, many, None, None, crew, elsewhere) is None

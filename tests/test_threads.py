@@ -155,9 +155,8 @@ def cut(case, threads):
     """(shards, members of a team, directions abreast) of a call, as the kernels cut it."""
     module = case.module(case.options.get("dtype", np.float32))
     plan = Plan.from_lengths(np.array(case.lengths))
-    return module._weights.network.cut(plan.batch_size, plan.max_length, plan.batch_sizes, threads)[
-        :3
-    ]
+    network = module._weights.packed()
+    return network.cut(plan.batch_size, plan.max_length, plan.batch_sizes, threads)[:3]
 
 
 MANY = tuple(1 + (7 * b) % 40 for b in range(90))

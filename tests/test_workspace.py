@@ -14,7 +14,7 @@ THREADS = (1, 2, 4, 8, 16, 32, 1024)
 def workspace_bytes(module, lengths, threads):
     """What a call would take."""
     plan = Plan.from_lengths(np.asarray(lengths, np.int64))
-    *_, size = module._weights.network.cut(
+    *_, size = module._weights.packed().cut(
         plan.batch_size, plan.max_length, plan.batch_sizes, threads
     )
     return size

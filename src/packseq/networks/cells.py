@@ -60,7 +60,9 @@ class _Cell(Parameterised):
     def _plain(self, input: object, hx: object) -> Any:
         """Last states of a plain call, or None for the general way to take it."""
         if type(input) is np.ndarray:
-            result = call_arrays(self._weights.network, input, hx, None, crew, None)
+            weights = self._weights
+            network = weights.network or weights.packed()
+            result = call_arrays(network, input, hx, None, crew, None)
         else:
             result = call_plain(self._weights, input, hx, None)
         return None if result is None else result[1]
@@ -99,7 +101,7 @@ class _Cell(Parameterised):
         x = x.reshape(1, -1, self.input_size)
         hx = [None if state is None else as_batch(state) for state in first]
         hn = [as_batch(state) for state in last]
-        kernels.forward(self._weights.network, x, np.empty_like(hn[0]), None, hx, hn, None)
+        kernels.forward(self._weights.packed(), x, np.empty_like(hn[0]), None, hx, hn, None)
 
 
 class RNNCell(_Cell):

@@ -36,6 +36,8 @@ class Weights:
         self.parameters = {name: as_read_only(array) for name, array in parameters.items()}
         self._batch_first = batch_first
         self._kept: dict[Any, Any] = {}
+        # What packed() made, for calls that take a microsecond: they look here first.
+        self.network: Network | None = None
 
     def kept(self, make: Callable[[Weights], T]) -> T:
         """What `make` makes of these weights, made once."""
@@ -44,13 +46,11 @@ class Weights:
         made: T = self._kept[make]
         return made
 
-    def __getattr__(self, name: str) -> Network:
-        # Made once, it lies in the instance, found without a call: one step takes microseconds.
-        if name != "network":
-            raise AttributeError(name)
-        network = prepack(self.architecture, self.parameters, kernels(), self._batch_first)
-        self.network = network
-        return network
+    def packed(self) -> Network:
+        """The weights as the kernels read them."""
+        if self.network is None:
+            self.network = prepack(self.architecture, self.parameters, kernels(), self._batch_first)
+        return self.network
 
 
 class Parameterised:

@@ -25,7 +25,7 @@ def call_plain(weights: Weights, input: object, hx: Any, lengths: Any) -> Any:
     if any(state is None for state in states):
         return None
     first = states if type(hx) is tuple else states[0] if states else None
-    result = call_arrays(weights.network, x, first, lengths, crew, None)
+    result = call_arrays(weights.packed(), x, first, lengths, crew, None)
     if result is None:
         return None
     from_numpy = sys.modules["torch"].from_numpy

@@ -264,8 +264,10 @@ class Recurrent(Parameterised):
         backend = self._backend or settings().backend
         if out is None and num_threads is None and backend != "torch":
             if type(input) is np.ndarray:
+                weights = self._weights
+                network = weights.network or weights.packed()
                 elsewhere = None if backend == "cpu" else has_driver
-                result = call_arrays(self._weights.network, input, hx, lengths, crew, elsewhere)
+                result = call_arrays(network, input, hx, lengths, crew, elsewhere)
             else:
                 result = call_plain(self._weights, input, hx, lengths)
             if result is not None:

@@ -38,7 +38,7 @@ def choose(weights: Weights, call: Call, where: str) -> Runner:
         layers = weights.kept(torch_layers().Layers)
         through_torch: Runner = torch_offload().ThroughTorch(layers)
         return through_torch
-    return OnKernels(weights.network)
+    return OnKernels(weights.packed())
 
 
 def as_rows(values: Any, name: str, dtype: np.dtype[Any], where: str) -> Any:

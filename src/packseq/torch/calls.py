@@ -64,7 +64,7 @@ def _run(packed: Packed, kind: Kind, rows: Array, states: list[Array]) -> Any:
     module = packed.module
     first = None if not states else tuple(states) if kind.has_pair else states[0]
     # The short way of plain calls, which looks at all that it is given.
-    result: Any = call_arrays(module._weights.network, rows, first, None, crew, None)
+    result: Any = call_arrays(module._weights.packed(), rows, first, None, crew, None)
     if result is None:
         if not _fits(module, kind, rows, states):
             return OTHER_SHAPES

@@ -6,6 +6,9 @@ import pytest
 from packseq import LSTM, pack_padded_sequence, pack_sequence
 from packseq.packed import PackedSequence
 
+# NumPy 2.5 warns of it; whoever does it all the same must not harm packseq.
+pytestmark = pytest.mark.filterwarnings("ignore:Setting the shape:DeprecationWarning")
+
 
 class Reshaping:
     """Array-like whose conversion reshapes another array in place, as any user's code may."""

@@ -157,6 +157,7 @@ def test_packing_and_the_constructor_agree():
 # ---- what comes back from a user, and goes to one, is never the array itself ----
 
 
+@pytest.mark.filterwarnings("ignore:Setting the (shape|dtype):DeprecationWarning")
 def test_what_map_was_returned_may_be_reshaped_by_its_owner():
     packed = pack_sequence([np.ones((3, 2)), np.ones((1, 2))])
     kept = []
@@ -166,6 +167,7 @@ def test_what_map_was_returned_may_be_reshaped_by_its_owner():
 
 
 @pytest.mark.parametrize("name", ["batch_sizes", "sorted_indices", "unsorted_indices", "lengths"])
+@pytest.mark.filterwarnings("ignore:Setting the (shape|dtype):DeprecationWarning")
 def test_indices_may_be_reshaped_by_whoever_asked_for_them(name):
     packed = pack_sequence([np.ones((1, 2)), np.ones((3, 2))])
     getattr(packed, name).dtype = np.int8
@@ -173,6 +175,7 @@ def test_indices_may_be_reshaped_by_whoever_asked_for_them(name):
     assert getattr(packed, name).dtype == np.int64
 
 
+@pytest.mark.filterwarnings("ignore:Setting the (shape|dtype):DeprecationWarning")
 def test_out_may_be_reshaped_by_its_owner():
     packed = pack_sequence([np.ones((1, 2), np.float32), np.ones((3, 2), np.float32)])
     out = np.empty((4, 5), np.float32)

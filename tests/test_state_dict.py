@@ -388,6 +388,7 @@ def test_weights_loaded_while_the_old_ones_are_packed(monkeypatch):
 
 @pytest.mark.parametrize("name", ["weight_ih_l0", "bias_hh_l1"])
 @pytest.mark.parametrize("change", ["shape", "dtype"])
+@pytest.mark.filterwarnings("ignore:Setting the (shape|dtype):DeprecationWarning")
 def test_arrays_that_are_handed_out_are_the_callers_alone(name, change):
     """Read-only does not stop NumPy from reshaping an array in place."""
     module, twin = lstm(rng=0), lstm(rng=0)

@@ -821,11 +821,12 @@ def model_config(*layers):
     (b"{", cell((3, 12), (4, 12)), "config.json: not JSON"),
     (b"[]", cell((3, 12), (4, 12)), "config is a list"),
     (b'{"a":' * 5000, cell((3, 12), (4, 12)), "not JSON"),
-    (model_config("GRU", "GRU"), cell((3, 12), (4, 12)), "layer 'layer1.' is in the config but"),
-    (model_config("LSTM"), cell((3, 12), (4, 12)), "layer 'layer0.' is in the config but"),
+    (model_config("GRU", "GRU"), cell((3, 12), (4, 12)), "layer1.*its layer is in the config but"),
+    (model_config("LSTM"), cell((3, 12), (4, 12)), "layer0.*its layer is in the config but"),
     (model_config("GRU"), cell((3, 16), (4, 16)), r"those of \['GRU', 'LSTM'\]"),
     (model_config("GRU"), cell((3, 12), (4, 13)), "expected .H, G.H."),
     (model_config("GRU"), cell((3, 11), (4, 12)), "expected .I, 12."),
+    (model_config("GRU"), cell((0, 12), (4, 12)), "kernel of shape .0, 12."),
     (model_config("GRU"), cell((3, 12), (4, 12), (13,)), "bias of shape"),
     (model_config("GRU"), cell((3, 12), (12,)), "recurrent kernel of shape"),
 ], ids=lambda value: value if isinstance(value, str) else "")  # fmt: skip
@@ -841,7 +842,7 @@ def two_simple_cells(h5py, file):
 
 def test_two_directions_without_settings(tmp_path):
     path = keras_file(tmp_path, model_config("Bidirectional"), two_simple_cells)
-    refused(path, "uses merge_mode=None")
+    refused(path, "layer0.weight_ih_l0 cannot be read: a Bidirectional without a layer")
 
 
 def test_a_config_that_is_a_bomb(tmp_path, monkeypatch):
@@ -864,6 +865,38 @@ def test_metadata_that_does_not_say_which_keras(tmp_path, monkeypatch, metadata,
     config = json.dumps({"class_name": "Sequential", "config": {"layers": layers}}).encode()
     path = keras_file(tmp_path, config, cell((3, 12), (4, 12), (12,)), metadata)
     refused(path, message)
+
+
+def of_class(kind, **settings):
+    """A model of one layer, whose class may be of any type."""
+    layer = {"class_name": kind, "config": {"name": "a", **settings}}
+    return {"class_name": "Sequential", "config": {"layers": [layer]}}
+
+
+WRONG_TYPES = [
+    of_class(["GRU"]),
+    of_class({"GRU": 1}),
+    of_class(None),
+    of_class("GRU", units="4"),
+    of_class("GRU", activation={"class_name": "function"}, go_backwards=[1]),
+    of_class("RNN", cell=["GRUCell"]),
+    of_class("RNN", cell={"class_name": ["GRUCell"], "config": []}),
+    of_class("RNN", cell={"class_name": "StackedRNNCells", "config": {"cells": 3}}),
+    of_class("Bidirectional", layer=[], merge_mode={}),
+    of_class("Bidirectional", layer={"class_name": []}, backward_layer={"config": 1}),
+    of_class("TimeDistributed", layer="GRU"),
+    of_class("Sequential", layers={"a": 1}),
+    of_class("Functional", layers=[[], 1, {"inbound_nodes": {"keras_history": {}}}]),
+    {"class_name": [], "config": {"layers": [{"config": {}}], "output_layers": [[[1]]]}},
+]
+
+
+@pytest.mark.parametrize("config", WRONG_TYPES, ids=range(len(WRONG_TYPES)))
+def test_a_config_of_wrong_types(tmp_path, config):
+    """A class_name that is a list was a TypeError."""
+    path = keras_file(tmp_path, json.dumps(config).encode(), cell((3, 12), (4, 12), (2, 12)))
+    refused(path, "model: ")
+    weights.find(path)
 
 
 def test_models_nested_without_end(tmp_path):

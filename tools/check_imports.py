@@ -44,6 +44,7 @@ FLOORS = [
     ("weights/onnx/folding", "values that follow from stored arrays"),
     ("weights/onnx/nodes", "a recurrent node: its attributes, inputs and weights"),
     ("weights/onnx/tensors weights/onnx/protobuf", "ONNX's arrays, and messages by their fields"),
+    ("weights/keras/places", "where the arrays of a layer of Keras's are"),
     ("weights/keras/config weights/keras/hdf5", "Keras's description of a model, and its arrays"),
     ("weights/keras/hdf5_attributes", "attributes of HDF5, read before the library sees them"),
     ("weights/torch/script", "what the code of a TorchScript program says"),

@@ -603,3 +603,63 @@ def test_the_two_directions_in_weights_alone_of_keras_2(tmp_path):
 
     assert [(one.kind, one.bidirectional) for one in found] == [("GRU", False), ("LSTM", True)]
     assert [one.prefix for one in found] == ["m/a/gru_cell.", "m/b/forward_lstm/lstm_cell_1."]
+
+
+# --- CuDNNLSTM and CuDNNGRU -----------------------------------------------------------------
+
+
+def converted(kernel, recurrent, bias, gates):
+    """Keras's own conversion, when it loads CuDNN's arrays into a plain layer.
+
+    Source: tf_keras.src.saving.legacy.hdf5_format, ``_convert_rnn_weights``.
+    """
+
+    def of_each_gate(kernels, function):
+        return np.hstack([function(one) for one in np.hsplit(kernels, gates)])
+
+    kernel = of_each_gate(kernel, lambda k: k.T.reshape(k.shape, order="F"))
+    recurrent = of_each_gate(recurrent, lambda k: k.T)
+    if gates == 4:
+        return [kernel, recurrent, np.sum(np.split(bias, 2, axis=0), axis=0)]
+    return [kernel, recurrent, bias.reshape((2, -1))]
+
+
+def cudnn_variables(folder, gates, seed=0):
+    plain = variables(folder, gates, INPUT, seed)
+    second = variables(folder, gates, INPUT, seed + 9)
+    bias = f"{folder}/bias:0"
+    return plain | {bias: np.concatenate([plain[bias], second[bias]])}
+
+
+CUDNN = {"LSTM": 4, "GRU": 3}
+
+
+@pytest.mark.parametrize("kind", CUDNN)
+@pytest.mark.parametrize("in_config", [True, False], ids=["CuDNN layer", "plain layer"])
+def test_cudnns_arrays_are_converted_as_keras_converts_them(tmp_path, kind, in_config):
+    """CuDNNLSTM was refused, and cost the whole file."""
+    gates = CUDNN[kind]
+    own = cudnn_variables("l", gates)
+    named = {"name": "l", "go_backwards": False, "return_sequences": True}
+    cudnn = {"class_name": f"CuDNN{kind}", "config": named}
+    members = [cudnn if in_config else member(kind, "l", reset_after=True)]
+    path = legacy_file(tmp_path / "file", members, {"l": own}, "2.1.6")
+    judge = sequence_of(getattr(L, kind)(HIDDEN, return_sequences=True))
+    judge.set_weights(converted(*own.values(), gates))
+
+    assert_loads_as_keras_runs_it(judge, path)
+
+
+@pytest.mark.parametrize("kind", CUDNN)
+def test_cudnns_arrays_both_ways(tmp_path, kind):
+    gates = CUDNN[kind]
+    halves = [cudnn_variables(f"b/{way}_l", gates, 3 * i) for i, way in
+              enumerate(["forward", "backward"])]  # fmt: skip
+    layer = {"class_name": f"CuDNN{kind}", "config": {"name": "l", "return_sequences": True}}
+    both = {"name": "b", "merge_mode": "concat", "layer": layer}
+    members = [{"class_name": "Bidirectional", "config": both}]
+    path = legacy_file(tmp_path / "file", members, {"b": halves[0] | halves[1]}, "2.1.6")
+    judge = sequence_of(bidirectional(getattr(L, kind)(HIDDEN, return_sequences=True)))
+    judge.set_weights([a for own in halves for a in converted(*own.values(), gates)])
+
+    assert_loads_as_keras_runs_it(judge, path)

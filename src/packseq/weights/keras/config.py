@@ -17,9 +17,12 @@ from packseq.networks.architecture import SIGMOID
 
 from ..errors import CheckpointError
 
-# The classes that are read, and their cells in an RNN.
+# The classes that are read, and their cells in an RNN. The CuDNN layers of Keras 1 and 2 have no
+# settings but these.
 KIND = {"LSTM": "LSTM", "GRU": "GRU", "SimpleRNN": "RNN"}
 CELLS = {f"{name}Cell": name for name in KIND}
+CUDNN = {"CuDNNLSTM": "LSTM", "CuDNNGRU": "GRU"}
+OF_CUDNN = {"activation": "tanh", "recurrent_activation": SIGMOID, "reset_after": True}
 # What an RNN says for the cells in it.
 OF_THE_LAYER = ("go_backwards", "return_sequences", "return_state", "time_major")
 CONVOLUTIONAL = re.compile("ConvLSTM[123]D")
@@ -137,7 +140,7 @@ def layers_of(member: dict[str, Any], where: Where, source: Layer | None) -> Ite
 def is_recurrent(member: dict[str, Any]) -> bool:
     """Whether a member is one recurrent layer, of a class that is read or refused by name."""
     kind = class_of(member)
-    ours = kind in KIND or kind in ("RNN", "Bidirectional")
+    ours = kind in KIND or kind in CUDNN or kind in ("RNN", "Bidirectional")
     return ours or CONVOLUTIONAL.fullmatch(kind) is not None
 
 
@@ -191,6 +194,8 @@ def slots_of(layer: dict[str, Any], path: str, names: tuple[tuple[str, ...], ...
     """The cell of a layer; of an RNN, the cells that it is made of, the first at the bottom."""
     kind, settings = class_of(layer), settings_of(layer)
     if kind != "RNN":
+        if kind in CUDNN:
+            kind, settings = CUDNN[kind], settings | OF_CUDNN
         problem = "" if kind in KIND else f"class {brief(kind)}"
         return [Slot(settings | {"class_name": kind}, f"{path}/cell", names, problem)]
     cell = settings.get("cell")

@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from packseq.networks.architecture import KIND_OF_GATE_COUNT
 
 from ..archive import Archive
@@ -113,7 +115,29 @@ def cell_of(tree: Tree, paths: Paths) -> Cell:
     if list(by_name) not in (list(named[:2]), list(named)) or len(by_name) != len(paths):
         raise CheckpointError(f"{paths[0]}: arrays {sorted(by_name)[:8]}; expected {named}")
     kernel, recurrent, *bias = [tree.read(path) for path in paths]
-    return Cell(kernel, recurrent, bias[0] if bias else None)
+    return plain(Cell(kernel, recurrent, bias[0] if bias else None))
+
+
+def plain(cell: Cell) -> Cell:
+    """The cell, out of CuDNNLSTM's or CuDNNGRU's arrays too, which Keras tells by the bias as well.
+
+    CuDNN's gates are matrices of their own, one after the other, each row by row; and there are two
+    biases, one after the other.
+
+    Source: tf_keras.src.saving.legacy.hdf5_format (``_convert_rnn_weights``).
+    """
+    kernel, recurrent, bias = cell.kernel, cell.recurrent, cell.bias
+    if bias is None or kernel.ndim != 2 or recurrent.ndim != 2 or 0 in recurrent.shape:
+        return cell
+    hidden, columns = recurrent.shape
+    if columns not in (3 * hidden, 4 * hidden) or kernel.shape[1] != columns:
+        return cell
+    if bias.shape != (2 * columns,):
+        return cell
+    gates = columns // hidden
+    kernels = [one.T.reshape(one.shape, order="F") for one in np.hsplit(kernel, gates)]
+    recurrents = [one.T for one in np.hsplit(recurrent, gates)]
+    return Cell(np.hstack(kernels), np.hstack(recurrents), bias.reshape(2, -1))
 
 
 def kind_of(layer: Layer, cells: list[Cell]) -> str:
@@ -140,7 +164,7 @@ def kind_of_cell(cell: Cell) -> str:
     kind = KIND_OF_GATE_COUNT[columns // hidden]
     if cell.kernel.ndim != 2 or cell.kernel.shape[1] != columns or not len(cell.kernel):
         raise CheckpointError(f"kernel of shape {cell.kernel.shape}; expected (I, {columns})")
-    biases = [(columns,), (2, columns)] if kind == "GRU" else [(columns,)]
+    biases = [(columns,)] if kind == "RNN" else [(columns,), (2, columns)]
     if cell.bias is not None and cell.bias.shape not in biases:
         raise CheckpointError(f"bias of shape {cell.bias.shape}; expected one of {biases}")
     return kind

@@ -10,6 +10,7 @@ import struct
 import time
 import tracemalloc
 import zipfile
+import zlib
 
 import numpy as np
 import pytest
@@ -718,8 +719,60 @@ def virtual(h5py, file):
     file.create_virtual_dataset("a", layout)
 
 
-def compressed(h5py, file):
+def zeros(h5py, file):
     file.create_dataset("a", data=np.zeros(1 << 20), compression="gzip")
+
+
+def many_zeros(h5py, file):
+    for i in range(10):
+        file.create_dataset(str(i), data=np.zeros(25_000), compression="gzip")
+
+
+def one_chunk_missing(h5py, file):
+    file.create_dataset("a", (128,), "f4", chunks=(64,))[:64] = np.arange(64)
+
+
+def chunk_beyond_the_data(h5py, file):
+    file.create_dataset("a", (1,), "f4", chunks=(1 << 20,), maxshape=(None,))
+
+
+def other_filter(h5py, file):
+    file.create_dataset("a", data=np.arange(64), chunks=(64,), scaleoffset=0)
+
+
+def packed_as(h5py, file, raw, **options):
+    """A dataset of one chunk of 4096 bytes that is stored as `raw`."""
+    dataset = file.create_dataset("a", (1024,), "f4", chunks=(1024,), **options)
+    dataset.id.write_direct_chunk((0,), raw)
+
+
+def gzip_bomb(h5py, file):
+    packed_as(h5py, file, zlib.compress(bytes(200 << 20)), compression="gzip")
+
+
+def lzf_bomb(h5py, file):
+    # A byte, and 264 times that byte again and again.
+    packed_as(h5py, file, b"\0a" + b"\xe0\xff\0" * 200_000, compression="lzf")
+
+
+def short_chunk(h5py, file):
+    packed_as(h5py, file, zlib.compress(bytes(10)), compression="gzip")
+
+
+def lzf_before_its_start(h5py, file):
+    packed_as(h5py, file, b"\0a\x20\x05", compression="lzf")
+
+
+def lzf_cut_off(h5py, file):
+    packed_as(h5py, file, b"\0a\xe0", compression="lzf")
+
+
+def not_gzip(h5py, file):
+    packed_as(h5py, file, b"not gzip", compression="gzip")
+
+
+def opaque(h5py, file):
+    file.create_dataset("a", data=np.zeros(3, "V2"))
 
 
 def chunked_and_empty(h5py, file):
@@ -744,9 +797,20 @@ def deep(h5py, file):
     (ring, "leads to an object again|Recursion|deeper"),
     (two_names, "leads to an object again"),
     (external_storage, "keeps its data in another file"),
-    (virtual, "chunked, compressed or virtual"),
-    (compressed, "chunked, compressed or virtual"),
-    (chunked_and_empty, "chunked, compressed or virtual"),
+    (virtual, "is virtual"),
+    (zeros, "would take 8388608 bytes out of a file of"),
+    (many_zeros, "'7' would take 1[0-9]{6} bytes out of a file of"),
+    (chunked_and_empty, "would take 4398046511104 bytes"),
+    (one_chunk_missing, r"no chunk begins at \(64,\)"),
+    (chunk_beyond_the_data, "would take 4194304 bytes"),
+    (other_filter, "packed by filter 6, which is not read"),
+    (gzip_bomb, "a chunk of 4096 bytes becomes more than that"),
+    (lzf_bomb, "a chunk of 4096 bytes becomes more than that"),
+    (short_chunk, "a chunk of 4096 bytes has 10"),
+    (lzf_before_its_start, "LZF refers to before its start"),
+    (lzf_cut_off, "IndexError"),
+    (not_gzip, "incorrect header"),
+    (opaque, "dtype |V2 is not a number's"),
     (never_written, "0 are stored"),
     (text, "is not a number's"),
     (deep, "nest deeper than 32"),

@@ -10,6 +10,7 @@ import struct
 import time
 import tracemalloc
 import zipfile
+import zlib
 
 import numpy as np
 import pytest
@@ -718,8 +719,60 @@ def virtual(h5py, file):
     file.create_virtual_dataset("a", layout)
 
 
-def compressed(h5py, file):
+def zeros(h5py, file):
     file.create_dataset("a", data=np.zeros(1 << 20), compression="gzip")
+
+
+def many_zeros(h5py, file):
+    for i in range(10):
+        file.create_dataset(str(i), data=np.zeros(25_000), compression="gzip")
+
+
+def one_chunk_missing(h5py, file):
+    file.create_dataset("a", (128,), "f4", chunks=(64,))[:64] = np.arange(64)
+
+
+def chunk_beyond_the_data(h5py, file):
+    file.create_dataset("a", (1,), "f4", chunks=(1 << 20,), maxshape=(None,))
+
+
+def other_filter(h5py, file):
+    file.create_dataset("a", data=np.arange(64), chunks=(64,), scaleoffset=0)
+
+
+def packed_as(h5py, file, raw, **options):
+    """A dataset of one chunk of 4096 bytes that is stored as `raw`."""
+    dataset = file.create_dataset("a", (1024,), "f4", chunks=(1024,), **options)
+    dataset.id.write_direct_chunk((0,), raw)
+
+
+def gzip_bomb(h5py, file):
+    packed_as(h5py, file, zlib.compress(bytes(200 << 20)), compression="gzip")
+
+
+def lzf_bomb(h5py, file):
+    # A byte, and 264 times that byte again and again.
+    packed_as(h5py, file, b"\0a" + b"\xe0\xff\0" * 200_000, compression="lzf")
+
+
+def short_chunk(h5py, file):
+    packed_as(h5py, file, zlib.compress(bytes(10)), compression="gzip")
+
+
+def lzf_before_its_start(h5py, file):
+    packed_as(h5py, file, b"\0a\x20\x05", compression="lzf")
+
+
+def lzf_cut_off(h5py, file):
+    packed_as(h5py, file, b"\0a\xe0", compression="lzf")
+
+
+def not_gzip(h5py, file):
+    packed_as(h5py, file, b"not gzip", compression="gzip")
+
+
+def opaque(h5py, file):
+    file.create_dataset("a", data=np.zeros(3, "V2"))
 
 
 def chunked_and_empty(h5py, file):
@@ -744,9 +797,20 @@ def deep(h5py, file):
     (ring, "leads to an object again|Recursion|deeper"),
     (two_names, "leads to an object again"),
     (external_storage, "keeps its data in another file"),
-    (virtual, "chunked, compressed or virtual"),
-    (compressed, "chunked, compressed or virtual"),
-    (chunked_and_empty, "chunked, compressed or virtual"),
+    (virtual, "is virtual"),
+    (zeros, "would take 8388608 bytes out of a file of"),
+    (many_zeros, "'7' would take 1[0-9]{6} bytes out of a file of"),
+    (chunked_and_empty, "would take 4398046511104 bytes"),
+    (one_chunk_missing, r"no chunk begins at \(64,\)"),
+    (chunk_beyond_the_data, "would take 4194304 bytes"),
+    (other_filter, "packed by filter 6, which is not read"),
+    (gzip_bomb, "a chunk of 4096 bytes becomes more than that"),
+    (lzf_bomb, "a chunk of 4096 bytes becomes more than that"),
+    (short_chunk, "a chunk of 4096 bytes has 10"),
+    (lzf_before_its_start, "LZF refers to before its start"),
+    (lzf_cut_off, "IndexError"),
+    (not_gzip, "incorrect header"),
+    (opaque, "dtype |V2 is not a number's"),
     (never_written, "0 are stored"),
     (text, "is not a number's"),
     (deep, "nest deeper than 32"),
@@ -821,11 +885,12 @@ def model_config(*layers):
     (b"{", cell((3, 12), (4, 12)), "config.json: not JSON"),
     (b"[]", cell((3, 12), (4, 12)), "config is a list"),
     (b'{"a":' * 5000, cell((3, 12), (4, 12)), "not JSON"),
-    (model_config("GRU", "GRU"), cell((3, 12), (4, 12)), "layer 'layer1.' is in the config but"),
-    (model_config("LSTM"), cell((3, 12), (4, 12)), "layer 'layer0.' is in the config but"),
+    (model_config("GRU", "GRU"), cell((3, 12), (4, 12)), "layer1.*its layer is in the config but"),
+    (model_config("LSTM"), cell((3, 12), (4, 12)), "layer0.*its layer is in the config but"),
     (model_config("GRU"), cell((3, 16), (4, 16)), r"those of \['GRU', 'LSTM'\]"),
     (model_config("GRU"), cell((3, 12), (4, 13)), "expected .H, G.H."),
     (model_config("GRU"), cell((3, 11), (4, 12)), "expected .I, 12."),
+    (model_config("GRU"), cell((0, 12), (4, 12)), "kernel of shape .0, 12."),
     (model_config("GRU"), cell((3, 12), (4, 12), (13,)), "bias of shape"),
     (model_config("GRU"), cell((3, 12), (12,)), "recurrent kernel of shape"),
 ], ids=lambda value: value if isinstance(value, str) else "")  # fmt: skip
@@ -841,7 +906,7 @@ def two_simple_cells(h5py, file):
 
 def test_two_directions_without_settings(tmp_path):
     path = keras_file(tmp_path, model_config("Bidirectional"), two_simple_cells)
-    refused(path, "uses merge_mode=None")
+    refused(path, "layer0.weight_ih_l0 cannot be read: a Bidirectional without a layer")
 
 
 def test_a_config_that_is_a_bomb(tmp_path, monkeypatch):
@@ -864,6 +929,38 @@ def test_metadata_that_does_not_say_which_keras(tmp_path, monkeypatch, metadata,
     config = json.dumps({"class_name": "Sequential", "config": {"layers": layers}}).encode()
     path = keras_file(tmp_path, config, cell((3, 12), (4, 12), (12,)), metadata)
     refused(path, message)
+
+
+def of_class(kind, **settings):
+    """A model of one layer, whose class may be of any type."""
+    layer = {"class_name": kind, "config": {"name": "a", **settings}}
+    return {"class_name": "Sequential", "config": {"layers": [layer]}}
+
+
+WRONG_TYPES = [
+    of_class(["GRU"]),
+    of_class({"GRU": 1}),
+    of_class(None),
+    of_class("GRU", units="4"),
+    of_class("GRU", activation={"class_name": "function"}, go_backwards=[1]),
+    of_class("RNN", cell=["GRUCell"]),
+    of_class("RNN", cell={"class_name": ["GRUCell"], "config": []}),
+    of_class("RNN", cell={"class_name": "StackedRNNCells", "config": {"cells": 3}}),
+    of_class("Bidirectional", layer=[], merge_mode={}),
+    of_class("Bidirectional", layer={"class_name": []}, backward_layer={"config": 1}),
+    of_class("TimeDistributed", layer="GRU"),
+    of_class("Sequential", layers={"a": 1}),
+    of_class("Functional", layers=[[], 1, {"inbound_nodes": {"keras_history": {}}}]),
+    {"class_name": [], "config": {"layers": [{"config": {}}], "output_layers": [[[1]]]}},
+]
+
+
+@pytest.mark.parametrize("config", WRONG_TYPES, ids=range(len(WRONG_TYPES)))
+def test_a_config_of_wrong_types(tmp_path, config):
+    """A class_name that is a list was a TypeError."""
+    path = keras_file(tmp_path, json.dumps(config).encode(), cell((3, 12), (4, 12), (2, 12)))
+    refused(path, "model: ")
+    weights.find(path)
 
 
 def test_models_nested_without_end(tmp_path):

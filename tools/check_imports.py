@@ -44,8 +44,12 @@ FLOORS = [
     ("weights/onnx/folding", "values that follow from stored arrays"),
     ("weights/onnx/nodes", "a recurrent node: its attributes, inputs and weights"),
     ("weights/onnx/tensors weights/onnx/protobuf", "ONNX's arrays, and messages by their fields"),
+    ("weights/keras/places", "where the arrays of a layer of Keras's are"),
     ("weights/keras/config weights/keras/hdf5", "Keras's description of a model, and its arrays"),
-    ("weights/keras/hdf5_attributes", "attributes of HDF5, read before the library sees them"),
+    (
+        "weights/keras/hdf5_attributes weights/keras/hdf5_chunks",
+        "attributes and chunks of HDF5, read without the library",
+    ),
     ("weights/torch/script", "what the code of a TorchScript program says"),
     ("weights/torch/tree", "a pickle's tensors by their dotted names"),
     ("weights/canonical", "the one mapping that every format becomes"),

@@ -90,6 +90,26 @@ def hdf5_file():
     return buffer.getvalue()
 
 
+def packed_hdf5_file():
+    """In chunks, packed in both ways, one of them of bfloat16, and a list of names in two parts."""
+    h5py = pytest.importorskip("h5py", reason="writes and reads HDF5")
+    folder = "gru/gru_cell"
+    shapes = {"kernel": (3, 12), "recurrent_kernel": (4, 12), "bias": (2, 12)}
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        file.attrs["layer_names0"], file.attrs["layer_names1"] = ["gru"], ["half"]
+        group = file.create_group("gru")
+        group.attrs["weight_names"] = [f"{folder}/{name}" for name in shapes]
+        for (name, shape), packing in zip(shapes.items(), ["gzip", "lzf", None], strict=True):
+            group.create_dataset(
+                f"{folder}/{name}", data=np.ones(shape, np.float32), chunks=(2, 5),
+                compression=packing, shuffle=True,
+            )  # fmt: skip
+        half = file.create_dataset("half", data=np.ones(3, np.uint16).view("V2"))
+        half.attrs["dtype"] = "bfloat16"
+    return buffer.getvalue()
+
+
 def legacy_hdf5_file():
     h5py = pytest.importorskip("h5py", reason="writes and reads HDF5")
     names = ["kernel", "recurrent_kernel", "bias"]
@@ -129,9 +149,10 @@ def pickle_file():
 
 
 FORMATS = [npz_file, safetensors_file, onnx_file, onnx_graph_file, hdf5_file, legacy_hdf5_file,
-           lambda: torch_file_of(gru_arrays()), old_torch_file, pickle_file]  # fmt: skip
-NAMES = ["npz", "safetensors", "onnx", "onnx graph", "hdf5", "legacy hdf5", "torch", "old torch",
-         "pickle"]  # fmt: skip
+           packed_hdf5_file, lambda: torch_file_of(gru_arrays()), old_torch_file,
+           pickle_file]  # fmt: skip
+NAMES = ["npz", "safetensors", "onnx", "onnx graph", "hdf5", "legacy hdf5", "packed hdf5",
+         "torch", "old torch", "pickle"]  # fmt: skip
 
 
 @st.composite

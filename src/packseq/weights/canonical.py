@@ -23,7 +23,10 @@ class Attributes:
     """What a module needs to run that its parameters' shapes do not tell.
 
     The defaults are torch's; None means that the file does not say. `given` are the first states
-    that the file computes from something else, so that the caller gives them.
+    that the file computes from something else, so that the caller gives them; `then` is what the
+    file's model does to the output of the steps, which is the caller's too. `unsaid` names what a
+    file of weights alone does not say and its format has no usual value for: its first must be
+    given to load the module.
     """
 
     nonlinearity: str | None = None
@@ -32,6 +35,8 @@ class Attributes:
     batch_first: bool = False
     backward: bool = False
     given: str = ""
+    then: str = ""
+    unsaid: str = ""
     unsupported: str = ""
 
 
@@ -100,8 +105,9 @@ class Found:
     attributes : Attributes
         ``nonlinearity`` and ``recurrent_activation`` (None if the file does not say),
         ``reset_after``, ``batch_first``, ``backward`` (runs from the end only), ``given`` (the
-        first states that the caller gives) and ``unsupported``, the reason why packseq cannot run
-        it, or "".
+        first states that the caller gives), ``then`` (what the caller does to the output),
+        ``unsaid`` (what the file does not say and `load` has to be told) and ``unsupported``, the
+        reason why packseq cannot run it, or "".
     has_state : bool
         Whether initial states are stored with it.
     """
@@ -177,6 +183,10 @@ class Found:
             notes.append("with initial states")
         if self.attributes.given:
             notes.append(f"from initial states of yours: {self.attributes.given}")
+        if self.attributes.then:
+            notes.append(f"then {self.attributes.then}")
+        if self.attributes.unsaid:
+            notes.append(f"not in the file: {self.attributes.unsaid}")
         if self.attributes.unsupported:
             notes.append(f"cannot run here: {self.attributes.unsupported}")
         return f"{self.prefix!r}: {', '.join(notes)}"

@@ -111,8 +111,9 @@ def unreadable(path: FilePath) -> dict[str, str]:
     dict of str to str
         Objects of classes that are not known, sparse and quantised tensors and the like, in a
         torch file, where numbers and texts are neither read nor listed; in an ONNX model, arrays of
-        types that NumPy lacks, and the first weight of a module that cannot be had. Empty for
-        other formats.
+        types that NumPy lacks, and the first weight of a module that cannot be had; in a Keras
+        file, the same of its layers, and data that are no numbers or packed in unknown ways. Empty
+        for other formats.
 
     Raises
     ------
@@ -141,10 +142,11 @@ def load(
         Which module, by the prefix that `find` lists; its last dot may be left out. Needed where
         the file holds several.
     nonlinearity : {"tanh", "relu"}, optional
-        Of an RNN whose file does not say, as no state dict does; "tanh" by default, as in torch.
+        Of an RNN whose file does not say, as no state dict does; "tanh" by default, as in torch;
+        to be given for Keras's weights alone.
     recurrent_activation : {"sigmoid", "hard_sigmoid", "hard_sigmoid_0.2"}, optional
         Of an LSTM or GRU whose file does not say, as no state dict does; "sigmoid" by default, as
-        in torch. See :class:`packseq.LSTM`.
+        in torch; to be given for Keras's weights alone. See :class:`packseq.LSTM`.
     batch_first : bool, optional
         Whether the module takes (B, T, I), from a file that does not say, as no state dict does;
         False by default, as in torch. ONNX, Keras and what `save` wrote do say: their modules keep
@@ -157,14 +159,15 @@ def load(
     -------
     LSTM, GRU, RNN, one of their cells, or Backward
         In the file's precision. ``batch_first`` if asked for, or where the format is (Keras; ONNX
-        with layout 1). Backward where an ONNX node has direction "reverse".
+        with layout 1). Backward where an ONNX node has direction "reverse",
+        or a Keras layer ``go_backwards``.
 
     Raises
     ------
     CheckpointError
         As for `read`; several modules and no prefix, or none at that prefix (the message lists
-        those there are); a setting that packseq cannot run, by name; stored initial states, which
-        would be lost (see `load_with_state`).
+        those there are); a setting that packseq cannot run, by name; an activation that has to be
+        given and is not; stored initial states, which would be lost (see `load_with_state`).
     ValueError
         `nonlinearity` or `recurrent_activation` is unknown; one of them, `batch_first` or
         `reset_after` is not what the file says, or has no meaning for the module.
@@ -369,6 +372,11 @@ def choice_of(
         raise ValueError(f"{name} is {value!r}; expected one of {choices}")
     if value and not fits:
         raise ValueError(f"{name} is {value!r}, but {found.prefix!r} is {found.kind}")
+    if value is None and fits and found.attributes.unsaid:
+        raise CheckpointError(
+            f"{found.prefix!r}: the file does not say its {found.attributes.unsaid}; load it with "
+            f"{name} given, where the others are those of a plain layer"
+        )
     said = getattr(found.attributes, name)
     if value and said not in (None, value):
         raise ValueError(f"{name} is {value!r}; the file says {said!r}")

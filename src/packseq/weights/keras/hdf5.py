@@ -1,20 +1,24 @@
 """The groups and datasets of an HDF5 file, reached by hard links only and read when they fit.
 
-Refused by name: soft and external links, virtual datasets, data stored in other files, and chunked
-or compressed data (Keras writes none), whose declared size says nothing about the file's.
+Refused by name: soft and external links, virtual datasets, data stored in other files. What is kept
+in chunks, which may be packed, is held against the file's size before it is unpacked.
 """
 
 import io
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+
 from packseq.optional import load
 
-from ..arrays import Array, canonical
+from ..arrays import BFLOAT16, Array, canonical, widen_bfloat16
 from ..errors import CheckpointError, library_errors
-from ..limits import element_count
+from ..limits import check_budget, element_count
 from .hdf5_attributes import Attributes
+from .hdf5_chunks import Chunks, chunks_of, counts_of, read_chunks
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 # Keras nests two or three groups for each nested model.
@@ -31,7 +35,7 @@ def open_tree(content: bytes) -> Iterator["Tree"]:
     with library_errors("not a readable HDF5 file"):
         root = h5py.File(io.BytesIO(content), "r")
     with root:
-        yield Tree(h5py, root, attributes, len(content))
+        yield Tree(h5py, root, attributes, content)
 
 
 class Tree:
@@ -43,14 +47,17 @@ class Tree:
     root : h5py.File
     attributes : Attributes
         Of the same file.
-    file_bytes : int
-        Its size, which bounds what is read from it.
+    content : bytes
+        The file, whose size bounds what is read from it.
     """
 
-    def __init__(self, h5py: Any, root: Any, attributes: Attributes, file_bytes: int) -> None:
+    def __init__(self, h5py: Any, root: Any, attributes: Attributes, content: bytes) -> None:
         self._h5py = h5py
         self._attributes = attributes
-        self._remaining = file_bytes
+        self._content = content
+        self._remaining = len(content)
+        self._made = 0
+        self._counted: set[str] = set()
         self._groups: dict[str, Any] = {}
         self._datasets: dict[str, Any] = {}
         self._seen: set[Any] = set()
@@ -67,21 +74,52 @@ class Tree:
         return list(self._datasets)
 
     def read(self, path: str) -> Array:
-        """A dataset, which must lie whole and unpacked in the file."""
+        """A dataset of numbers that is in this file."""
         dataset = self._datasets.get(path)
         if dataset is None:
             raise CheckpointError(f"dataset {path!r} is missing")
         with library_errors(f"dataset {path!r}"):
-            self._check(dataset, path)
-            return canonical(dataset[()], path)
+            dtype = self._dtype_of(dataset, path)
+            if self._is_chunked(dataset, path):
+                chunks = self._checked_chunks(dataset, path)
+                array = read_chunks(self._content, dataset, dtype, chunks)
+            else:
+                self._check(dataset, path)
+                array = dataset[()]
+            if dtype.kind == "V":
+                return widen_bfloat16(np.asarray(array).view(np.uint16))
+            return canonical(array, path)
 
     def attribute(self, group: str, name: str) -> list[str] | None:
-        """The strings of a group's attribute; None where there is none."""
+        """The strings of a group's attribute; None where there is none.
+
+        Keras cuts one that is too long for HDF5 into NAME0, NAME1 and so on.
+        """
         if group not in self._groups:
             return None
-        with library_errors(f"group {group!r}"):
-            address = self._h5py.h5o.get_info(self._groups[group].id).addr
+        if (whole := self._strings(self._groups[group], name)) is not None:
+            return whole
+        parts: list[str] = []
+        for number in range(MAX_OBJECTS):
+            part = self._strings(self._groups[group], f"{name}{number}")
+            if part is None:
+                return parts if number else None
+            parts += part
+        return parts
+
+    def _strings(self, member: Any, name: str) -> list[str] | None:
+        with library_errors(f"attribute {name!r}"):
+            address = self._h5py.h5o.get_info(member.id).addr
         return self._attributes.strings(address, name)
+
+    def _dtype_of(self, dataset: Any, path: str) -> np.dtype[Any]:
+        """The dtype of numbers; of two opaque bytes where they are said to be a bfloat16."""
+        dtype: np.dtype[Any] = dataset.dtype
+        if dtype == np.dtype("V2") and self._strings(dataset, "dtype") == [BFLOAT16]:
+            return dtype
+        if dtype.kind not in "biufc":
+            raise CheckpointError(f"dataset {path!r}: dtype {dtype} is not a number's")
+        return dtype
 
     def _collect(self, path: str, group: Any) -> None:
         if path.count("/") > MAX_DEPTH:
@@ -114,15 +152,17 @@ class Tree:
                 raise CheckpointError(f"holds more than {MAX_OBJECTS} groups and datasets")
             yield name, member
 
-    def _check(self, dataset: Any, path: str) -> None:
+    def _is_chunked(self, dataset: Any, path: str) -> bool:
         h5d = self._h5py.h5d
         properties = dataset.id.get_create_plist()
-        if properties.get_layout() not in (h5d.CONTIGUOUS, h5d.COMPACT):
-            raise CheckpointError(f"dataset {path!r} is chunked, compressed or virtual")
+        layout = properties.get_layout()
+        if layout not in (h5d.CONTIGUOUS, h5d.COMPACT, h5d.CHUNKED):
+            raise CheckpointError(f"dataset {path!r} is virtual")
         if properties.get_external_count():
             raise CheckpointError(f"dataset {path!r} keeps its data in another file")
-        if dataset.dtype.kind not in "biufc":
-            raise CheckpointError(f"dataset {path!r}: dtype {dataset.dtype} is not a number's")
+        return bool(layout == h5d.CHUNKED)
+
+    def _check(self, dataset: Any, path: str) -> None:
         wanted = element_count(dataset.shape, path) * dataset.dtype.itemsize
         stored = dataset.id.get_storage_size()
         if stored != wanted:
@@ -130,10 +170,28 @@ class Tree:
                 f"dataset {path!r}: shape {dataset.shape} of {dataset.dtype} needs {wanted} bytes; "
                 f"{stored} are stored"
             )
+        self._take(path, wanted, wanted)
+
+    def _checked_chunks(self, dataset: Any, path: str) -> Chunks:
+        """The chunks of a dataset, whose last may reach beyond it."""
+        element_count(dataset.shape, path)
+        counts = counts_of(dataset)
+        made = math.prod(counts) * element_count(dataset.chunks, path) * dataset.dtype.itemsize
+        chunks = chunks_of(dataset, math.prod(counts))
+        self._take(path, sum(chunk.size for chunk in chunks.values()), made)
+        return chunks
+
+    def _take(self, path: str, stored: int, made: int) -> None:
+        """Hold what is stored, and what it becomes, against what is left of the file."""
+        if path in self._counted:
+            return
         # Data laid over one another would make more of the file than there is.
-        self._remaining -= wanted
-        if self._remaining < 0:
+        if stored > self._remaining:
             raise CheckpointError(f"dataset {path!r} is larger than what is left of the file")
+        check_budget(self._made + made, len(self._content), f"dataset {path!r}")
+        self._counted.add(path)
+        self._remaining -= stored
+        self._made += made
 
 
 def checked_text(text: str) -> str:

@@ -1,8 +1,8 @@
 """Keras's files: ``.keras``, ``.weights.h5`` and the older ``.h5``, without Keras.
 
 The arrays come from HDF5; which layers there are, and how they are set, from the model's config
-where the file has one. Without one (weights alone) kinds are told by the arrays' shapes, and the
-settings are Keras's defaults where the caller does not say.
+where the file has one. Without one (weights alone, or a model that is a class) kinds are told by
+the arrays' shapes, and the settings by the caller.
 
 A layer's prefix is ``NAME.`` with the layer's name in its config, or the path of its group where
 the config does not describe it. Modules are batch-first, as Keras's layers are.
@@ -15,24 +15,29 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from packseq.networks.architecture import KIND_OF_GATE_COUNT
 
 from ..archive import Archive
 from ..arrays import Array
-from ..canonical import Attributes, Checkpoint
+from ..canonical import FIRST_NAMES, Attributes, Checkpoint
 from ..errors import CheckpointError
 from ..gates import KERAS, in_torchs_order
 from ..strict_json import parse_json
 from .config import (
     KIND,
     Layer,
+    brief,
     layers,
+    members_of,
     recurrent_activation_of,
     returns_sequences,
-    settings_of,
+    then,
     unsupported,
 )
 from .hdf5 import Tree, open_tree
+from .places import Paths, Places, leaf, legacy_places, modern_places
 
 CONFIG = "config.json"
 METADATA = "metadata.json"
@@ -41,20 +46,23 @@ WEIGHTS = "model.weights.h5"
 # Configs take kilobytes; as objects of Python some twenty times as much.
 MAX_CONFIG = 8 << 20
 
+DIRECTIONS = ("", "_reverse")
 
-# Why arrays of a recurrent layer's shapes are refused where the config says nothing of them: in a
-# wrapper, in a cell of the user's, in a model that is a class, its settings may be any.
+# Why arrays of a recurrent layer's shapes are refused where the config describes other layers: in a
+# layer of the user's own they may be anything.
 UNKNOWN = "settings that the config does not give for this layer itself"
 
 
 @dataclass(frozen=True)
 class Cell:
-    """The arrays of one direction of one layer, as Keras lays them out."""
+    """The arrays of one direction of one layer, as Keras's plain layers have them.
+
+    The bias is (G*H,), or (2, G*H) where there is one for each product.
+    """
 
     kernel: Array
     recurrent: Array
     bias: Array | None
-    used: tuple[str, ...]
 
 
 def read_keras(archive: Archive) -> Checkpoint:
@@ -63,8 +71,9 @@ def read_keras(archive: Archive) -> Checkpoint:
     metadata = read_json(archive, METADATA) if METADATA in archive.names else {}
     version = metadata.get("keras_version") if isinstance(metadata, dict) else None
     with open_tree(archive.read(WEIGHTS)) as tree:
-        configured = layers(config, modern=True)
-        return assemble(tree, modern_cells(tree), configured, major(str(version)), UNKNOWN)
+        places = modern_places(tree, configured := layers(config))
+        assembly = Assembly(tree, places, major(str(version)), bool(members_of(config)))
+        return assembly.checkpoint(configured)
 
 
 def read_json(archive: Archive, name: str) -> Any:
@@ -86,197 +95,79 @@ def read_h5(content: bytes) -> Checkpoint:
         root = "model_weights" if "model_weights" in tree.groups else ""
         names = tree.attribute(root, "layer_names")
         if names is None:
-            return assemble(tree, modern_cells(tree), [], None, "")
+            return Assembly(tree, modern_places(tree, []), None, False).checkpoint([])
         text = tree.attribute("", "model_config")
         config = parse_json("".join(text).encode(), "model_config") if text else {}
         version = "".join(tree.attribute("", "keras_version") or [])
-        configured = layers(config, modern=False)
-        unknown = UNKNOWN if text else ""
-        return assemble(tree, legacy_cells(tree, root, names), configured, major(version), unknown)
+        places = legacy_places(tree, root, names, configured := layers(config))
+        assembly = Assembly(tree, places, major(version), bool(members_of(config)))
+        return assembly.checkpoint(configured)
 
 
-# --- where the arrays are -------------------------------------------------------------------
+# --- the arrays of a cell -------------------------------------------------------------------
 
 
-def modern_cells(tree: Tree) -> dict[str, list[Cell]]:
-    """The cells of ``.weights.h5``, by the path of their layer's group; forward first."""
-    cells: dict[str, list[Cell]] = {}
-    for path in tree.groups:
-        layer = path.removesuffix("/cell/vars")
-        if layer == path or f"{path}/1" not in tree.datasets:
-            continue
-        outer, _, direction = layer.rpartition("/")
-        paths = [f"{path}/{i}" for i in range(3) if f"{path}/{i}" in tree.datasets]
-        cell = cell_of(tree, paths)
-        if direction == "forward_layer":
-            cells.setdefault(outer, []).insert(0, cell)
-        elif direction == "backward_layer":
-            cells.setdefault(outer, []).append(cell)
-        else:
-            cells[layer] = [cell]
-    return cells
-
-
-def legacy_cells(tree: Tree, root: str, names: list[str]) -> dict[str, list[Cell]]:
-    """The cells of an older ``.h5``, by layer name; a layer's weights are listed in order."""
-    cells: dict[str, list[Cell]] = {}
-    for layer in names:
-        group = f"{root}/{layer}" if root else layer
-        weights = tree.attribute(group, "weight_names") or []
-        folders: dict[str, list[str]] = {}
-        for name in weights:
-            folders.setdefault(name.rpartition("/")[0], []).append(f"{group}/{name}")
-        by_folder = {
-            folder: cell_of(tree, paths)
-            for folder, paths in folders.items()
-            if any(leaf(path) == "recurrent_kernel" for path in paths)
-        }
-        if len(by_folder) == 1 or is_bidirectional(list(by_folder)):
-            cells[layer] = list(by_folder.values())
-        else:  # a model within the model
-            cells |= {f"{layer}/{folder}": [cell] for folder, cell in by_folder.items()}
-    return cells
-
-
-def is_bidirectional(folders: list[str]) -> bool:
-    """Whether these are the two cells of a Bidirectional, forward first."""
-    return len(folders) == 2 and "/forward_" in folders[0] and "/backward_" in folders[1]
-
-
-def leaf(path: str) -> str:
-    """The last name of a path; TensorFlow's variables end in ":0"."""
-    return path.rpartition("/")[2].removesuffix(":0")
-
-
-def cell_of(tree: Tree, paths: list[str]) -> Cell:
+def cell_of(tree: Tree, paths: Paths) -> Cell:
     """The cell whose kernel, recurrent kernel and bias, if any, are at `paths`."""
-    if len(paths) not in (2, 3):
-        raise CheckpointError(f"{paths[0]}: a cell of {len(paths)} arrays; expected 2 or 3")
+    by_name = {leaf(path): path for path in paths}
+    # Keras 3 numbers the variables of an object.
+    named = ("0", "1", "2") if "0" in by_name else ("kernel", "recurrent_kernel", "bias")
+    if list(by_name) not in (list(named[:2]), list(named)) or len(by_name) != len(paths):
+        raise CheckpointError(f"{paths[0]}: arrays {sorted(by_name)[:8]}; expected {named}")
     kernel, recurrent, *bias = [tree.read(path) for path in paths]
-    return Cell(kernel, recurrent, bias[0] if bias else None, tuple(paths))
+    return plain(Cell(kernel, recurrent, bias[0] if bias else None))
 
 
-# --- from Keras's layers to modules ---------------------------------------------------------
+def plain(cell: Cell) -> Cell:
+    """The cell, out of CuDNNLSTM's or CuDNNGRU's arrays too, which Keras tells by the bias as well.
 
+    CuDNN's gates are matrices of their own, one after the other, each row by row; and there are two
+    biases, one after the other.
 
-def assemble(
-    tree: Tree,
-    cells: dict[str, list[Cell]],
-    configured: list[Layer],
-    keras: int | None,
-    unknown: str,
-) -> Checkpoint:
-    """The checkpoint of a file: its recurrent layers under torch's names, the rest as it is.
-
-    `keras` is the first number of the version that wrote it, None where the file does not say;
-    `unknown` is why layers that are not configured are refused, "" where none can be.
+    Source: tf_keras.src.saving.legacy.hdf5_format (``_convert_rnn_weights``).
     """
-    in_config = {layer.key for layer in configured}
-    assembly = Assembly(cells, keras)
-    others = [Layer(key, f"{key}.", unknown=unknown) for key in cells if key not in in_config]
-    for layer in configured + others:
-        assembly.add(layer)
-    arrays = {path: tree.read(path) for path in tree.datasets if path not in assembly.used}
-    if twice := arrays.keys() & assembly.arrays.keys():
-        raise CheckpointError(f"array {min(twice)!r} appears twice")
-    return Checkpoint(assembly.arrays | arrays, assembly.attributes)
-
-
-class Assembly:
-    """Takes recurrent layers in the model's order and puts them under torch's names.
-
-    A layer that fits on top of the one that feeds it becomes the next level of its module.
-    """
-
-    def __init__(self, cells: dict[str, list[Cell]], keras: int | None) -> None:
-        self.arrays: dict[str, Array] = {}
-        self.attributes: dict[str, Attributes] = {}
-        self.used: set[str] = set()
-        self._cells = cells
-        self._keras = keras
-        self._places: dict[str, tuple[str, int]] = {}
-
-    def add(self, layer: Layer) -> None:
-        """Add the arrays and attributes of a layer."""
-        if layer.key not in self._cells:
-            raise CheckpointError(f"layer {layer.prefix!r} is in the config but has no weights")
-        if layer.prefix in self._places:
-            raise CheckpointError(f"layer {layer.prefix!r} appears twice")
-        cells = self._cells[layer.key]
-        kind = kind_of(layer, cells)
-        said = attributes_of(layer, kind, cells, self._keras)
-        prefix, level = self._places[layer.prefix] = self._place(layer, said)
-        self.attributes[prefix] = said
-        for direction, cell in zip(("", "_reverse"), cells, strict=False):
-            self.used.update(cell.used)
-            for name, array in parameters(cell, kind):
-                self.arrays[f"{prefix}{name}_l{level}{direction}"] = array
-
-    def _place(self, layer: Layer, said: Attributes) -> tuple[str, int]:
-        """The prefix and level of a layer: on top of its source if both fit one module."""
-        if layer.source is None:
-            return layer.prefix, 0
-        own, below = self._cells[layer.key], self._cells[layer.source.key]
-        prefix, level = self._places[layer.source.prefix]
-        alike = (
-            said == self.attributes[prefix]
-            and len(own) == len(below)
-            and own[0].recurrent.shape == below[0].recurrent.shape
-            and (own[0].bias is None) == (below[0].bias is None)
-            and returns_sequences(layer.source)
-        )
-        return (prefix, level + 1) if alike else (layer.prefix, 0)
+    kernel, recurrent, bias = cell.kernel, cell.recurrent, cell.bias
+    if bias is None or kernel.ndim != 2 or recurrent.ndim != 2 or 0 in recurrent.shape:
+        return cell
+    hidden, columns = recurrent.shape
+    if columns not in (3 * hidden, 4 * hidden) or kernel.shape[1] != columns:
+        return cell
+    if bias.shape != (2 * columns,):
+        return cell
+    gates = columns // hidden
+    kernels = [one.T.reshape(one.shape, order="F") for one in np.hsplit(kernel, gates)]
+    recurrents = [one.T for one in np.hsplit(recurrent, gates)]
+    return Cell(np.hstack(kernels), np.hstack(recurrents), bias.reshape(2, -1))
 
 
 def kind_of(layer: Layer, cells: list[Cell]) -> str:
     """The kind of a layer, told by its shapes, which its config must agree with."""
-    where = f"layer {layer.prefix!r}"
-    if len(cells) > 2 or (layer.config and len(cells) != 1 + layer.bidirectional):
-        raise CheckpointError(f"{where} has {len(cells)} cells, unlike its config")
-    kinds = {kind_of_cell(cell, where) for cell in cells}
-    for settings in settings_of(layer):
-        kinds.add(KIND.get(str(settings["class_name"]), min(kinds)))
+    if len(cells) > len(DIRECTIONS):
+        raise CheckpointError(f"{len(cells)} cells; expected 1 or 2")
+    kinds = {kind_of_cell(cell) for cell in cells}
+    for slot, cell in zip(layer.slots, cells, strict=False):
+        kinds.add(KIND[slot.settings["class_name"]])
+        units = slot.settings.get("units", len(cell.recurrent))
+        if units != len(cell.recurrent):
+            raise CheckpointError(f"its config has units={brief(units)}, not {len(cell.recurrent)}")
     if len(kinds) > 1:
-        raise CheckpointError(f"{where}: its config and shapes are those of {sorted(kinds)}")
+        raise CheckpointError(f"its config and shapes are those of {sorted(kinds)}")
     return kinds.pop()
 
 
-def kind_of_cell(cell: Cell, where: str) -> str:
+def kind_of_cell(cell: Cell) -> str:
     """The kind of a cell, every one of whose shapes fits it."""
     hidden, columns = cell.recurrent.shape if cell.recurrent.ndim == 2 else (0, 0)
     if not hidden or columns % hidden or columns // hidden not in KIND_OF_GATE_COUNT:
-        raise CheckpointError(
-            f"{where}: recurrent kernel of shape {cell.recurrent.shape}; expected (H, G*H)"
-        )
+        shape = cell.recurrent.shape
+        raise CheckpointError(f"recurrent kernel of shape {shape}; expected (H, G*H)")
     kind = KIND_OF_GATE_COUNT[columns // hidden]
-    if cell.kernel.ndim != 2 or cell.kernel.shape[1] != columns:
-        raise CheckpointError(
-            f"{where}: kernel of shape {cell.kernel.shape}; expected (I, {columns})"
-        )
-    biases = [(columns,), (2, columns)] if kind == "GRU" else [(columns,)]
+    if cell.kernel.ndim != 2 or cell.kernel.shape[1] != columns or not len(cell.kernel):
+        raise CheckpointError(f"kernel of shape {cell.kernel.shape}; expected (I, {columns})")
+    biases = [(columns,)] if kind == "RNN" else [(columns,), (2, columns)]
     if cell.bias is not None and cell.bias.shape not in biases:
-        raise CheckpointError(f"{where}: bias of shape {cell.bias.shape}; expected one of {biases}")
+        raise CheckpointError(f"bias of shape {cell.bias.shape}; expected one of {biases}")
     return kind
-
-
-def attributes_of(layer: Layer, kind: str, cells: list[Cell], keras: int | None) -> Attributes:
-    """What the config says beyond the shapes, and the reason if it cannot be run."""
-    bias = cells[0].bias
-    settings = settings_of(layer)
-    first = settings[0] if settings else {}
-    reset_after = kind != "GRU" or bias is None or bias.ndim == 2
-    said = Attributes(reset_after=reset_after, batch_first=True)
-    if layer.config is None:
-        if kind == "GRU" and bias is None:
-            return replace(said, unsupported="reset_after of a GRU without bias is not in the file")
-        return replace(said, unsupported=layer.unknown)
-    if kind == "GRU" and bias is None:
-        said = replace(said, reset_after=bool(first.get("reset_after", False)))
-    if kind == "RNN":
-        said = replace(said, nonlinearity=str(first.get("activation")))
-    else:
-        said = replace(said, recurrent_activation=recurrent_activation_of(first, keras))
-    return replace(said, unsupported=unsupported(layer, kind, settings, keras))
 
 
 def parameters(cell: Cell, kind: str) -> Iterator[tuple[str, Array]]:
@@ -289,3 +180,129 @@ def parameters(cell: Cell, kind: str) -> Iterator[tuple[str, Array]]:
     both = cell.bias if cell.bias.ndim == 2 else [cell.bias, cell.bias * 0]
     yield "bias_ih", in_torchs_order(both[0], kind, KERAS)
     yield "bias_hh", in_torchs_order(both[1], kind, KERAS)
+
+
+# --- from Keras's layers to modules ---------------------------------------------------------
+
+
+class Assembly:
+    """Takes recurrent layers in the model's order and puts them under torch's names.
+
+    A layer that fits on top of the one that feeds it becomes the next level of its module. One that
+    cannot be had is listed with the reason, and its arrays stay as they are.
+
+    Parameters
+    ----------
+    tree : Tree
+    places : Places
+    keras : int or None
+        The first number of the version that wrote the file, None where it does not say.
+    described : bool
+        Whether the file's config describes layers at all.
+    """
+
+    def __init__(self, tree: Tree, places: Places, keras: int | None, described: bool) -> None:
+        self._tree, self._places = tree, places
+        self._keras, self._described = keras, described
+        self._arrays: dict[str, Array] = {}
+        self._attributes: dict[str, Attributes] = {}
+        self._placeholders: dict[str, str] = {}
+        self._used: set[str] = set()
+        self._added: dict[Layer, tuple[str, int, list[Cell]]] = {}
+
+    def checkpoint(self, configured: list[Layer]) -> Checkpoint:
+        """The checkpoint of a file: its recurrent layers under torch's names, the rest as it is."""
+        for layer in configured:
+            self._add(layer, self._places.configured.get(layer, []))
+        for prefix, paths in self._places.others.items():
+            self._add(Layer(prefix, ""), paths)
+        for path in self._tree.datasets:
+            if path not in self._used:
+                self._keep(path)
+        return Checkpoint(self._arrays, self._attributes, self._placeholders)
+
+    def _keep(self, path: str) -> None:
+        """Give an array as it is."""
+        if path in self._arrays or path in self._placeholders:
+            raise CheckpointError(f"array {path!r} appears twice")
+        try:
+            self._arrays[path] = self._tree.read(path)
+        except CheckpointError as error:
+            self._placeholders[path] = str(error)
+
+    def _add(self, layer: Layer, paths: list[Paths]) -> None:
+        """Add a layer, or the reason why it cannot be had."""
+        first = layer.prefix + FIRST_NAMES[0]
+        if first in self._placeholders or layer.prefix in self._attributes:
+            raise CheckpointError(f"layer {layer.prefix!r} appears twice")
+        try:
+            self._convert(layer, paths)
+        except CheckpointError as error:
+            self._placeholders[first] = str(error)
+
+    def _convert(self, layer: Layer, paths: list[Paths]) -> None:
+        """Put the arrays and attributes of a layer under torch's names."""
+        if layer.problem:
+            raise CheckpointError(layer.problem)
+        if not paths:
+            raise CheckpointError("its layer is in the config but has no weights")
+        cells = [cell_of(self._tree, own) for own in paths]
+        kind = kind_of(layer, cells)
+        said = self._said_of(layer, kind, cells)
+        prefix, level = self._place(layer, said, cells)
+        self._added[layer] = prefix, level, cells
+        self._attributes[prefix] = said
+        for direction, cell in zip(DIRECTIONS[: len(cells)], cells, strict=True):
+            for name, array in parameters(cell, kind):
+                self._arrays[f"{prefix}{name}_l{level}{direction}"] = array
+        self._used.update(*paths)
+
+    def _said_of(self, layer: Layer, kind: str, cells: list[Cell]) -> Attributes:
+        """What the file says beyond the shapes, and the reason if it cannot be run."""
+        bias = cells[0].bias
+        reset_after = kind != "GRU" or bias is None or bias.ndim == 2
+        said = Attributes(reset_after=reset_after, batch_first=True)
+        if layer.slots:
+            return configured_attributes(layer, kind, said, bias is None, self._keras)
+        if self._described:
+            return replace(said, unsupported=UNKNOWN)
+        if kind == "GRU" and bias is None:
+            return replace(said, unsupported="reset_after of a GRU without bias is not in the file")
+        gates = ["nonlinearity"] if kind == "RNN" else ["recurrent_activation", "activation"]
+        last = "merge_mode" if len(cells) == 2 else "go_backwards"
+        return replace(said, unsaid=", ".join([*gates, last]))
+
+    def _place(self, layer: Layer, said: Attributes, cells: list[Cell]) -> tuple[str, int]:
+        """The prefix and level of a layer: on top of its source if both fit one module."""
+        if layer.source is None or layer.source not in self._added:
+            return layer.prefix, 0
+        prefix, level, below = self._added[layer.source]
+        alike = (
+            replace(said, then="") == self._attributes[prefix]
+            and not said.unsupported
+            and len(cells) == len(below)
+            and cells[0].recurrent.shape == below[0].recurrent.shape
+            and cells[0].kernel.shape[0] == len(cells) * len(cells[0].recurrent)
+            and (cells[0].bias is None) == (below[0].bias is None)
+            and returns_sequences(layer.source)
+        )
+        return (prefix, level + 1) if alike else (layer.prefix, 0)
+
+
+def configured_attributes(
+    layer: Layer, kind: str, said: Attributes, no_bias: bool, keras: int | None
+) -> Attributes:
+    """What the config of a layer says."""
+    first = layer.slots[0].settings
+    said = replace(
+        said,
+        backward=len(layer.slots) == 1 and bool(first.get("go_backwards")),
+        given=layer.given,
+        then=then(layer),
+        unsupported=unsupported(layer, kind, keras),
+    )
+    if kind == "GRU" and no_bias:
+        said = replace(said, reset_after=bool(first.get("reset_after", False)))
+    if kind == "RNN":
+        return replace(said, nonlinearity=str(first.get("activation")))
+    return replace(said, recurrent_activation=recurrent_activation_of(first, keras))

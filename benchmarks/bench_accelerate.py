@@ -8,14 +8,14 @@ packing and scores included, in inference mode.
 
 import pytest
 
-import packseq
-
 torch = pytest.importorskip("torch", reason="the peer that is timed")
 
 from torch import nn  # noqa: E402
 from torch.nn.utils.rnn import pack_padded_sequence  # noqa: E402
 
 from packseq.torch import accelerate, restore  # noqa: E402
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 WORDS, TAGS, WIDTH = 20_000, 18, 100
 # name -> (kind, hidden size, sentence lengths)
@@ -42,16 +42,6 @@ class Tagger(nn.Module):
         )
         output, _ = self.encoder(packed)
         return self.tags(output.data)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads(), packseq.get_num_threads()
-    torch.set_num_threads(1)
-    packseq.set_num_threads(1)
-    yield
-    torch.set_num_threads(before[0])
-    packseq.set_num_threads(before[1])
 
 
 @pytest.mark.parametrize("library", ["torch", "packseq"])

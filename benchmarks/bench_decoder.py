@@ -8,13 +8,13 @@ The two agree before either is timed; both have one thread.
 
 import pytest
 
-import packseq
-
 torch = pytest.importorskip("torch", reason="the peer that is timed")
 
 from torch import nn  # noqa: E402
 
 from packseq.torch import accelerate, restore  # noqa: E402
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 FRAME, CONTEXT, PRENET, STEPS = 80, 512, 256, 50
 
@@ -38,16 +38,6 @@ class Decoder(nn.Module):
             frame = self.frame(torch.cat([second[0], context], -1))
             frames.append(frame)
         return torch.stack(frames)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads(), packseq.get_num_threads()
-    torch.set_num_threads(1)
-    packseq.set_num_threads(1)
-    yield
-    torch.set_num_threads(before[0])
-    packseq.set_num_threads(before[1])
 
 
 @pytest.mark.parametrize("library", ["torch", "packseq"])

@@ -12,12 +12,11 @@ import argparse
 import math
 import subprocess
 import sys
-import time
-from pathlib import Path
 from statistics import median, quantiles
 
 import numpy as np
 from cases import CASES, Problem
+from timing import seconds_of
 
 import packseq
 
@@ -99,14 +98,6 @@ def serve(threads):
         print(seconds_of(call, repeats), flush=True)
 
 
-def seconds_of(call, repeats):
-    call()  # what the other build left in the caches is no part of a call
-    start = time.perf_counter()
-    for _ in range(repeats):
-        call()
-    return (time.perf_counter() - start) / repeats
-
-
 # ---- the process that compares them ----
 
 
@@ -115,9 +106,8 @@ class Build:
 
     def __init__(self, python, threads):
         command = [python, __file__, "--serve", "--threads", str(threads)]
-        folder = Path(__file__).parent
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        self._process = subprocess.Popen(command, cwd=folder, **pipes)
+        self._process = subprocess.Popen(command, **pipes)
 
     def turn(self, name):
         self._process.stdin.write(name + "\n")

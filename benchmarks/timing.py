@@ -46,7 +46,7 @@ def _first_look(calls):
     guess, repeats = {}, dict.fromkeys(calls, 1)
     for _ in range(2):  # the first call of all is slow: of a call of 10 us, a turn had but 66
         for name, call in calls.items():
-            guess[name] = _seconds(call, repeats[name])
+            guess[name] = seconds_of(call, repeats[name])
             repeats[name] = max(1, math.ceil(LEAST_SECONDS / guess[name]))
     return guess, repeats
 
@@ -59,11 +59,11 @@ def _rounds(calls, repeats, end, least, settle, slow=frozenset()):
         for name, call in list(calls.items())[:: -1 if done % 2 else 1]:
             if done < ITS_ROUNDS or name not in slow:
                 time.sleep(settle)
-                times[name].append(_seconds(call, repeats[name]))
+                times[name].append(seconds_of(call, repeats[name]))
     return times
 
 
-def _seconds(call, repeats):
+def seconds_of(call, repeats):
     call()  # what the others left in the caches, and cores that slept, are no part of a call
     start = time.perf_counter()
     for _ in range(repeats):

@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 import packseq
 from packseq import weights
 from packseq.networks.architecture import RECURRENT_ACTIVATIONS
+from packseq.weights import formats
 from packseq.weights.errors import library_errors
+from packseq.weights.store import modules_in
 from packseq.weights.writing import replace_file
 
 Array = NDArray[Any]
@@ -107,14 +109,15 @@ def run_nothing(options: argparse.Namespace) -> None:
 
 def run_inspect(options: argparse.Namespace) -> int:
     """``packseq inspect FILE``."""
-    modules = weights.find(options.file)
+    checkpoint, _ = formats.read(Path(options.file))
+    modules = modules_in(checkpoint)
     for found in modules:
         print(found)
     if not modules:
         print("no recurrent modules")
-    for name, array in weights.read(options.file).items():
+    for name, array in checkpoint.arrays.items():
         print(f"  {printable(name)} {array.shape} {array.dtype}")
-    for name, reason in weights.unreadable(options.file).items():
+    for name, reason in checkpoint.placeholders.items():
         print(f"  {name!r} {reason}")
     return 0 if modules else 1
 

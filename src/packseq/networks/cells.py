@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Self, SupportsIndex
+from collections.abc import Sequence
+from typing import Any, SupportsIndex
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -35,16 +35,7 @@ class _Cell(Parameterised):
         self._begin(architecture, dtype)
         self._initialise(rng)
 
-    @classmethod
-    def _of(cls, architecture: Architecture, dtype: DTypeLike, mapping: Mapping[str, Any]) -> Self:
-        """A cell of this architecture, with weights from a state dict."""
-        cell = cls.__new__(cls)
-        cell._begin(architecture, dtype)
-        cell._set_parameters({})
-        cell.load_state_dict(mapping)
-        return cell
-
-    def __repr__(self) -> str:
+    def _shown(self) -> dict[str, Any]:
         architecture = self._architecture
         plain = PLAIN[architecture.cell.kind].options
         shown: dict[str, Any] = {} if self.bias else {"bias": False}
@@ -53,9 +44,7 @@ class _Cell(Parameterised):
             shown["recurrent_activation"] = architecture.recurrent_activation
         if self.dtype != np.float32:
             shown["dtype"] = self.dtype.name
-        parts = [str(self.input_size), str(self.hidden_size)]
-        parts += [f"{name}={value!r}" for name, value in shown.items()]
-        return f"{type(self).__name__}({', '.join(parts)})"
+        return shown
 
     def _plain(self, input: object, hx: object) -> Any:
         """Last states of a plain call, or None for the general way to take it."""

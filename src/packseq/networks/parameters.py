@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -56,7 +56,7 @@ class Weights:
 class Parameterised:
     """Weights under torch's names, reachable as attributes and as a state dict.
 
-    A subclass calls `_begin` with what it is and draws its weights, or is given them by `_made`.
+    A subclass calls `_begin` with what it is and draws its weights, or gets them by `_of`.
     Arrays are replaced, never written to, so one module may serve many threads.
     """
 
@@ -69,6 +69,34 @@ class Parameterised:
         self._architecture = architecture
         self.dtype = as_module_dtype(dtype)
         check_weight_sizes(architecture, self.dtype)
+
+    def _set_options(self) -> None:
+        """Take what is no part of the architecture; a cell has nothing of the kind."""
+
+    @classmethod
+    def _of(
+        cls,
+        architecture: Architecture,
+        dtype: DTypeLike,
+        mapping: Mapping[str, Any],
+        prefix: str = "",
+        **options: Any,
+    ) -> Self:
+        """One of this architecture and these options, with weights from a state dict."""
+        made = cls.__new__(cls)
+        made._set_options(**options)
+        made._begin(architecture, dtype)
+        made.load_state_dict(mapping, prefix)
+        return made
+
+    def _shown(self) -> dict[str, Any]:
+        """What repr shows after the sizes: everything that is not the default."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        parts = [str(self.input_size), str(self.hidden_size)]
+        parts += [f"{name}={value!r}" for name, value in self._shown().items()]
+        return f"{type(self).__name__}({', '.join(parts)})"
 
     @property
     def input_size(self) -> int:

@@ -63,7 +63,9 @@ class Recurrent(Parameterised):
         self._begin(architecture, dtype)
         self._initialise(rng)
 
-    def _set_options(self, batch_first: bool, dropout: float, backend: str | None) -> None:
+    def _set_options(
+        self, batch_first: bool = False, dropout: float = 0.0, backend: str | None = None
+    ) -> None:
         self.backend = backend
         self.batch_first = as_flag(batch_first, "batch_first")
         self.dropout = as_dropout(dropout)
@@ -105,7 +107,6 @@ class Recurrent(Parameterised):
         return self.batch_first
 
     def _shown(self) -> dict[str, Any]:
-        """What repr shows after the sizes: everything that is not the default."""
         architecture, plain = self._architecture, PLAIN[self._kind]
         first = {name: plain.options[name] for name in ("nonlinearity",) if name in plain.options}
         usual = first | {
@@ -125,11 +126,6 @@ class Recurrent(Parameterised):
             "backend": self.backend,
         }
         return {name: value for name, value in values.items() if value != usual[name]}
-
-    def __repr__(self) -> str:
-        parts = [str(self.input_size), str(self.hidden_size)]
-        parts += [f"{name}={value!r}" for name, value in self._shown().items()]
-        return f"{type(self).__name__}({', '.join(parts)})"
 
     # ---- where its weights come from ----
 
@@ -155,23 +151,6 @@ class Recurrent(Parameterised):
             architecture, recurrent_activation=as_recurrent_activation(recurrent_activation)
         )
         return cls._of(architecture, dtype, mapping, prefix, batch_first=batch_first)
-
-    @classmethod
-    def _of(
-        cls,
-        architecture: Architecture,
-        dtype: DTypeLike,
-        mapping: Mapping[str, Any],
-        prefix: str = "",
-        *,
-        batch_first: bool = False,
-    ) -> Self:
-        """A module of this architecture, with weights from a state dict."""
-        module = cls.__new__(cls)
-        module._set_options(batch_first, dropout=0.0, backend=None)
-        module._begin(architecture, dtype)
-        module.load_state_dict(mapping, prefix)
-        return module
 
     @classmethod
     def from_torch(cls, module: Any) -> Self:

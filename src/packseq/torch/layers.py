@@ -110,11 +110,7 @@ def module_of(
     layer: nn.Module, kind: Kind, architecture: Architecture, weights: dict[str, nn.Parameter]
 ) -> Any:
     """The same in packseq, with copies of the weights."""
-    module = kind.module.__new__(kind.module)
-    if not kind.one_step:
-        # The layer's tensors are on the CPU, and so are its results to be. Its dropout is torch's.
-        module._set_options(bool(layer.batch_first), 0.0, "cpu")
+    # The layer's tensors are on the CPU, and so are its results to be. Its dropout is torch's.
+    options = {} if kind.one_step else {"batch_first": bool(layer.batch_first), "backend": "cpu"}
     double = next(iter(weights.values())).dtype == torch.float64
-    module._begin(architecture, "float64" if double else "float32")
-    module.load_state_dict(weights)
-    return module
+    return kind.module._of(architecture, "float64" if double else "float32", weights, **options)

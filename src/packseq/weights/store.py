@@ -94,7 +94,11 @@ def find(path: FilePath) -> list[Found]:
     CheckpointError
         As for `read`.
     """
-    checkpoint, _ = formats.read(Path(path))
+    return modules_in(formats.read(Path(path))[0])
+
+
+def modules_in(checkpoint: Checkpoint) -> list[Found]:
+    """What `find` lists of a checkpoint."""
     return [listed(checkpoint, prefix) for prefix in prefixes(checkpoint)]
 
 

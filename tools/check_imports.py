@@ -71,6 +71,7 @@ FLOORS = [
     ("networks/kernels networks/offload", "runners: the kernels, and arrays through a GPU"),
     ("networks/torch_layers", "the same calls in torch"),
     ("networks/parameters", "named, read-only weights"),
+    ("networks/state_dicts", "what a state dict says"),
     ("networks/prepack", "weights in the kernels' order"),
     ("networks/call", "one call, and the contract of whoever runs it"),
     ("networks/arguments", "checks of what modules and cells take"),

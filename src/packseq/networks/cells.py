@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, SupportsIndex
+from collections.abc import Mapping, Sequence
+from typing import Any, Self, SupportsIndex
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -30,6 +30,8 @@ __all__ = ["GRUCell", "LSTMCell", "RNNCell"]
 
 class _Cell(Parameterised):
     """A network of one layer and one direction, called for one step."""
+
+    _one_step = True
 
     def __init__(self, architecture: Architecture, dtype: DTypeLike, rng: Rng) -> None:
         self._begin(architecture, dtype)
@@ -117,6 +119,8 @@ class RNNCell(_Cell):
     Source: torch.nn.RNNCell.
     """
 
+    _kind = "RNN"
+
     def __init__(
         self,
         input_size: SupportsIndex,
@@ -137,6 +141,35 @@ class RNNCell(_Cell):
         )
 
     nonlinearity: str = cell_option("nonlinearity", "What the pre-activation goes through.")
+
+    @classmethod
+    def from_state_dict(
+        cls,
+        mapping: Mapping[str, Any],
+        prefix: str = "",
+        *,
+        nonlinearity: str = "tanh",
+        dtype: DTypeLike | None = None,
+    ) -> Self:
+        """Make the cell that a state dict holds: sizes and bias follow from it.
+
+        Parameters
+        ----------
+        mapping, prefix
+            As for load_state_dict: the weights of an RNN of one layer and one direction too.
+        nonlinearity
+            Which no state dict tells.
+        dtype : optional
+            float64 if the weights are, else float32.
+
+        Raises
+        ------
+        TypeError, ValueError
+            The entries under `prefix` are not those of an RNN; the message says what is wrong.
+        """
+        return cls._from_state_dict(
+            mapping, prefix, dtype, cell={"nonlinearity": as_nonlinearity(nonlinearity)}
+        )
 
     def __call__(self, input: ArrayLike, hx: ArrayLike | None = None) -> Array:
         """Take one step.
@@ -192,6 +225,8 @@ class GRUCell(_Cell):
     Source: torch.nn.GRUCell.
     """
 
+    _kind = "GRU"
+
     def __init__(
         self,
         input_size: SupportsIndex,
@@ -217,6 +252,20 @@ class GRUCell(_Cell):
         )
 
     recurrent_activation: str = gate_activation("What r and z go through.")
+
+    @classmethod
+    def from_state_dict(
+        cls,
+        mapping: Mapping[str, Any],
+        prefix: str = "",
+        *,
+        recurrent_activation: str = "sigmoid",
+        dtype: DTypeLike | None = None,
+    ) -> Self:
+        """Make the cell that a state dict holds; see :meth:`RNNCell.from_state_dict`."""
+        return cls._from_state_dict(
+            mapping, prefix, dtype, recurrent_activation=recurrent_activation
+        )
 
     def __call__(self, input: ArrayLike, hx: ArrayLike | None = None) -> Array:
         """Take one step; see :meth:`RNNCell.__call__`."""
@@ -249,6 +298,8 @@ class LSTMCell(_Cell):
     Source: torch.nn.LSTMCell.
     """
 
+    _kind = "LSTM"
+
     def __init__(
         self,
         input_size: SupportsIndex,
@@ -277,6 +328,20 @@ class LSTMCell(_Cell):
     peephole: bool = cell_option("peephole", "Whether i, f and o see c.")
 
     recurrent_activation: str = gate_activation("What i, f and o go through.")
+
+    @classmethod
+    def from_state_dict(
+        cls,
+        mapping: Mapping[str, Any],
+        prefix: str = "",
+        *,
+        recurrent_activation: str = "sigmoid",
+        dtype: DTypeLike | None = None,
+    ) -> Self:
+        """Make the cell that a state dict holds; see :meth:`RNNCell.from_state_dict`."""
+        return cls._from_state_dict(
+            mapping, prefix, dtype, recurrent_activation=recurrent_activation
+        )
 
     def __call__(
         self, input: ArrayLike, hx: Sequence[ArrayLike] | None = None

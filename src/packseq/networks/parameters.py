@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Self, TypeVar
+from dataclasses import replace
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from packseq._core.recurrent import Network
-from packseq.checks import as_array, as_read_only
-from packseq.networks.architecture import Architecture
-from packseq.networks.arguments import as_module_dtype, check_weight_sizes, checked
+from packseq.checks import as_read_only
+from packseq.networks.architecture import SIGMOID, Architecture, cell_of
+from packseq.networks.arguments import (
+    as_module_dtype,
+    as_recurrent_activation,
+    check_weight_sizes,
+    checked,
+)
 from packseq.networks.prepack import prepack
+from packseq.networks.state_dicts import (
+    as_prefix,
+    as_weights,
+    inferred,
+    name_problems,
+    names_under,
+)
 from packseq.settings.isa import kernels
 
 Array = NDArray[Any]
@@ -60,6 +73,9 @@ class Parameterised:
     Arrays are replaced, never written to, so one module may serve many threads.
     """
 
+    _kind: ClassVar[str]
+    _one_step: ClassVar[bool]
+
     _architecture: Architecture
     _weights: Weights
     dtype: np.dtype[Any]
@@ -88,6 +104,29 @@ class Parameterised:
         made._begin(architecture, dtype)
         made.load_state_dict(mapping, prefix)
         return made
+
+    @classmethod
+    def _from_state_dict(
+        cls,
+        mapping: Mapping[str, Any],
+        prefix: str,
+        dtype: DTypeLike | None,
+        *,
+        recurrent_activation: str = SIGMOID,
+        cell: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Self:
+        """What a state dict tells, and what it cannot: the options of its `cell` among them."""
+        prefix = as_prefix(mapping, prefix)
+        architecture, double = inferred(cls._kind, mapping, prefix, cls._one_step)
+        if dtype is None:
+            dtype = np.float64 if double else np.float32
+        if cell is not None:
+            architecture = replace(architecture, cell=cell_of(cls._kind, cell))
+        architecture = replace(
+            architecture, recurrent_activation=as_recurrent_activation(recurrent_activation)
+        )
+        return cls._of(architecture, dtype, mapping, prefix, **options)
 
     def _shown(self) -> dict[str, Any]:
         """What repr shows after the sizes: everything that is not the default."""
@@ -192,7 +231,8 @@ class Parameterised:
         ----------
         mapping : mapping of str to array_like
             float16, float32 or float64 arrays (or torch tensors) by torch's names; copied and
-            converted to the module's dtype.
+            converted to the module's dtype. A module takes a cell's too, and a cell those of a
+            module of one layer and one direction, whose names end in ``_l0``.
         prefix : str
             What the names begin with, such as ``"encoder.lstm"``, with its final dot or without.
             Others are not looked at.
@@ -218,8 +258,8 @@ class Parameterised:
         """New parameters from a state dict, checked and copied."""
         prefix = as_prefix(mapping, prefix)
         shapes = self._architecture.shapes
-        given = {key[len(prefix) :]: key for key in mapping if key.startswith(prefix)}
-        problems = _name_problems(shapes, given, prefix) if strict else []
+        given = names_under(mapping, prefix, self._architecture.one_step)
+        problems = name_problems(shapes, given, prefix) if strict else []
         before = self.__dict__.get("_weights")
         loaded = dict(before.parameters) if before else {}
         for name, shape in shapes.items():
@@ -252,56 +292,3 @@ def gate_activation(doc: str) -> Any:
         return module._architecture.recurrent_activation
 
     return property(get, doc=doc)
-
-
-def as_prefix(mapping: object, prefix: object) -> str:
-    """Check a state dict and the prefix of one module in it, whose final dot may be left out.
-
-    Raises
-    ------
-    TypeError
-        No mapping of names, such as a file's name or a module; `prefix` is no string.
-    """
-    if not isinstance(prefix, str):
-        raise TypeError(f"prefix must be a string, got {prefix!r}")
-    if not isinstance(mapping, Mapping):
-        raise TypeError(
-            "mapping must be a mapping of names to arrays (a state dict), "
-            f"got {type(mapping).__name__}"
-        )
-    for key in mapping:
-        if not isinstance(key, str):
-            raise TypeError(f"mapping must have names for keys, got {key!r}")
-    dotted = f"{prefix}."
-    return dotted if prefix and any(key.startswith(dotted) for key in mapping) else prefix
-
-
-def _name_problems(
-    shapes: Mapping[str, tuple[int, ...]], given: Mapping[str, str], prefix: str
-) -> list[str]:
-    missing = [prefix + name for name in shapes if name not in given]
-    unexpected = [key for name, key in given.items() if name not in shapes]
-    return [
-        f"{kind} {', '.join(names)}"
-        for kind, names in (("missing", missing), ("unexpected", unexpected))
-        if names
-    ]
-
-
-def as_weights(value: Any, name: str) -> Array:
-    """Take an array or a torch tensor of floats, uncopied where possible.
-
-    Raises
-    ------
-    TypeError
-        Masked, or not float16, float32 or float64 (or a tensor of bfloat16, which is widened).
-    ValueError
-        Nested sequences that are ragged.
-    """
-    if hasattr(value, "detach"):  # a torch tensor, without importing torch
-        value = value.detach().cpu()
-        value = value.float() if str(value.dtype) == "torch.bfloat16" else value
-    array = as_array(value, name)
-    if array.dtype.kind != "f" or array.dtype.itemsize > 8:
-        raise TypeError(f"{name} must be float16, float32 or float64, got dtype {array.dtype}")
-    return array

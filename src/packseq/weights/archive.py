@@ -19,7 +19,7 @@ class Archive:
     ------
     CheckpointError
         The directory is malformed, names an entry twice or outside the archive, lets entries
-        overlap, is encrypted, or declares more than a small multiple of the file's size.
+        overlap, or is encrypted.
     """
 
     def __init__(self, file: BinaryIO, file_bytes: int) -> None:
@@ -37,8 +37,7 @@ class Archive:
             raise CheckpointError(
                 f"entries of {stored} bytes in all overlap in a file of {file_bytes}"
             )
-        declared = sum(entry.file_size for entry in self._entries.values())
-        check_budget(declared, file_bytes, "unpacking")
+        self._unpacked = 0
 
     @property
     def names(self) -> list[str]:
@@ -49,9 +48,15 @@ class Archive:
         """The unpacked size of an entry in bytes."""
         return self._entry(name).file_size
 
+    def check(self, name: str) -> None:
+        """Refuse to unpack an entry where this, and what was unpacked, is too much for the file."""
+        check_budget(self._unpacked + self.size(name), self.file_bytes, f"unpacking {name!r}")
+
     def read(self, name: str) -> bytes:
         """The unpacked bytes of an entry, its checksum verified."""
         entry = self._entry(name)
+        self.check(name)
+        self._unpacked += entry.file_size
         # Reading by count, since read() unpacks up to 2 GiB whatever the directory declares.
         with library_errors(f"entry {name!r}"), self._zip.open(entry) as stream:
             content = stream.read(entry.file_size)

@@ -70,6 +70,6 @@ def read_zip(archive: Archive) -> Checkpoint:
         return torch_zip.read(archive)
     if keras_model.CONFIG in names:
         return keras_model.read_keras(archive)
-    if all(name.endswith(npz.SUFFIX) for name in names):
+    if not names or any(name.endswith(npz.SUFFIX) for name in names):
         return npz.read(archive)
     raise CheckpointError(f"is a zip file of {names[:3]}..., which is none of {FORMATS}")

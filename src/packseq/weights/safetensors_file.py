@@ -74,8 +74,13 @@ def read(file: BinaryIO) -> Checkpoint:
     header, data = split_header(content)
     entries = list(entries_of(header))
     check_layout(entries, len(data))
-    arrays = {entry.name: to_array(entry, data) for entry in entries}
-    return Checkpoint(arrays, read_attributes(header))
+    arrays = {entry.name: to_array(entry, data) for entry in entries if entry.dtype in DTYPES}
+    placeholders = {
+        entry.name: f"has dtype {entry.dtype[:40]!r}, which NumPy lacks"
+        for entry in entries
+        if entry.dtype not in DTYPES
+    }
+    return Checkpoint(arrays, read_attributes(header), placeholders)
 
 
 def split_header(content: memoryview) -> tuple[dict[str, Any], memoryview]:
@@ -98,7 +103,11 @@ def entries_of(header: Mapping[str, Any]) -> Iterator[Entry]:
         if name == "__metadata__":
             continue
         trouble = f"not readable safetensors: {name!r}"
-        if not isinstance(members, dict) or members.keys() != {"dtype", "shape", "data_offsets"}:
+        # Others may stand beside them, as for the library.
+        if (
+            not isinstance(members, dict)
+            or not {"dtype", "shape", "data_offsets"} <= members.keys()
+        ):
             raise CheckpointError(f"{trouble} is not an object of dtype, shape and data_offsets")
         offsets, shape = members["data_offsets"], members["shape"]
         if not is_sizes(offsets) or len(offsets) != 2 or not is_sizes(shape):
@@ -136,9 +145,7 @@ def check_layout(entries: list[Entry], data_bytes: int) -> None:
 
 
 def to_array(entry: Entry, data: memoryview) -> Array:
-    """One tensor."""
-    if entry.dtype not in DTYPES:
-        raise CheckpointError(f"{entry.name}: dtype {entry.dtype} is not one of {sorted(DTYPES)}")
+    """One tensor of numbers that NumPy has."""
     dtype, stored = DTYPES[entry.dtype], entry.end - entry.begin
     where = f"not readable safetensors: {entry.name!r}"
     needed = element_count(entry.shape, where) * item_bytes(dtype)
@@ -230,23 +237,25 @@ def read_sharded(index: bytes, folder: Path) -> tuple[Checkpoint, int]:
         raise CheckpointError("index has no weight_map from tensors to files")
     merged: dict[str, Array] = {}
     attributes: dict[str, Attributes] = {}
+    placeholders: dict[str, str] = {}
     file_bytes = len(index)
     for file in dict.fromkeys(placed.values()):
         with open_shard(folder, file) as shard_file:
             file_bytes += shard_file.seek(0, 2)
             shard = read_shard(shard_file, file)
         attributes.update(shard.attributes)
-        for name, array in shard.arrays.items():
+        for name in [*shard.arrays, *shard.placeholders]:
             if placed.get(name) != file:
                 raise CheckpointError(
                     f"shard {file!r} holds {name!r}, which the index places in {placed.get(name)!r}"
                 )
-            merged[name] = array
-    if missing := placed.keys() - merged.keys():
+        merged |= shard.arrays
+        placeholders |= shard.placeholders
+    if missing := placed.keys() - merged.keys() - placeholders.keys():
         name = min(missing)
         raise CheckpointError(f"shard {placed[name]!r} does not hold {name!r}")
     check_budget(sum(array.nbytes for array in merged.values()), file_bytes, "shards")
-    return Checkpoint(merged, attributes), file_bytes
+    return Checkpoint(merged, attributes, placeholders), file_bytes
 
 
 def open_shard(folder: Path, file: str) -> BinaryIO:

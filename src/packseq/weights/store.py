@@ -69,7 +69,7 @@ def read(path: FilePath) -> dict[str, Array]:
     Notes
     -----
     No code in the file is run. Cost: the file is read once and copied at most twice; the arrays
-    take at most 16 times its size (plus 1 MiB), which is checked before they are made.
+    take at most 16 times its size and 64 MiB, which is checked before they are made.
     """
     return formats.read(Path(path))[0].arrays
 
@@ -116,8 +116,9 @@ def unreadable(path: FilePath) -> dict[str, str]:
         Objects of classes that are not known, sparse and quantised tensors and the like, in a
         torch file, where numbers and texts are neither read nor listed; in an ONNX model, arrays of
         types that NumPy lacks, and the first weight of a module that cannot be had; in a Keras
-        file, the same of its layers, and data that are no numbers or packed in unknown ways. Empty
-        for other formats.
+        file, the same of its layers, and data that are no numbers or packed in unknown ways; in
+        safetensors, numbers that NumPy lacks; in an ``.npz``, objects, texts and records, and what
+        would unpack to more than a file of its size may.
 
     Raises
     ------

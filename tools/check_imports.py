@@ -31,13 +31,14 @@ FLOORS = [
     ("weights/__init__", "the public names of weights"),
     ("weights/onnx/splitting", "an ONNX model cut in three"),
     ("weights/store", "modules and files: load, save, convert"),
+    ("weights/making", "a module of what a file holds and the caller says"),
     ("weights/formats", "which reader a file is for"),
     ("weights/backward", "a module that runs back in time alone, as a file may have"),
     ("weights/npz weights/safetensors_file", "readers of the small formats, of one file each"),
     (
         "weights/onnx/model weights/keras/model weights/torch/zip_file weights/torch/legacy "
-        "weights/parts",
-        "readers of the others, and what makes weights whole that a file holds in parts",
+        "weights/parts weights/renaming",
+        "readers of the others; what puts parts of weights together; names given by the caller",
     ),
     ("weights/onnx/between weights/onnx/layers", "what is between two layers, and each of them"),
     ("weights/onnx/values", "what is known of a graph's values"),

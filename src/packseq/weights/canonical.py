@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
@@ -25,8 +26,8 @@ class Attributes:
     The defaults are torch's; None means that the file does not say. `given` are the first states
     that the file computes from something else, so that the caller gives them; `then` is what the
     file's model does to the output of the steps, which is the caller's too. `unsaid` names what a
-    file of weights alone does not say and its format has no usual value for: its first must be
-    given to load the module.
+    file of weights alone does not say and its format has no usual value for: those that `load`
+    takes must be given. `doubted` says why `reset_after` is probably not what was meant.
     """
 
     nonlinearity: str | None = None
@@ -37,6 +38,7 @@ class Attributes:
     given: str = ""
     then: str = ""
     unsaid: str = ""
+    doubted: str = ""
     unsupported: str = ""
 
 
@@ -45,16 +47,31 @@ class Checkpoint:
     """Arrays by name; recurrent parameters under torch's names and in torch's gate order.
 
     Stored initial states are ``{prefix}h_0`` and ``{prefix}c_0``, of shape (L*D, B, H).
-    What the file holds and is not read is in `placeholders`, each name with its reason.
+    What the file holds and is not read is in `placeholders`, each name with its reason. The names
+    of an optimizer's state begin with one of `optimizers`. `files` are those that it names, beside
+    it, such as its shards.
     """
 
     arrays: dict[str, Array]
     attributes: Mapping[str, Attributes] = field(default_factory=dict)
     placeholders: Mapping[str, str] = field(default_factory=dict)
+    optimizers: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()
 
     def attributes_of(self, prefix: str) -> Attributes:
         """The attributes of the module at `prefix`: torch's defaults if the file is silent."""
         return self.attributes.get(prefix, Attributes())
+
+    def without_optimizer(self) -> "Checkpoint":
+        """What a model needs to run: all but the state of what trained it."""
+        return replace(
+            self,
+            arrays={n: array for n, array in self.arrays.items() if not self._trains(n)},
+            placeholders={n: why for n, why in self.placeholders.items() if not self._trains(n)},
+        )
+
+    def _trains(self, name: str) -> bool:
+        return name.startswith(self.optimizers)
 
     def parameters_at(self, prefix: str) -> dict[str, Array]:
         """What a recurrent module at `prefix` might have, by its names without `prefix`.
@@ -106,8 +123,8 @@ class Found:
         ``nonlinearity`` and ``recurrent_activation`` (None if the file does not say),
         ``reset_after``, ``batch_first``, ``backward`` (runs from the end only), ``given`` (the
         first states that the caller gives), ``then`` (what the caller does to the output),
-        ``unsaid`` (what the file does not say and `load` has to be told) and ``unsupported``, the
-        reason why packseq cannot run it, or "".
+        ``unsaid`` (what the file does not say and `load` has to be told), ``doubted`` (what it
+        probably says wrongly) and ``unsupported``, the reason why packseq cannot run it, or "".
     has_state : bool
         Whether initial states are stored with it.
     """
@@ -187,6 +204,8 @@ class Found:
             notes.append(f"then {self.attributes.then}")
         if self.attributes.unsaid:
             notes.append(f"not in the file: {self.attributes.unsaid}")
+        if self.attributes.doubted:
+            notes.append(f"doubtful: {self.attributes.doubted}")
         if self.attributes.unsupported:
             notes.append(f"cannot run here: {self.attributes.unsupported}")
         return f"{self.prefix!r}: {', '.join(notes)}"

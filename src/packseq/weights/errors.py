@@ -11,6 +11,13 @@ class CheckpointError(ValueError):
     """
 
 
+class CheckpointWarning(UserWarning):
+    """A checkpoint says what its writer is known to have said wrongly.
+
+    The message names the module, what the file says and the argument that says otherwise.
+    """
+
+
 @contextmanager
 def library_errors(what: str) -> Iterator[None]:
     """Turn whatever a format's own library raises into a CheckpointError.

@@ -182,13 +182,18 @@ def to_attributes(values: Any, what: str) -> Attributes:
     return Attributes(**values)
 
 
+def holds(array: Array) -> bool:
+    """Whether the format has an array's dtype."""
+    return array.dtype.name in NAMES
+
+
 def write(checkpoint: Checkpoint, path: Path) -> None:
-    """Write one file that any reader of safetensors loads.
+    """Write one file of dtypes that the format holds, which any reader of it loads.
 
     Raises
     ------
     CheckpointError
-        An array's dtype or name has no place in safetensors.
+        A name is no text.
     OSError
         The file cannot be written.
     """
@@ -204,8 +209,6 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
     arrays = sorted(checkpoint.arrays.items(), key=lambda item: (-item[1].itemsize, item[0]))
     reached = 0
     for name, array in arrays:
-        if array.dtype.name not in NAMES:
-            raise CheckpointError(f"{name}: dtype {array.dtype} is not one that safetensors holds")
         begin, reached = reached, reached + array.nbytes
         header[name] = {
             "dtype": NAMES[array.dtype.name],
@@ -255,7 +258,8 @@ def read_sharded(index: bytes, folder: Path) -> tuple[Checkpoint, int]:
         name = min(missing)
         raise CheckpointError(f"shard {placed[name]!r} does not hold {name!r}")
     check_budget(sum(array.nbytes for array in merged.values()), file_bytes, "shards")
-    return Checkpoint(merged, attributes, placeholders), file_bytes
+    shards = tuple(folder / file for file in dict.fromkeys(placed.values()))
+    return Checkpoint(merged, attributes, placeholders, files=shards), file_bytes
 
 
 def open_shard(folder: Path, file: str) -> BinaryIO:

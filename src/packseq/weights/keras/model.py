@@ -48,6 +48,9 @@ MAX_CONFIG = 8 << 20
 
 DIRECTIONS = ("", "_reverse")
 
+# The groups of a compiled model's optimizer, in ``.weights.h5`` and in ``.h5``.
+OPTIMIZERS = ("optimizer/", "optimizer_weights/")
+
 # Why arrays of a recurrent layer's shapes are refused where the config describes other layers: in a
 # layer of the user's own they may be anything.
 UNKNOWN = "settings that the config does not give for this layer itself"
@@ -219,7 +222,7 @@ class Assembly:
         for path in self._tree.datasets:
             if path not in self._used:
                 self._keep(path)
-        return Checkpoint(self._arrays, self._attributes, self._placeholders)
+        return Checkpoint(self._arrays, self._attributes, self._placeholders, OPTIMIZERS)
 
     def _keep(self, path: str) -> None:
         """Give an array as it is."""
@@ -266,11 +269,10 @@ class Assembly:
             return configured_attributes(layer, kind, said, bias is None, self._keras)
         if self._described:
             return replace(said, unsupported=UNKNOWN)
-        if kind == "GRU" and bias is None:
-            return replace(said, unsupported="reset_after of a GRU without bias is not in the file")
-        gates = ["nonlinearity"] if kind == "RNN" else ["recurrent_activation", "activation"]
-        last = "merge_mode" if len(cells) == 2 else "go_backwards"
-        return replace(said, unsaid=", ".join([*gates, last]))
+        unsaid = ["nonlinearity"] if kind == "RNN" else ["recurrent_activation", "activation"]
+        unsaid += ["reset_after"] if kind == "GRU" and bias is None else []
+        unsaid += ["go_backwards", "merge_mode"][: len(cells)]
+        return replace(said, unsaid=", ".join(unsaid))
 
     def _place(self, layer: Layer, said: Attributes, cells: list[Cell]) -> tuple[str, int]:
         """The prefix and level of a layer: on top of its source if both fit one module."""

@@ -6,7 +6,7 @@ dot; in the body of an If, Loop or Scan, that node's name and the body's come be
 """
 
 from collections.abc import Container, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,16 @@ MAGIC = b"\x08"
 
 # Twice what the largest exported models have; as objects of Python they take 40 MB.
 MAX_NODES = 100_000
+
+# torch has no GRU but the one that ONNX calls linear_before_reset=1, and its older exporter always
+# wrote that. The newer one (dynamo=True, the default since torch 2.9) left it out, which means 0,
+# with onnxscript from 0.5.7 on and until it was mended in 2026 (microsoft/onnxscript#2852,
+# pytorch/pytorch#189225). A file does not say which onnxscript there was.
+EXPORTER = "pytorch"
+DOUBTED = (
+    "its linear_before_reset is 0, which torch's exporter wrote by mistake for torch's own GRU; "
+    "pass reset_after=True for what torch computes, or False for what the file says"
+)
 
 # Where CoreML's Model has its kinds of models, in a message that begins like ONNX's.
 COREML_FIELDS = range(200, 4000)
@@ -82,6 +92,7 @@ class Model:
         self._tensors = tensors
         self._functions = list(model.functions)
         self._scopes = scopes_of(model.graph, tensors)
+        self._doubted = DOUBTED if model.producer_name == EXPORTER else ""
         taken = Names()
         self.modules = {
             f"{taken.distinct(f'{path}{name}')}.": module for path, name, module in self._modules()
@@ -110,7 +121,10 @@ class Model:
         placeholders: dict[str, str] = {}
         for prefix, module in self.modules.items():
             try:
-                attributes[prefix], own = module.entries(prefix)
+                said, own = module.entries(prefix)
+                attributes[prefix] = (
+                    said if said.reset_after else replace(said, doubted=self._doubted)
+                )
                 arrays |= own
             except CheckpointError as error:
                 placeholders[prefix + FIRST_NAMES[0]] = str(error)
@@ -123,7 +137,7 @@ class Model:
                 else:
                     type_name = self._tensors.type_name(tensor.data_type)
                     placeholders[given] = f"has element type {type_name} ({tensor.data_type})"
-        return Checkpoint(arrays, attributes, placeholders)
+        return Checkpoint(arrays, attributes, placeholders, files=self._tensors.files)
 
 
 class Names:

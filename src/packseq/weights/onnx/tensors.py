@@ -108,6 +108,11 @@ class Tensors:
             )
         return memoryview(content)[offset : offset + length]
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files of external data that were read."""
+        return tuple(self._files)
+
     def _file(self, location: str, what: str) -> bytes:
         if not location or set(location) & set("\\\0"):
             raise CheckpointError(f"{what}: external data at {location!r}")

@@ -46,6 +46,8 @@ RECURRENT = re.compile(r"torch\.nn\.modules\.rnn\.(?:LSTM|GRU|RNN)(?:Cell)?")
 FIRST_WEIGHTS = ("weight_ih_l0", "weight_ih")
 MANGLED = re.compile(r"___torch_mangle_\d+\.")
 SCRIPT = "__torch__."
+# What the state dict of every optimizer has; its momenta are in the first.
+OF_AN_OPTIMIZER = {"state", "param_groups"}
 MODES = {"RNN_TANH": "tanh", "RNN_RELU": "relu"}
 
 Said = Callable[[Inert], Attributes | None]
@@ -57,7 +59,7 @@ def checkpoint(
     """All of `content`; `said` tells what a scripted module's code says of it."""
     walk = _Walk(decode, said or attributes_of)
     walk.top(content)
-    return Checkpoint(walk.arrays, walk.attributes, walk.placeholders)
+    return Checkpoint(walk.arrays, walk.attributes, walk.placeholders, tuple(walk.optimizers))
 
 
 class _Walk:
@@ -67,6 +69,7 @@ class _Walk:
         self.arrays: dict[str, Array] = {}
         self.attributes: dict[str, Attributes] = {}
         self.placeholders: dict[str, str] = {}
+        self.optimizers: list[str] = []
         self._decode = decode
         self._said = said
         self._walked: set[int] = set()
@@ -126,6 +129,8 @@ class _Walk:
         self._above.add(id(value))
         if isinstance(value, Inert):
             quiet = self._object(value, prefix, quiet)
+        if is_optimizer(value):
+            self.optimizers += [f"{prefix}{key}." for key in OF_AN_OPTIMIZER]
         for key, item in parts(value):
             if again and self._again > MAX_AGAIN:
                 self._unreadable(prefix[:-1], "is held under too many names")
@@ -160,6 +165,12 @@ class _Walk:
     def _unreadable(self, name: str, reason: str) -> None:
         if self._named(name):
             self.placeholders.setdefault(name, reason)
+
+
+def is_optimizer(value: Any) -> bool:
+    """Whether something is the state dict of an optimizer of torch's, or such an optimizer."""
+    held = value.state if isinstance(value, Inert) else value
+    return isinstance(held, dict) and held.keys() >= OF_AN_OPTIMIZER
 
 
 def parts(value: Any) -> Iterator[tuple[Any, Any]]:

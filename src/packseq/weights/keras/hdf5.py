@@ -57,6 +57,9 @@ class Tree:
         self._content = content
         self._remaining = len(content)
         self._made = 0
+        # Whether numbers of two opaque bytes are bfloat16, the only ones of Keras's that are opaque
+        # and have two bytes: an ``.h5`` does not say it of a dataset, but in its config.
+        self.bfloat16 = False
         self._counted: set[str] = set()
         self._groups: dict[str, Any] = {}
         self._datasets: dict[str, Any] = {}
@@ -115,7 +118,8 @@ class Tree:
     def _dtype_of(self, dataset: Any, path: str) -> np.dtype[Any]:
         """The dtype of numbers; of two opaque bytes where they are said to be a bfloat16."""
         dtype: np.dtype[Any] = dataset.dtype
-        if dtype == np.dtype("V2") and self._strings(dataset, "dtype") == [BFLOAT16]:
+        opaque = dtype == np.dtype("V2")
+        if opaque and (self.bfloat16 or self._strings(dataset, "dtype") == [BFLOAT16]):
             return dtype
         if dtype.kind not in "biufc":
             raise CheckpointError(f"dataset {path!r}: dtype {dtype} is not a number's")

@@ -20,7 +20,7 @@ import numpy as np
 from packseq.networks.architecture import KIND_OF_GATE_COUNT
 
 from ..archive import Archive
-from ..arrays import Array
+from ..arrays import BFLOAT16, Array
 from ..canonical import FIRST_NAMES, Attributes, Checkpoint
 from ..errors import CheckpointError
 from ..gates import KERAS, in_torchs_order
@@ -99,8 +99,9 @@ def read_h5(content: bytes) -> Checkpoint:
         names = tree.attribute(root, "layer_names")
         if names is None:
             return Assembly(tree, modern_places(tree, []), None, False).checkpoint([])
-        text = tree.attribute("", "model_config")
-        config = parse_json("".join(text).encode(), "model_config") if text else {}
+        text = "".join(tree.attribute("", "model_config") or [])
+        config = parse_json(text.encode(), "model_config") if text else {}
+        tree.bfloat16 = f'"{BFLOAT16}"' in text  # as the name of a layer's dtype
         version = "".join(tree.attribute("", "keras_version") or [])
         places = legacy_places(tree, root, names, configured := layers(config))
         assembly = Assembly(tree, places, major(version), bool(members_of(config)))

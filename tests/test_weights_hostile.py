@@ -373,22 +373,22 @@ HIDES = {
 def test_a_tuple_doubled_through_the_memo_is_never_shown(tmp_path, place):
     body = op_dict([("a", HIDES[place](tuples_doubled(60)))])
     path = write(tmp_path / "file", torch_bytes(pickled(body), FOUR))
-    start = time.perf_counter()
+    start = time.process_time()
 
     with pytest.raises(weights.CheckpointError) as caught:
         packseq.load(path)
 
     assert len(str(caught.value)) < 1000 + len(str(path))
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_what_is_held_often_takes_no_time(tmp_path):
     # 20,000 numbers and no name to speak of, under 20,000 names.
     inner = b"]q\x01(" + b"K\x01" * 20_000 + b"e"
     body = op_dict([("k", inner), *((f"k{i}", b"h\x01") for i in range(20_000))])
-    start = time.perf_counter()
+    start = time.process_time()
     refused(write(tmp_path / "file", torch_bytes(pickled(body))), "held under too many names")
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
 
 
 def test_names_take_no_memory(tmp_path):
@@ -434,11 +434,11 @@ def test_many_modules_take_no_longer_each(tmp_path):
     for i in range(4000):
         arrays |= gru_arrays(f"m{i}.", 1, 1)
     path = write(tmp_path / "file", torch_file_of(arrays))
-    start = time.perf_counter()
+    start = time.process_time()
 
     assert len(weights.find(path)) == 4000
 
-    assert time.perf_counter() - start < 30
+    assert time.process_time() - start < 30
 
 
 def test_a_torchscript_program_of_nothing(tmp_path):

@@ -31,6 +31,11 @@ def test_arrays_under_names_of_their_own_make_a_module(path):
         np.testing.assert_array_equal(module(x)[0], expected(x)[0])
 
 
+def test_an_error_tells_of_rename_where_no_name_is_known(path):
+    with pytest.raises(weights.CheckpointError, match="names of their own, load with rename"):
+        packseq.load(path)
+
+
 def test_the_module_of_the_new_names_is_meant(tmp_path):
     other = gru_arrays("other.")
     np.savez(tmp_path / "file.npz", **other, **{f"enc_{own}": other[f"other.{name}"] * 2

@@ -246,8 +246,13 @@ def prefixes(checkpoint: Checkpoint) -> list[str]:
 def nothing_in(checkpoint: Checkpoint) -> str:
     """What to say of a file without a recurrent module: also what of it was not read."""
     unread = checkpoint.placeholders
-    if not unread:
+    if not unread and not checkpoint.arrays:
         return "holds no LSTM, GRU or RNN"
+    if not unread:
+        return (
+            "holds no LSTM, GRU or RNN under names that are known here; where arrays have names of "
+            "their own, load with rename"
+        )
     listing = "".join(f"\n  {name!r} {reason}" for name, reason in [*unread.items()][:MAX_LISTED])
     more = f"\n  and {len(unread) - MAX_LISTED} more" if len(unread) > MAX_LISTED else ""
     return f"holds no LSTM, GRU or RNN among what can be read; not read:{listing}{more}"

@@ -4,7 +4,7 @@ import mmap
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -47,10 +47,11 @@ def open_inside(folder: Path, location: str, what: str) -> BinaryIO:
         path = resolved(folder, location, what)
         if STEPWISE:
             return checked(open_stepwise(folder, path.relative_to(folder).parts), what)
-        file = checked(os.open(path, READ | AT_ONCE), what)
-        if resolved(folder, location, what) != path or not same(file, path):
-            file.close()
-            raise CheckpointError(f"{what} was replaced while it was opened")
+        with ExitStack() as opened:
+            file = opened.enter_context(checked(os.open(path, READ | AT_ONCE), what))
+            if resolved(folder, location, what) != path or not same(file, path):
+                raise CheckpointError(f"{what} was replaced while it was opened")
+            opened.pop_all()
         return file
 
 

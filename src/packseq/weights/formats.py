@@ -37,6 +37,10 @@ def read(path: Path) -> tuple[Checkpoint, int]:
             return parts.folded(checkpoint, file_bytes), file_bytes
         except CheckpointError as error:
             raise CheckpointError(f"{path}: {error}") from error.__cause__
+        except RecursionError as error:
+            if is_the_programs(error):
+                raise
+            raise CheckpointError(f"{path}: nests deeper than can be followed") from error
 
 
 def opened(path: Path) -> BinaryIO:

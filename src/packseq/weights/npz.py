@@ -1,6 +1,7 @@
 """NumPy's ``.npz``: a zip of ``.npy``. Object arrays, which are pickles, are never loaded."""
 
 import io
+import re
 
 import numpy as np
 from numpy.lib import format as npy
@@ -14,6 +15,10 @@ from .limits import element_count
 SUFFIX = ".npy"
 # More than NumPy reads of one.
 HEADER_BYTES = 1 << 16
+# What a header is made of, its strings left out: names, brackets and sizes. On other code Python's
+# parser runs out of stack, or warns, before it says that this is no header.
+STRINGS = re.compile(rb"'[^'\\\n]*'")
+PLAIN = re.compile(rb"(?:[\s(){}\[\]:,]|\d+L?(?!\w)|(?:True|False)(?!\w))*+")
 HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
@@ -26,6 +31,7 @@ def read(archive: Archive) -> Checkpoint:
 
 def parse_npy(content: memoryview, what: str) -> Array:
     """The array in the bytes of one ``.npy``, whose header is checked before it is believed."""
+    check_header(content[:HEADER_BYTES].tobytes(), what)
     stream = io.BytesIO(content[:HEADER_BYTES])
     with library_errors(f"{what}: not a .npy header"):
         version = npy.read_magic(stream)
@@ -44,3 +50,12 @@ def parse_npy(content: memoryview, what: str) -> Array:
         )
     array = np.frombuffer(raw, dtype).reshape(shape, order="F" if fortran_order else "C")
     return canonical(array, what)
+
+
+def check_header(head: bytes, what: str) -> None:
+    """Refuse a header that is anything but a description, before it is parsed as Python."""
+    sizes = {b"\1": 2, b"\2": 4}.get(head[6:7], 0)
+    start = 8 + sizes
+    text = head[start : start + int.from_bytes(head[8:start], "little")]
+    if sizes and not PLAIN.fullmatch(STRINGS.sub(b"", text)):
+        raise CheckpointError(f"{what}: not a .npy header: {text[:80]!r}")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from packseq._core.recurrent import Network
-from packseq.checks import as_array, as_read_only
+from packseq.checks import as_array, as_read_only, is_number
 from packseq.networks.architecture import Architecture
 from packseq.networks.arguments import as_module_dtype, check_weight_sizes, checked
 from packseq.networks.prepack import prepack
@@ -302,6 +302,6 @@ def as_weights(value: Any, name: str) -> Array:
         value = value.detach().cpu()
         value = value.float() if str(value.dtype) == "torch.bfloat16" else value
     array = as_array(value, name)
-    if array.dtype.kind != "f" or array.dtype.itemsize > 8:
+    if not is_number(array.dtype, "f"):
         raise TypeError(f"{name} must be float16, float32 or float64, got dtype {array.dtype}")
     return array

@@ -29,7 +29,8 @@ from checkpoints import (
 
 import packseq
 from packseq import weights
-from packseq.weights import beside, strict_json
+from packseq.weights import beside, strict_json, writing
+from packseq.weights.torch import pickles
 
 HUGE = 8 << 30
 SMALL = np.arange(4, dtype=np.float32)
@@ -327,9 +328,10 @@ def handled():
 ], ids=repr)  # fmt: skip
 @pytest.mark.parametrize(("owner", "function", "make"), [
     (strict_json.json, "loads", lambda folder: write(folder / "index", b"{}")),
+    (pickles.pickletools, "genops", lambda f: write(f / "file", pickled(b"}"))),
     (beside.os, "open", lambda folder: external_model(folder, "inner/data")),
     (beside.os, "open", lambda f: write(f / "index", b'{"weight_map": {"a": "inner"}}')),
-], ids=["json", "onnx", "shard"])  # fmt: skip
+], ids=["json", "pickle", "onnx", "shard"])  # fmt: skip
 def test_an_exception_of_a_signal_handler_is_the_programs_own(
     monkeypatch, handled, folder, owner, function, make, error
 ):
@@ -340,6 +342,16 @@ def test_an_exception_of_a_signal_handler_is_the_programs_own(
     with pytest.raises(type(error)) as caught:
         weights.read(path)
     assert caught.value is error
+
+
+def test_an_exception_of_a_signal_handler_while_a_file_is_written(monkeypatch, handled, tmp_path):
+    handled(raising(error := TimeoutError("now")))
+    interrupted = in_module("json", "send(number)", send=signal.raise_signal, number=signal.SIGUSR1)
+    monkeypatch.setattr(writing.os, "fsync", interrupted)
+    with pytest.raises(TimeoutError) as caught:
+        packseq.save(packseq.GRU(2, 3, rng=0), tmp_path / "file")
+    assert caught.value is error
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_lack_of_memory_is_no_fault_of_the_file(monkeypatch, tmp_path):

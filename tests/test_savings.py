@@ -265,3 +265,13 @@ def test_plot_savings_draws_the_waste(pyplot):
 def test_the_committed_picture_is_small():
     picture = Path(__file__).parents[1] / "docs" / "packing.png"
     assert picture.stat().st_size < 60_000
+
+
+def test_lengths_without_rows_take_no_memory_of_their_steps():
+    pytest.importorskip("matplotlib").use("agg")
+    halves = plot_packing([3, 2**62, 2**61]).child_axes
+    labels = [label.get_text() for label in halves[1].get_xticklabels()]
+    assert (labels[0], labels[2], labels[-1]) == ("3", "1", "1")
+    picture = halves[0].images[0].get_array()
+    padding = (picture == picture[0, -1]).all(axis=-1).sum(axis=1)
+    np.testing.assert_array_equal(padding, [399, 0, 200])

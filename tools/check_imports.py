@@ -57,10 +57,10 @@ FLOORS = [
     ("weights/torch/tensors", "tensors and NumPy's arrays, as pickles describe them"),
     ("weights/torch/pickles", "torch's pickles, read without running them"),
     (
-        "weights/archive weights/arrays weights/beside weights/gates weights/strict_json "
-        "weights/writing",
-        "what readers share: zip files, arrays, files beside, gate orders, JSON, writing",
+        "weights/archive weights/arrays weights/gates weights/strict_json weights/writing",
+        "what readers share: zip files, arrays, gate orders, JSON, writing",
     ),
+    ("weights/beside", "files that are mapped, and files beside a checkpoint"),
     ("weights/limits", "what a file may cost"),
     ("weights/errors", "what is wrong with a file"),
     ("functional combining interchange batching plotting", "what is done with packed batches"),

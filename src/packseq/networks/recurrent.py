@@ -207,7 +207,10 @@ class Recurrent(Parameterised):
         excluded), and for small calls some microseconds. On the CPU, results do not depend
         on what else is in the batch or on the threads, to the last bit. Beside the weights, the
         input and the output it takes less than 64 MiB, but for one sequence whose stack of layers
-        alone needs more: N * D * R numbers.
+        alone needs more: N * D * R numbers, and 8 bytes a step for each thread. To this come 8
+        bytes a sequence, or with `lengths` up to 48 and another 24 a step; and a copy of an `input`
+        or a state that is of another dtype, byte-swapped, misaligned, or not contiguous along its
+        last axis (a state: at all).
         Source: torch.nn.RNN, GRU and LSTM, in eval mode.
         """
         backend = self._backend or settings().backend

@@ -11,7 +11,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from packseq.checks import as_array
+from packseq.checks import as_array, is_number
 from packseq.networks.architecture import PARAMETER_NAMES, PLAIN, Architecture, infer
 
 Array = NDArray[Any]
@@ -121,6 +121,6 @@ def as_weights(value: Any, name: str) -> Array:
         value = value.detach().cpu()
         value = value.float() if str(value.dtype) == "torch.bfloat16" else value
     array = as_array(value, name)
-    if array.dtype.kind != "f" or array.dtype.itemsize > 8:
+    if not is_number(array.dtype, "f"):
         raise TypeError(f"{name} must be float16, float32 or float64, got dtype {array.dtype}")
     return array

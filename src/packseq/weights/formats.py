@@ -5,8 +5,9 @@ from typing import BinaryIO
 
 from . import npz, parts, safetensors_file
 from .archive import Archive
+from .beside import mapped
 from .canonical import Checkpoint
-from .errors import CheckpointError
+from .errors import CheckpointError, is_the_programs
 from .keras import model as keras_model
 from .keras.hdf5 import MAGIC as HDF5_MAGIC
 from .onnx import model as onnx_model
@@ -30,12 +31,34 @@ def read(path: Path) -> tuple[Checkpoint, int]:
     OSError
         The file cannot be opened.
     """
-    with path.open("rb") as file:
+    with opened(path) as file:
         try:
             checkpoint, file_bytes = dispatch(file, path)
             return parts.folded(checkpoint, file_bytes), file_bytes
         except CheckpointError as error:
             raise CheckpointError(f"{path}: {error}") from error.__cause__
+        except RecursionError as error:
+            if is_the_programs(error):
+                raise
+            raise CheckpointError(f"{path}: nests deeper than can be followed") from error
+
+
+def opened(path: Path) -> BinaryIO:
+    """Open a file, whose name may be none that a system has.
+
+    Raises
+    ------
+    CheckpointError
+        A NUL or half a surrogate pair is in the name.
+    OSError
+        The file cannot be opened.
+    """
+    try:
+        return path.open("rb")
+    except ValueError as error:
+        if is_the_programs(error):
+            raise
+        raise CheckpointError(f"{str(path)!r} is no file's name: {error}") from error
 
 
 def dispatch(file: BinaryIO, path: Path) -> tuple[Checkpoint, int]:
@@ -46,20 +69,20 @@ def dispatch(file: BinaryIO, path: Path) -> tuple[Checkpoint, int]:
     if head.startswith(ZIP_MAGIC):
         return read_zip(Archive(file, file_bytes)), file_bytes
     if head.startswith(HDF5_MAGIC):
-        return keras_model.read_h5(file.read()), file_bytes
+        return keras_model.read_h5(mapped(file)), file_bytes
     if safetensors_file.looks_like(head):
         return safetensors_file.read(file), file_bytes
     if head.lstrip().startswith(b"{"):
         return safetensors_file.read_sharded(file.read(), path.parent)
     if head.startswith(PICKLE_MAGIC):
-        return torch_legacy.read(file.read()), file_bytes
+        return torch_legacy.read(file, mapped(file)), file_bytes
     if TAR_MAGIC in head:
         raise CheckpointError(
             "is a tar file, as torch wrote before 0.2; where you trust it, rewrite it by "
             "torch.save(torch.load(path, weights_only=False), path)"
         )
     if head.startswith(onnx_model.MAGIC):
-        return onnx_model.read(file.read(), path.parent)
+        return onnx_model.read(mapped(file), path.parent)
     raise CheckpointError(f"begins with {head!r}, which is none of {FORMATS}")
 
 

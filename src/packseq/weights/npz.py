@@ -1,6 +1,7 @@
 """NumPy's ``.npz``: a zip of ``.npy``. Object arrays, which are pickles, are never loaded."""
 
 import io
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,12 @@ from .errors import CheckpointError, library_errors
 from .limits import element_count
 
 SUFFIX = ".npy"
+# More than NumPy reads of one.
+HEADER_BYTES = 1 << 16
+# What a header is made of, its strings left out: names, brackets and sizes. On other code Python's
+# parser runs out of stack, or warns, before it says that this is no header.
+STRINGS = re.compile(rb"'[^'\\\n]*'")
+PLAIN = re.compile(rb"(?:[\s(){}\[\]:,]|\d+L?(?!\w)|(?:True|False)(?!\w))*+")
 # The third differs from the second in the names of fields alone, which are not read.
 HEADERS = {
     (1, 0): npy.read_array_header_1_0,
@@ -46,7 +53,7 @@ def read(archive: Archive) -> Checkpoint:
         except CheckpointError as error:
             placeholders[name.removesuffix(SUFFIX)] = str(error)
             continue
-        content = archive.read(name)
+        content = archive.view(name)
         header = parse_header(content, name)
         if reason := unreadable(header.dtype):
             placeholders[name.removesuffix(SUFFIX)] = reason
@@ -65,9 +72,11 @@ def unreadable(dtype: np.dtype[np.generic]) -> str:
     return ""
 
 
-def parse_header(content: bytes, what: str) -> Header:
+def parse_header(content: memoryview, what: str) -> Header:
     """The header of an ``.npy``, not believed yet."""
-    stream = io.BytesIO(content)
+    head = content[:HEADER_BYTES].tobytes()
+    check_header(head, what)
+    stream = io.BytesIO(head)
     with library_errors(f"{what}: not a .npy header"):
         version = npy.read_magic(stream)
         if version not in HEADERS:
@@ -75,10 +84,10 @@ def parse_header(content: bytes, what: str) -> Header:
         return Header(*HEADERS[version](stream), stream.tell())
 
 
-def to_array(content: bytes, header: Header, what: str) -> Array:
+def to_array(content: memoryview, header: Header, what: str) -> Array:
     """The array of an ``.npy``, whose header is checked before it is believed."""
     shape, dtype = header.shape, header.dtype
-    raw = memoryview(content)[header.start :]
+    raw = content[header.start :]
     expected = element_count(shape, what) * dtype.itemsize
     if len(raw) != expected:
         raise CheckpointError(
@@ -86,3 +95,12 @@ def to_array(content: bytes, header: Header, what: str) -> Array:
         )
     array = np.frombuffer(raw, dtype).reshape(shape, order="F" if header.fortran_order else "C")
     return canonical(array, what)
+
+
+def check_header(head: bytes, what: str) -> None:
+    """Refuse a header that is anything but a description, before it is parsed as Python."""
+    sizes = {b"\1": 2, b"\2": 4}.get(head[6:7], 0)
+    start = 8 + sizes
+    text = head[start : start + int.from_bytes(head[8:start], "little")]
+    if sizes and not PLAIN.fullmatch(STRINGS.sub(b"", text)):
+        raise CheckpointError(f"{what}: not a .npy header: {text[:80]!r}")

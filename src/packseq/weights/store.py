@@ -56,8 +56,9 @@ def read(path: FilePath) -> dict[str, Array]:
 
     Notes
     -----
-    No code in the file is run. Cost: the file is read once and copied at most twice; the arrays
-    take at most 16 times its size and 64 MiB, which is checked before they are made.
+    No code in the file is run. Cost: the file is mapped or read once, and copied at most twice;
+    the arrays take at most 16 times its size and 64 MiB, which is checked before they are made.
+    Those that stay mapped change with the file, and whoever shortens it ends the process.
     """
     return formats.read(Path(path))[0].arrays
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
+from .errors import is_the_programs
+
 
 def replace_file(path: Path, write: Callable[[BinaryIO], None]) -> None:
     """Write a file beside the one that it replaces, and rename it: until then the old one stays.
@@ -34,6 +36,8 @@ def replace_file(path: Path, write: Callable[[BinaryIO], None]) -> None:
         beside.replace(target)
     except OSError as error:
         beside.unlink(missing_ok=True)
+        if is_the_programs(error):
+            raise
         raise type(error)(error.errno, error.strerror, os.fspath(path)) from error
     except BaseException:
         beside.unlink(missing_ok=True)

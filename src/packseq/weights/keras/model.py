@@ -73,7 +73,7 @@ def read_keras(archive: Archive) -> Checkpoint:
     config = read_json(archive, CONFIG)
     metadata = read_json(archive, METADATA) if METADATA in archive.names else {}
     version = metadata.get("keras_version") if isinstance(metadata, dict) else None
-    with open_tree(archive.read(WEIGHTS)) as tree:
+    with open_tree(archive.view(WEIGHTS)) as tree:
         places = modern_places(tree, configured := layers(config))
         assembly = Assembly(tree, places, major(str(version)), bool(members_of(config)))
         return assembly.checkpoint(configured)
@@ -92,7 +92,7 @@ def major(version: str) -> int | None:
     return int(number[0]) if number else None
 
 
-def read_h5(content: bytes) -> Checkpoint:
+def read_h5(content: memoryview) -> Checkpoint:
     """An HDF5 file of either kind."""
     with open_tree(content) as tree:
         root = "model_weights" if "model_weights" in tree.groups else ""

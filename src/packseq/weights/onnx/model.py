@@ -25,6 +25,9 @@ from .values import Values, bodies_of, is_operator
 # ModelProto's first field, ir_version, as protobuf writes it.
 MAGIC = b"\x08"
 
+# Protobuf's own limit: what is larger keeps its weights in other files.
+MAX_BYTES = 2**31 - 1
+
 # Twice what the largest exported models have; as objects of Python they take 40 MB.
 MAX_NODES = 100_000
 
@@ -42,12 +45,12 @@ DOUBTED = (
 COREML_FIELDS = range(200, 4000)
 
 
-def read(content: bytes, folder: Path) -> tuple[Checkpoint, int]:
+def read(content: memoryview, folder: Path) -> tuple[Checkpoint, int]:
     """Every module and initialiser of the model, and the bytes of its files.
 
     Parameters
     ----------
-    content : bytes
+    content : memoryview
         The model.
     folder : Path
         Where it lies; external data is read from there and nowhere else.
@@ -56,12 +59,14 @@ def read(content: bytes, folder: Path) -> tuple[Checkpoint, int]:
     return Model(model, tensors).checkpoint(), tensors.file_bytes
 
 
-def parsed(content: bytes, folder: Path) -> tuple[Any, Tensors]:
+def parsed(content: memoryview, folder: Path) -> tuple[Any, Tensors]:
     """The ModelProto, and what reads its tensors."""
     onnx = load("onnx", "weights")
+    if len(content) > MAX_BYTES:
+        raise CheckpointError(f"is of {len(content)} bytes; a model has at most {MAX_BYTES}")
     protobuf.check(content, onnx.ModelProto.DESCRIPTOR)
     with library_errors("not a readable ONNX model"):
-        model = onnx.load_model_from_string(content)
+        model = onnx.ModelProto.FromString(content)
     if not model.HasField("graph"):
         coreml = protobuf.has_field(content, COREML_FIELDS)
         like = "it looks like a CoreML model" if coreml else "is it another protobuf message?"

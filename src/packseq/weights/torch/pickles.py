@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, is_the_programs
 
 # A tensor takes some 40 opcodes, an object at most 100 bytes: 50,000 tensors, or 200 MiB.
 MAX_OPCODES = 2_000_000
@@ -109,6 +109,8 @@ def _opcodes(pickled: bytes | BinaryIO) -> Iterator[tuple[str, Any, int]]:
         for opcode, argument, position in pickletools.genops(stream):
             yield opcode.name, argument, (position or 0) - start
     except (ValueError, OverflowError, struct.error) as error:
+        if is_the_programs(error):
+            raise
         raise CheckpointError(f"pickle is cut off or malformed: {str(error)[:200]}") from error
 
 

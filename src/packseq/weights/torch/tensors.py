@@ -72,7 +72,7 @@ class Storages(Protocol):
     def size(self, key: str) -> int:
         """The bytes of a storage; CheckpointError where there is none."""
 
-    def read(self, key: str) -> bytes | memoryview:
+    def read(self, key: str) -> memoryview:
         """A storage."""
 
 

@@ -19,7 +19,7 @@ HEADER_BYTES = 1 << 16
 # What a header is made of, its strings left out: names, brackets and sizes. On other code Python's
 # parser runs out of stack, or warns, before it says that this is no header.
 STRINGS = re.compile(rb"'[^'\\\n]*'")
-PLAIN = re.compile(rb"(?:[\s(){}\[\]:,]|\d+L?(?!\w)|(?:True|False)(?!\w))*+")
+PLAIN = re.compile(rb"(?:[\s(){}\[\]:,]|(?<![\w)}\]])-?\d+L?(?!\w)|(?:True|False)(?!\w))*+")
 # The third differs from the second in the names of fields alone, which are not read.
 HEADERS = {
     (1, 0): npy.read_array_header_1_0,

@@ -9,6 +9,7 @@ Source: the opcodes' meaning is that of ``pickletools`` in the standard library,
 their arguments.
 """
 
+import codecs
 import io
 import pickletools
 import struct
@@ -105,11 +106,28 @@ class _MalformedError(Exception):
 def _opcodes(pickled: bytes | BinaryIO) -> Iterator[tuple[str, Any, int]]:
     stream = io.BytesIO(pickled) if isinstance(pickled, bytes) else pickled
     start = stream.tell()
-    try:
-        for opcode, argument, position in pickletools.genops(stream):
-            yield opcode.name, argument, (position or 0) - start
-    except (ValueError, OverflowError, struct.error) as error:
-        raise CheckpointError(f"pickle is cut off or malformed: {str(error)[:200]}") from error
+    name = ""
+    while name != "STOP":
+        position = stream.tell() - start
+        opcode = pickletools.code2op.get(stream.read(1).decode("latin-1"))
+        if opcode is None:
+            raise CheckpointError(f"pickle, byte {position}: is cut off, or this is no opcode")
+        name = opcode.name
+        try:
+            argument = None
+            if opcode.arg is not None:
+                read = _byte_string if name == "STRING" else opcode.arg.reader
+                argument = read(stream)
+        except (ValueError, OverflowError, struct.error) as error:
+            reason = str(error)[:200]
+            raise CheckpointError(f"pickle is cut off or malformed: {reason}") from error
+        yield name, argument, position
+
+
+def _byte_string(stream: BinaryIO) -> str:
+    """A text of Python 2, whose bytes may be an array's; pickletools takes it for ASCII."""
+    quoted = pickletools.read_stringnl(stream, decode=False)
+    return codecs.escape_decode(quoted)[0].decode("latin-1")
 
 
 @dataclass(slots=True)

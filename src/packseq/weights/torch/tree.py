@@ -43,6 +43,8 @@ PLAIN = re.compile(
 )
 
 RECURRENT = re.compile(r"torch\.nn\.modules\.rnn\.(?:LSTM|GRU|RNN)(?:Cell)?")
+# What a class of other people's is, by its name, where its arrays do not tell it.
+RECURRENT_BY_NAME = re.compile(r".*(?:LSTM|GRU|RNN|Recurrent)[^.]*")
 FIRST_WEIGHTS = ("weight_ih_l0", "weight_ih")
 MANGLED = re.compile(r"___torch_mangle_\d+\.")
 SCRIPT = "__torch__."
@@ -69,6 +71,7 @@ class _Walk:
         self.placeholders: dict[str, str] = {}
         self._decode = decode
         self._said = said
+        self._first_weights = 0
         self._walked: set[int] = set()
         self._above: set[int] = set()
         self._again = 0
@@ -103,6 +106,7 @@ class _Walk:
             self.arrays.pop(name, None)
             self.placeholders[name] = "two tensors have this name"
             return
+        self._first_weights += name.rpartition(".")[2] in FIRST_WEIGHTS
         try:
             self.arrays[name] = self._decode(described)
         except CheckpointError as error:
@@ -124,6 +128,7 @@ class _Walk:
     def _inside(self, value: Any, prefix: str, quiet: bool, again: bool) -> None:
         self._walked.add(id(value))
         self._above.add(id(value))
+        before = len(self.arrays), self._first_weights
         if isinstance(value, Inert):
             quiet = self._object(value, prefix, quiet)
         for key, item in parts(value):
@@ -132,6 +137,18 @@ class _Walk:
                 break
             self._visit(item, f"{prefix}{key}", quiet, again)
         self._above.discard(id(value))
+        if isinstance(value, Inert) and self._first_weights == before[1]:
+            self._own_class(value, prefix, len(self.arrays) > before[0])
+
+    def _own_class(self, value: Inert, prefix: str, has_arrays: bool) -> None:
+        """Note a recurrent layer that only its class tells: its arrays have names of their own."""
+        if has_arrays and RECURRENT_BY_NAME.fullmatch(class_of(value)):
+            by = shown(class_of(value))
+            self._unreadable(
+                f"{prefix}{FIRST_WEIGHTS[0]}",
+                f"stands for the arrays of {by}, whose names and meaning are not known here",
+            )
+            self._first_weights += 1
 
     def _object(self, value: Inert, prefix: str, quiet: bool) -> bool:
         """Note what an object is; whether what is in it needs no listing."""

@@ -15,8 +15,8 @@ from .torch import legacy as torch_legacy
 from .torch import zip_file as torch_zip
 
 ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
-# A pickle says its protocol first; those of protocols 0 and 1, which were Python 2's, begin at once:
-# with a class, a dict or a list, the text of its place in the memo after it.
+# A pickle says its protocol first; protocols 0 and 1, Python 2's, begin at once: with a class, a
+# dict or a list, and its place in the memo.
 PICKLE_MAGIC = re.compile(rb"\x80|c[a-z_][\w.]*\n|[(][dl]p\d+\n|[}\]]q")
 # The first file in torch's first format, a tar file without compression.
 TAR_MAGIC = b"sys_info\0"

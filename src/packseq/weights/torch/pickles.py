@@ -25,6 +25,7 @@ MAX_OPCODES = 2_000_000
 MAX_BITS = 4096
 MAX_SHOWN = 80
 
+OPCODES = {opcode.code: opcode for opcode in pickletools.opcodes}
 CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 LITERALS = {
     "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT",
@@ -109,7 +110,7 @@ def _opcodes(pickled: bytes | BinaryIO) -> Iterator[tuple[str, Any, int]]:
     name = ""
     while name != "STOP":
         position = stream.tell() - start
-        opcode = pickletools.code2op.get(stream.read(1).decode("latin-1"))
+        opcode = OPCODES.get(stream.read(1).decode("latin-1"))
         if opcode is None:
             raise CheckpointError(f"pickle, byte {position}: is cut off, or this is no opcode")
         name = opcode.name

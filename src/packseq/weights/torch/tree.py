@@ -13,7 +13,7 @@ from packseq.networks.architecture import SIGMOID
 from ..arrays import Array
 from ..canonical import Attributes, Checkpoint
 from ..errors import CheckpointError
-from . import tensors
+from . import quantised, tensors
 from .pickles import Inert, Key, Persistent, shown
 
 # Checkpoints nest {"model": {...}}, rarely deeper; whole modules some ten levels. Names are at most
@@ -59,7 +59,9 @@ def checkpoint(
     """All of `content`; `said` tells what a scripted module's code says of it."""
     walk = _Walk(decode, said or attributes_of)
     walk.top(content)
-    return Checkpoint(walk.arrays, walk.attributes, walk.placeholders)
+    return quantised.renamed(
+        Checkpoint(walk.arrays, walk.attributes, walk.placeholders), walk.directions
+    )
 
 
 class _Walk:
@@ -69,6 +71,7 @@ class _Walk:
         self.arrays: dict[str, Array] = {}
         self.attributes: dict[str, Attributes] = {}
         self.placeholders: dict[str, str] = {}
+        self.directions: dict[str, int] = {}
         self._decode = decode
         self._said = said
         self._first_weights = 0
@@ -106,7 +109,7 @@ class _Walk:
             self.arrays.pop(name, None)
             self.placeholders[name] = "two tensors have this name"
             return
-        self._first_weights += name.rpartition(".")[2] in FIRST_WEIGHTS
+        self._first_weights += quantised.name_of(name).rpartition(".")[2] in FIRST_WEIGHTS
         try:
             self.arrays[name] = self._decode(described)
         except CheckpointError as error:
@@ -152,14 +155,17 @@ class _Walk:
 
     def _object(self, value: Inert, prefix: str, quiet: bool) -> bool:
         """Note what an object is; whether what is in it needs no listing."""
-        if value.name in MAPPINGS | LISTS | SCRIPT_LISTS:
+        if value.name in MAPPINGS | LISTS | SCRIPT_LISTS or quantised.is_packed(value):
             return quiet
         if not is_module(value):
             if not quiet:
                 by = shown(value.name)
                 self._unreadable(prefix[:-1], f"would be made by {by}, which is not known here")
             return True
-        if any(key in FIRST_WEIGHTS for key, _ in parts(value)):
+        if quantised.RECURRENT.fullmatch(class_of(value)):
+            self.directions[prefix] = 1 + (value.state.get("bidirectional") is True)
+            self.attributes[prefix] = attributes_of(value)
+        elif any(key in FIRST_WEIGHTS for key, _ in parts(value)):
             said = self._said(value)
             self.attributes.update({prefix: said} if said else {})
         return quiet
@@ -191,7 +197,9 @@ def parts(value: Any) -> Iterator[tuple[Any, Any]]:
 
 def parts_of_object(value: Inert) -> Iterator[tuple[Any, Any]]:
     """The same of an object."""
-    if is_scripted(value):
+    if quantised.is_packed(value):
+        yield from quantised.parts(value)
+    elif is_scripted(value):
         # The flat weights are the parameters again.
         yield from ((key, it) for key, it in parts(value.state) if key != "_flat_weights")
     elif is_module(value):
@@ -242,6 +250,7 @@ def parts_of_module(state: dict[Any, Any]) -> Iterator[tuple[Any, Any]]:
     transient = state.get("_non_persistent_buffers_set")
     left_out = transient.arguments[:1] if isinstance(transient, Inert) else ()
     names = left_out[0] if left_out and isinstance(left_out[0], list) else []
+    yield from quantised.packed_in(state)
     for key, buffer in parts(state.get("_buffers")):
         if not any(isinstance(name, str) and name == key for name in names):
             yield key, buffer
@@ -273,7 +282,8 @@ def settings(kind: str, nonlinearity: str | None, batch_first: bool) -> Attribut
 
 def foreign(module: Inert) -> Attributes | None:
     """A class that only has a recurrent module's names may compute anything."""
-    if RECURRENT.fullmatch(class_of(module)):
+    kind = class_of(module)
+    if RECURRENT.fullmatch(kind) or quantised.RECURRENT.fullmatch(kind):
         return None
     return Attributes(
         unsupported=f"a class of its own, {shown(class_of(module))}, whose code is not read "

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from packseq.networks.architecture import KIND_OF_GATE_COUNT
+from packseq.networks.architecture import KIND_OF_GATE_COUNT, SIGMOID
 
 from ..archive import Archive
 from ..arrays import Array
@@ -57,12 +57,14 @@ UNKNOWN = "settings that the config does not give for this layer itself"
 class Cell:
     """The arrays of one direction of one layer, as Keras's plain layers have them.
 
-    The bias is (G*H,), or (2, G*H) where there is one for each product.
+    The bias is (G*H,), or (2, G*H) where there is one for each product. `of_cudnn`: the file has
+    them as CuDNN does, whose gates are sigmoids.
     """
 
     kernel: Array
     recurrent: Array
     bias: Array | None
+    of_cudnn: bool = False
 
 
 def read_keras(archive: Archive) -> Checkpoint:
@@ -137,7 +139,7 @@ def plain(cell: Cell) -> Cell:
     gates = columns // hidden
     kernels = [one.T.reshape(one.shape, order="F") for one in np.hsplit(kernel, gates)]
     recurrents = [one.T for one in np.hsplit(recurrent, gates)]
-    return Cell(np.hstack(kernels), np.hstack(recurrents), bias.reshape(2, -1))
+    return Cell(np.hstack(kernels), np.hstack(recurrents), bias.reshape(2, -1), of_cudnn=True)
 
 
 def kind_of(layer: Layer, cells: list[Cell]) -> str:
@@ -270,6 +272,8 @@ class Assembly:
             return replace(said, unsupported="reset_after of a GRU without bias is not in the file")
         gates = ["nonlinearity"] if kind == "RNN" else ["recurrent_activation", "activation"]
         last = "merge_mode" if len(cells) == 2 else "go_backwards"
+        if cells[0].of_cudnn:
+            return replace(said, recurrent_activation=SIGMOID, unsaid=last)
         return replace(said, unsaid=", ".join([*gates, last]))
 
     def _place(self, layer: Layer, said: Attributes, cells: list[Cell]) -> tuple[str, int]:

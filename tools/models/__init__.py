@@ -1,1 +1,1 @@
-"""What try_models.py is made of: packages unpacked, names given, and models in their own runtimes."""
+"""The parts of try_models.py: packages unpacked, names given, models in their own runtimes."""

@@ -7,11 +7,11 @@ import numpy as np
 
 from packseq import weights
 
-from .original import SEQUENCES, Original, inputs_for
+from .original import ARITHMETIC, Original, inputs_for
 
 sys.path.append(str(Path(__file__).parents[2] / "tests"))
 
-import reference  # noqa: E402
+import reference
 
 
 def of_arithmetic(arrays: dict[str, np.ndarray], found: weights.Found) -> Original:
@@ -22,4 +22,4 @@ def of_arithmetic(arrays: dict[str, np.ndarray], found: weights.Found) -> Origin
         outputs, _ = reference.run("LSTM_PEEPHOLE", own, [x[:, b] for b in range(x.shape[1])])
         return np.stack(outputs, axis=1).astype(x.dtype)
 
-    return Original("the arithmetic", run, inputs_for(found)[:, : SEQUENCES // 4])
+    return Original(ARITHMETIC, run, inputs_for(found))

@@ -64,7 +64,7 @@ def of_h5(path: Path, found: weights.Found, said: dict[str, str]) -> Original:
 
     name = found.prefix.rstrip(".").rpartition(".")[2]
     with h5py.File(path) as file:
-        group = (file["model_weights"] if "model_weights" in file else file)[name]
+        group = file.get("model_weights", file)[name]
         names: list[str] = []
         group.visit(names.append)
         arrays = {key: item[()] for key in names if hasattr(item := group[key], "shape")}

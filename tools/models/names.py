@@ -1,4 +1,7 @@
-"""Weights under names of a package's own, as torch's: what a file does not say, its package's code does."""
+"""What a file does not say and its package's code does: settings, and torch's names of its weights.
+
+Read off the code by hand; none of it is run.
+"""
 
 import re
 from pathlib import Path

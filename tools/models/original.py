@@ -9,6 +9,7 @@ import numpy as np
 from packseq import weights
 
 SEQUENCES, STEPS = 8, 100
+ARITHMETIC = "the arithmetic"
 
 
 class NotAtHandError(Exception):

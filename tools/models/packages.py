@@ -1,5 +1,6 @@
 """Packages from the index that pip is set up for, unpacked and never installed."""
 
+import os
 import re
 import resource
 import shutil
@@ -54,7 +55,7 @@ def download(package: str, folder: Path) -> Path:
     try:
         done = subprocess.run(
             [sys.executable, *command.split(), package],
-            env={**environment(), "PYTHONPATH": str(backend.parent)},
+            env={**os.environ, "PYTHONPATH": str(backend.parent)},
             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_DOWNLOAD,) * 2),
             capture_output=True,
             text=True,
@@ -67,13 +68,6 @@ def download(package: str, folder: Path) -> Path:
         errors = [line for line in done.stderr.splitlines() if "ERROR" in line] or ["none found"]
         raise UnavailableError(errors[0][:120])
     return kept[0]
-
-
-def environment() -> dict[str, str]:
-    """The process's own."""
-    import os
-
-    return dict(os.environ)
 
 
 def version_of(archive: Path) -> str:

@@ -4,33 +4,11 @@ import pickle
 
 import numpy as np
 import pytest
-from checkpoints import gru_arrays
+from checkpoints import gru_arrays, python_2
 
 import packseq
 from packseq import weights
 from packseq.cli import main
-
-
-def python_2(arrays):
-    """A dict of arrays as Python 2's pickle wrote it by default: protocol 0, bytes in a text."""
-
-    def texts(array):
-        name, order = array.dtype.str[1:], array.dtype.str[0]
-        shape = "".join(f"I{size}\n" for size in array.shape)
-        yield b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntR"
-        yield f"(I1\n({shape}tcnumpy\ndtype\n(S'{name}'\nI0\nI1\ntR".encode()
-        yield f"(I3\nS'{order}'\nNNNI-1\nI-1\nI0\ntbI00\n".encode()
-        yield b"S" + as_python_2_shows(array.tobytes()) + b"\ntb"
-
-    items = (f"S'{n}'\np{i}\n".encode() + b"".join(texts(a)) + b"s" for i, (n, a) in
-             enumerate(arrays.items(), start=2))  # fmt: skip
-    return b"(dp1\n" + b"".join(items) + b"."
-
-
-def as_python_2_shows(content):
-    """A quoted text, in which bytes over 127 may stand as they are, as in Python 2's repr."""
-    shown = repr(content)[1:]
-    return shown.encode().replace(b"\\xff", b"\xff")
 
 
 @pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4, 5])
@@ -65,6 +43,7 @@ def test_a_pickle_of_python_2_is_read(tmp_path):
     b"(dp1\nS'a",
     b"(dp1\nS'a\\x",
     b"(dp1\nS'a\\xg0'\np2\n.",
+    b"(dp1\nS'a\\ '\np2\nI1\ns.",
     b"(dp1\nV\\ud800\np2\nI1\ns.",
     b"(dp1\nIx\n.",
     b"cos\nsystem\n(S'echo'\ntR",

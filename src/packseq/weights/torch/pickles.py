@@ -12,6 +12,7 @@ their arguments.
 import codecs
 import io
 import pickletools
+import re
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -35,6 +36,8 @@ LITERALS = {
 TUPLES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 NOTHING = {"PROTO", "FRAME", "STOP"}
 MARK = object()
+# Python 2's own escapes of bytes; of others Python warns, and one day refuses them.
+ESCAPED = re.compile(rb"(?:[^\\]|\\[\\'\"nrtx])*+", re.DOTALL)
 
 # Keys whose hash is quick and whose str is short; a nested tuple's is neither.
 KEYS = (str, int, float, bool, type(None))
@@ -117,8 +120,7 @@ def _opcodes(pickled: bytes | BinaryIO) -> Iterator[tuple[str, Any, int]]:
         try:
             argument = None
             if opcode.arg is not None:
-                read = _byte_string if name == "STRING" else opcode.arg.reader
-                argument = read(stream)
+                argument = READERS.get(name, opcode.arg.reader)(stream)
         except (ValueError, OverflowError, struct.error) as error:
             reason = str(error)[:200]
             raise CheckpointError(f"pickle is cut off or malformed: {reason}") from error
@@ -127,8 +129,31 @@ def _opcodes(pickled: bytes | BinaryIO) -> Iterator[tuple[str, Any, int]]:
 
 def _byte_string(stream: BinaryIO) -> str:
     """A text of Python 2, whose bytes may be an array's; pickletools takes it for ASCII."""
-    quoted = pickletools.read_stringnl(stream, decode=False)
-    return codecs.escape_decode(quoted)[0].decode("latin-1")
+    quoted = _line(stream).encode("latin-1")
+    if len(quoted) < 2 or quoted[:1] not in (b"'", b'"') or quoted[-1:] != quoted[:1]:
+        raise ValueError("a text has no quotes")
+    if not ESCAPED.fullmatch(quoted):
+        raise ValueError("a text has an escape that Python 2 does not write")
+    return codecs.escape_decode(quoted[1:-1])[0].decode("latin-1")
+
+
+def _line(stream: BinaryIO) -> str:
+    """A line; pickletools looks for escapes in it, and warns of those that it does not know."""
+    line = stream.readline()
+    if not line.endswith(b"\n"):
+        raise ValueError("a line has no end")
+    return line[:-1].decode("latin-1")
+
+
+def _name(stream: BinaryIO) -> str:
+    """A module and a name in it, which are two lines."""
+    return f"{_line(stream)} {_line(stream)}"
+
+
+# What reads the arguments of protocol 0 that are lines; pickletools has the others.
+READERS: dict[str, Callable[[BinaryIO], str]] = {
+    "STRING": _byte_string, "GLOBAL": _name, "INST": _name, "PERSID": _line,
+}  # fmt: skip
 
 
 @dataclass(slots=True)

@@ -148,7 +148,8 @@ class Tensors:
         else:
             raise CheckpointError(f"is a tensor quantised by {shown(kind)}, which is not read")
         with np.errstate(over="ignore", invalid="ignore"):  # a scale is what the file says
-            return (integers.astype(np.int64) - zero).astype(np.float32) * scale.astype(np.float32)
+            whole = (integers.astype(np.int64) - zero).astype(np.float32)
+            return np.asarray(whole * scale.astype(np.float32))
 
     def _channels(
         self, shape: tuple[int, ...], scales: Any, zeros: Any, axis: Any

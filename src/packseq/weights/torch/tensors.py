@@ -124,6 +124,9 @@ class Tensors:
         size, stride = sizes(size, "size"), sizes(stride, "stride")
         if not isinstance(offset, int):
             raise CheckpointError("a tensor is not described by storage, offset, size and stride")
+        kind = storage_of(storage)[0]
+        if (name == QUANTISED) != kind.startswith(("torch.Q", "torch.cuda.Q")):
+            raise CheckpointError(f"is a tensor in a {shown(kind)}, which is not read")
         flat = self._storage(storage, dtype)
         return self._view(flat, offset, size, stride)
 

@@ -10,7 +10,7 @@ BUILD := pyproject.toml setup.py $(wildcard src/packseq/_core/*.pyx src/packseq/
 # The C that is written by hand: what Cython writes lies beside its .pyx.
 C_FILES := $(wildcard src/packseq/_core/*.h src/packseq/_core/kernels/*.[ch] tests/c/*.c)
 
-.PHONY: demo test test-peers bench lint sanitize neon clean
+.PHONY: demo test test-peers bench models lint sanitize neon clean
 
 demo: $(VENV)/.demo ## Tell which language lines of text are written in, with a trained LSTM
 	$(BIN)/python examples/language_id.py
@@ -24,6 +24,9 @@ test-peers: $(VENV)/.peers ## All tests, beside torch, ONNX Runtime and the libr
 bench: $(VENV)/.bench ## Speed beside torch, ONNX Runtime and NumPy; rewrites docs/benchmarks-*.md of this machine's kernels
 	$(BIN)/python -m pytest benchmarks --benchmark-only
 	$(BIN)/python benchmarks/report.py
+
+models: $(VENV)/.peers ## Public packages' models, beside their own runtimes; downloads 250 MB, rewrites docs/models.md
+	$(BIN)/python tools/try_models.py
 
 lint: $(VENV)/.lint ## Style, which file imports which, types, and the stubs of what is compiled
 	$(BIN)/ruff check .

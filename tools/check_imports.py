@@ -53,6 +53,7 @@ FLOORS = [
     ),
     ("weights/torch/script", "what the code of a TorchScript program says"),
     ("weights/torch/tree", "a pickle's tensors by their dotted names"),
+    ("weights/torch/quantised", "packed weights under the plain layer's names"),
     ("weights/canonical", "the one mapping that every format becomes"),
     ("weights/torch/tensors", "tensors and NumPy's arrays, as pickles describe them"),
     ("weights/torch/pickles", "torch's pickles, read without running them"),

@@ -15,11 +15,15 @@ from checkpoints import (
     gru_arrays,
     npy_bytes,
     op_dict,
+    op_global,
     op_int,
+    op_quantised,
     op_str,
     op_tensor,
     pickled,
+    python_2,
     safetensors_bytes,
+    torch_bytes,
     torch_file_of,
     zip_bytes,
 )
@@ -148,11 +152,30 @@ def pickle_file():
     return pickle.dumps({"x": argparse.Namespace(a={1, 2}), **arrays}, protocol=4)
 
 
+def quantised_file():
+    """A dynamically quantised GRU's state dict: packed weights of its only cell."""
+    storages = {str(key): np.ones(12 * size, np.int8).tobytes() for key, size in enumerate((3, 4))}
+
+    def packed(state, name):
+        tagged = b"(" + state + op_str(f"__torch__.torch.classes.{name}") + b"t"
+        return op_global("torch.ScriptObject") + b")\x81" + tagged + b"b"
+
+    maps = [
+        packed(
+            b"(" + op_quantised((12, size), str(key)) + b"Nt", "quantized.LinearPackedParamsBase"
+        )
+        for key, size in enumerate((3, 4))
+    ]
+    state = b"(" + op_str("quantized_dynamic") + b"](e" * 3 + b"](" + b"".join(maps) + b"et"
+    cell = packed(state, "rnn.CellParamsBase")
+    return torch_bytes(pickled(op_dict([("gru._all_weight_values.0.param", cell)])), storages)
+
+
 FORMATS = [npz_file, safetensors_file, onnx_file, onnx_graph_file, hdf5_file, legacy_hdf5_file,
            packed_hdf5_file, lambda: torch_file_of(gru_arrays()), old_torch_file,
-           pickle_file]  # fmt: skip
+           pickle_file, lambda: python_2(gru_arrays()), quantised_file]  # fmt: skip
 NAMES = ["npz", "safetensors", "onnx", "onnx graph", "hdf5", "legacy hdf5", "packed hdf5",
-         "torch", "old torch", "pickle"]  # fmt: skip
+         "torch", "old torch", "pickle", "python 2", "quantised"]  # fmt: skip
 
 
 @st.composite

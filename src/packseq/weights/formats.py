@@ -1,5 +1,6 @@
 """Which reader a file is for, told by its content and never by its name."""
 
+import re
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,7 +16,9 @@ from .torch import legacy as torch_legacy
 from .torch import zip_file as torch_zip
 
 ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
-PICKLE_MAGIC = b"\x80"
+# A pickle says its protocol first; protocols 0 and 1, Python 2's, begin at once: with a class, a
+# dict or a list, and its place in the memo.
+PICKLE_MAGIC = re.compile(rb"\x80|c[a-z_][\w.]*\n|[(][dl]p\d+\n|[}\]]q")
 # The first file in torch's first format, a tar file without compression.
 TAR_MAGIC = b"sys_info\0"
 FORMATS = "safetensors (or its index), .npz, torch's files, ONNX, Keras's .keras and .h5"
@@ -74,7 +77,7 @@ def dispatch(file: BinaryIO, path: Path) -> tuple[Checkpoint, int]:
         return safetensors_file.read(file), file_bytes
     if head.lstrip().startswith(b"{"):
         return safetensors_file.read_sharded(file.read(), path.parent)
-    if head.startswith(PICKLE_MAGIC):
+    if PICKLE_MAGIC.match(head):
         return torch_legacy.read(file, mapped(file)), file_bytes
     if TAR_MAGIC in head:
         raise CheckpointError(

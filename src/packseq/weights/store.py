@@ -102,7 +102,7 @@ def unreadable(path: FilePath) -> dict[str, str]:
     Returns
     -------
     dict of str to str
-        Objects of classes that are not known, sparse and quantised tensors and the like, in a
+        Objects of classes that are not known, sparse tensors and the like, in a
         torch file, where numbers and texts are neither read nor listed; in an ONNX model, arrays of
         types that NumPy lacks, and the first weight of a module that cannot be had; in a Keras
         file, the same of its layers, and data that are no numbers or packed in unknown ways; in

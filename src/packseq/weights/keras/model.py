@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from packseq.networks.architecture import KIND_OF_GATE_COUNT
+from packseq.networks.architecture import KIND_OF_GATE_COUNT, SIGMOID
 
 from ..archive import Archive
 from ..arrays import BFLOAT16, Array
@@ -60,12 +60,14 @@ UNKNOWN = "settings that the config does not give for this layer itself"
 class Cell:
     """The arrays of one direction of one layer, as Keras's plain layers have them.
 
-    The bias is (G*H,), or (2, G*H) where there is one for each product.
+    The bias is (G*H,), or (2, G*H) where there is one for each product. `of_cudnn`: the file has
+    them as CuDNN does, whose gates are sigmoids.
     """
 
     kernel: Array
     recurrent: Array
     bias: Array | None
+    of_cudnn: bool = False
 
 
 def read_keras(archive: Archive) -> Checkpoint:
@@ -141,7 +143,7 @@ def plain(cell: Cell) -> Cell:
     gates = columns // hidden
     kernels = [one.T.reshape(one.shape, order="F") for one in np.hsplit(kernel, gates)]
     recurrents = [one.T for one in np.hsplit(recurrent, gates)]
-    return Cell(np.hstack(kernels), np.hstack(recurrents), bias.reshape(2, -1))
+    return Cell(np.hstack(kernels), np.hstack(recurrents), bias.reshape(2, -1), of_cudnn=True)
 
 
 def kind_of(layer: Layer, cells: list[Cell]) -> str:
@@ -272,6 +274,8 @@ class Assembly:
             return replace(said, unsupported=UNKNOWN)
         unsaid = ["nonlinearity"] if kind == "RNN" else ["recurrent_activation", "activation"]
         unsaid += ["reset_after"] if kind == "GRU" and bias is None else []
+        if cells[0].of_cudnn:
+            said, unsaid = replace(said, recurrent_activation=SIGMOID), []
         unsaid += ["go_backwards", "merge_mode"][: len(cells)]
         return replace(said, unsaid=", ".join(unsaid))
 

@@ -74,7 +74,7 @@ class Storages:
             self._raw[key] = self._next(content, stream, types[key], key)
 
     def _next(self, content: memoryview, stream: BinaryIO, kind: str, key: str) -> memoryview:
-        each = 1 if kind == UNTYPED else element_bytes(kind)
+        each = 1 if kind == UNTYPED else item_bytes(dtype_of(kind, None))
         counted = stream.read(COUNT_BYTES)
         start = stream.tell()
         count = int.from_bytes(counted, "little", signed=True)
@@ -92,13 +92,3 @@ class Storages:
         if key not in self._raw:
             raise CheckpointError(f"storage {shown(key)} is missing")
         return self._raw[key]
-
-
-# Quantised storages are not read, but what follows them is.
-QUANTISED = {"QInt8Storage": 1, "QUInt8Storage": 1, "QInt32Storage": 4}
-
-
-def element_bytes(kind: str) -> int:
-    """The size of an element of a storage."""
-    name = kind.rpartition(".")[2]
-    return QUANTISED[name] if name in QUANTISED else item_bytes(dtype_of(kind, None))

@@ -17,11 +17,11 @@ def library_errors(what: str) -> Iterator[None]:
 
     Meant to enclose calls into such a library and nothing else. Those libraries document no
     closed set of exceptions for malformed bytes, hence ``Exception``; an ImportError says what
-    to install and passes.
+    to install and passes, and so does a MemoryError, which says nothing of the file.
     """
     try:
         yield
-    except (CheckpointError, ImportError):
+    except (CheckpointError, ImportError, MemoryError):
         raise
     except Exception as error:
         raise CheckpointError(f"{what}: {type(error).__name__}: {error}") from error

@@ -18,9 +18,15 @@ def replace_file(path: Path, write: Callable[[BinaryIO], None]) -> None:
     OSError
         It cannot be written; the error names `path`.
     """
-    target = Path(os.path.realpath(path))
+    try:
+        _replace(Path(os.path.realpath(path)), write)
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, os.fspath(path)) from error
+
+
+def _replace(target: Path, write: Callable[[BinaryIO], None]) -> None:
     if target.exists() and not target.is_file():
-        with path.open("wb") as file:
+        with target.open("wb") as file:
             write(file)
         return
     beside = target.with_name(f".{secrets.token_hex(8)}.part")
@@ -32,9 +38,6 @@ def replace_file(path: Path, write: Callable[[BinaryIO], None]) -> None:
         if target.exists():
             beside.chmod(target.stat().st_mode)
         beside.replace(target)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise type(error)(error.errno, error.strerror, os.fspath(path)) from error
     except BaseException:
         beside.unlink(missing_ok=True)
         raise

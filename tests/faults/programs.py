@@ -26,6 +26,8 @@ PACKAGE = os.path.dirname(packseq.__file__)
 LENGTHS = [40, 3, 0, 17, 29, 40, 1]
 WIDTH = 16
 M_MMAP_THRESHOLD = -3  # of <malloc.h>
+# Where a run of so many lines is cut short.
+PLACES = 150
 # A call that is worth two threads.
 LONG = 24, 256
 
@@ -216,7 +218,7 @@ def memory(folder):
 
 
 def no_threads(folder, most):
-    """Only so many threads can be started, too few for what is asked: the same bits without them."""
+    """Fewer threads can be started than are asked for: the same bits without them."""
     shim = ctypes.CDLL(None)
     shim.packseq_start_threads.argtypes = [ctypes.c_int64]
     module, x = packseq.LSTM(LONG[1], LONG[1], rng=0), np.ones(LONG, np.float32)
@@ -276,12 +278,17 @@ def lines_of(run):
     return counted.lines
 
 
+def places(lines, most):
+    """Lines by number, from the first to the last, at most so many."""
+    return sorted(set(np.linspace(1, lines, min(most, lines)).astype(int).tolist()))
+
+
 def interrupt():
     raise Interruption
 
 
 def interruptions(folder):
-    """An exception before every line of a run in turn: it comes out, and leaves nothing behind."""
+    """An exception before any line of a run: it comes out, and leaves nothing behind."""
     for name, run in everything(folder).items():
         interrupt_each_line(folder, name, run)
     before = crew()[0].rounds
@@ -293,7 +300,7 @@ def interruptions(folder):
 def interrupt_each_line(folder, name, run):
     expected = bits(run())
     there = sorted(os.listdir(folder))
-    for nth in range(1, lines_of(run) + 1):
+    for nth in places(lines_of(run), PLACES):
         with contextlib.suppress(Interruption), AtLine(nth, interrupt):
             run()
             raise AssertionError(name, nth, "was not interrupted")
@@ -447,7 +454,7 @@ def change_at_lines(path, name, run):
         # Whoever cuts a mapped file ends the process: see docs/reliability.md.
         if name == "safetensors" and what in ("cut", "emptied", "overwritten", "grown"):
             continue
-        for nth in range(1, lines + 1, max(1, lines // 40)):
+        for nth in places(lines, PLACES // 5):
             with AtLine(nth, change):
                 right_or((weights.CheckpointError, OSError), run, expected, name, what, nth)
             path.write_bytes(content)

@@ -4,6 +4,8 @@ The bytes decide sizes, values and memory layouts, and what is made wrong, if an
 written down as it is made: a call must be refused if something is wrong, and only then.
 """
 
+import itertools
+
 import numpy as np
 import reference
 import reference_layout
@@ -84,7 +86,7 @@ def check_module(choices):
     }
     inputs, hidden = choices.integer(1, 5), choices.integer(1, 18)
     module = make_module(
-        kind, inputs, hidden, batch_first=batch_first, dtype=dtype, rng=choices.integer(0, 9), **options
+        kind, inputs, hidden, batch_first=batch_first, dtype=dtype, rng=inputs, **options
     )  # fmt: skip
     lengths = choices.integers(choices.integer(1, 5), 0, 6)
     sequences = [choices.array((length, inputs), dtype) for length in lengths]
@@ -232,7 +234,7 @@ def check_ragged(choices):
         )
     )
     if packed is not None and len(offsets) > 1:
-        check_packed(packed, [values[a:b] for a, b in zip(offsets, offsets[1:], strict=False)])
+        check_packed(packed, [values[a:b] for a, b in itertools.pairwise(offsets)])
 
 
 def check_fields(choices):

@@ -1,4 +1,4 @@
-"""Calls made from byte strings: right, or refused. Bounded and repeatable, as `make fuzz` is not."""
+"""Calls made from byte strings: right, or refused; repeatable, as `make fuzz` is not."""
 
 from facade import check_facade
 from hypothesis import given, settings

@@ -49,7 +49,7 @@ fuzz: $(VENV)/.fuzz ## Each reader of checkpoints and the public functions, on b
 	mkdir -p build/fuzz
 	for target in $$(PYTHONPATH=tests $(BIN)/python tests/fuzz/fuzz.py); do \
 		echo "$$target"; \
-		PYTHONPATH=tests $(BIN)/python tests/fuzz/fuzz.py $$target -max_total_time=$(FUZZ_SECONDS) -timeout=60 \
+		PYTHONPATH=tests $(BIN)/python tests/fuzz/fuzz.py $$target -max_total_time=$(FUZZ_SECONDS) -timeout=120 \
 			-rss_limit_mb=4096 -artifact_prefix=build/fuzz/ >build/fuzz/$$target.log 2>&1 || \
 			{ tail -n 40 build/fuzz/$$target.log; exit 1; }; \
 		grep '^Done' build/fuzz/$$target.log; \

@@ -8,9 +8,13 @@ BIN := $(VENV)/bin
 BUILD := pyproject.toml setup.py $(wildcard src/packseq/_core/*.pyx src/packseq/_core/*.pxd src/packseq/_core/*.h src/packseq/_core/kernels/*)
 
 # The C that is written by hand: what Cython writes lies beside its .pyx.
-C_FILES := $(wildcard src/packseq/_core/*.h src/packseq/_core/kernels/*.[ch] tests/c/*.c)
+C_FILES := $(wildcard src/packseq/_core/*.h src/packseq/_core/kernels/*.[ch] tests/c/*.c tests/faults/*.c)
 
-.PHONY: demo test test-peers bench models lint sanitize neon clean
+# How long `make fuzz` takes for each target, and `make soak`.
+FUZZ_SECONDS ?= 60
+SOAK_MINUTES ?= 3
+
+.PHONY: demo test test-peers bench models lint sanitize sanitize-python fuzz soak neon clean
 
 demo: $(VENV)/.demo ## Tell which language lines of text are written in, with a trained LSTM
 	$(BIN)/python examples/language_id.py
@@ -40,6 +44,22 @@ lint: $(VENV)/.lint ## Style, which file imports which, types, and the stubs of 
 sanitize: ## The kernels' C tests under every instruction set of this machine, with sanitizers
 	CFLAGS="-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined" sh tests/c/run.sh
 	CFLAGS="-O1 -g -fsanitize=thread" sh tests/c/run.sh test_pool
+
+sanitize-python: $(VENV)/.test ## The Python tests of modules, layout, operations and interchange, with sanitizers
+	PYTHON=$(BIN)/python tools/sanitize_python.sh
+
+fuzz: $(VENV)/.fuzz ## Each reader of checkpoints and the public functions, on bytes that reach new code
+	mkdir -p build/fuzz
+	for target in $$(PYTHONPATH=tests $(BIN)/python tests/fuzz/fuzz.py); do \
+		echo "$$target"; \
+		PYTHONPATH=tests $(BIN)/python tests/fuzz/fuzz.py $$target -max_total_time=$(FUZZ_SECONDS) -timeout=120 \
+			-rss_limit_mb=4096 -artifact_prefix=build/fuzz/ >build/fuzz/$$target.log 2>&1 || \
+			{ tail -n 40 build/fuzz/$$target.log; exit 1; }; \
+		grep '^Done' build/fuzz/$$target.log; \
+	done
+
+soak: $(VENV)/.test ## Threads, forks, modules and checkpoints for minutes: the same bits, memory and descriptors flat
+	$(BIN)/python tools/soak.py --minutes $(SOAK_MINUTES)
 
 neon: ## The kernels for 64-bit Arm, cross-compiled and run by qemu (Debian's packages)
 	sh tests/c/neon.sh

@@ -112,7 +112,7 @@ def test_counts_do_not_overflow():
             ValueError,
             "proj_size must be less than hidden_size, and is an LSTM's alone",
         ),
-        (lambda: batches([1]), TypeError, "needs max_tokens, max_sequences or both"),
+        (lambda: batches([1]), TypeError, "needs max_steps, max_tokens, max_seq"),
         (lambda: batches([1, 9], max_tokens=8), ValueError, r"8 is less than lengths\[1\] = 9"),
         (lambda: batches([1], max_tokens=0), ValueError, "max_tokens must be at least 1, got 0"),
         (lambda: batches([1], max_sequences=1.5), TypeError, "max_sequences must be an integer"),

@@ -17,6 +17,7 @@ from packseq.networks.cells import GRUCell, LSTMCell, RNNCell
 from packseq.networks.modules import GRU, LSTM, RNN
 from packseq.packed import PackedSequence
 from packseq.plotting import plot_packing, plot_savings
+from packseq.predict.predictor import Predictor
 from packseq.rows.plan import invert_permutation
 from packseq.settings.backend import get_backend, set_backend
 from packseq.settings.config import show_config
@@ -31,6 +32,7 @@ __all__ = [
     "GRUCell",
     "LSTMCell",
     "PackedSequence",
+    "Predictor",
     "RNNCell",
     "__version__",
     "batches",

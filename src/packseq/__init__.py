@@ -22,6 +22,7 @@ from packseq.rows.plan import invert_permutation
 from packseq.settings.backend import get_backend, set_backend
 from packseq.settings.config import show_config
 from packseq.settings.threads import get_num_threads, set_num_threads
+from packseq.tables.running import run
 from packseq.version import __version__
 from packseq.weights import load, save
 
@@ -52,6 +53,7 @@ __all__ = [
     "pad_sequence",
     "plot_packing",
     "plot_savings",
+    "run",
     "save",
     "savings",
     "set_backend",

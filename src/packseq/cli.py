@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 import packseq
 from packseq import weights
 from packseq.networks.architecture import RECURRENT_ACTIVATIONS
+from packseq.tables import command
 from packseq.weights import formats
 from packseq.weights.errors import library_errors
 from packseq.weights.store import modules_in
@@ -88,7 +89,7 @@ def parser() -> argparse.ArgumentParser:
         "--input",
         required=True,
         help=".npz with values (rows, features) and offsets (sequences + 1), "
-        "or .npy padded to (sequences, steps, features)",
+        "or .npy padded to (sequences, steps, features); with --column, a table",
     )
     run.add_argument("--output", required=True, help="written in the form of the input")
     run.add_argument("--force", action="store_true", help="overwrite the output if it exists")
@@ -98,6 +99,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--recurrent-activation", choices=RECURRENT_ACTIVATIONS, help="of an LSTM or GRU"
     )
+    command.add_options(run)
     run.set_defaults(command=run_run)
     return top
 
@@ -136,6 +138,10 @@ def run_convert(options: argparse.Namespace) -> None:
 
 def run_run(options: argparse.Namespace) -> None:
     """``packseq run FILE --input X --output Y``."""
+    if options.column is not None:
+        command.run_table(options)
+        return
+    command.check_none(options)
     output_path = Path(options.output)
     inputs = [options.file, options.input, *filter(None, [options.lengths])]
     check_output("--output", output_path, inputs, options.force)

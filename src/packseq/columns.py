@@ -107,7 +107,9 @@ def _is_missing(value: Any) -> bool:
 
 def _is_frame(row: Any) -> bool:
     """Whether a row is a matrix of numbers, (steps, features)."""
-    return type(row) is np.ndarray and row.ndim == 2 and row.shape[1] > 0 and row.dtype.kind in "biuf"
+    return (
+        type(row) is np.ndarray and row.ndim == 2 and row.shape[1] > 0 and row.dtype.kind in "biuf"
+    )
 
 
 def _alike(row: Array, other: Array) -> bool:
@@ -128,18 +130,26 @@ def read(pa: ModuleType, chunk: Any, start: int, width: int | None = None) -> Li
     """
     _check(pa, chunk, start)
     chunk = _storage(pa, chunk)
-    if not _is_list(pa, chunk.type):
+    if not is_list(pa, chunk.type):
         raise TypeError(f"column must hold lists, got type {chunk.type}{_help(pa, chunk.type)}")
     nulls = _nulls(chunk)
     lengths = np.where(nulls, 0, _sizes(pa, chunk))
     walk = _Walk(_ends(lengths))
     values = _storage(pa, chunk.flatten())
-    while _is_list(pa, values.type):
+    while is_list(pa, values.type):
         walk.descend(pa, values, width)
         values = _storage(pa, values.flatten())
     walk.note(np.flatnonzero(_nulls(values)), lambda _: "a null")
     numbers = _numbers(pa, values)
     return Lists(numbers, walk.bounds[:-1], lengths, walk.shape, nulls, walk.faults)
+
+
+def count_steps(pa: ModuleType, chunk: Any) -> int:
+    """Steps of all sequences of a chunk that has been checked; 0 where it holds none."""
+    chunk = _storage(pa, chunk)
+    if not is_list(pa, chunk.type):
+        return 0
+    return int(_sizes(pa, chunk).sum(where=~_nulls(chunk)))
 
 
 @dataclass
@@ -200,7 +210,7 @@ def _storage(pa: ModuleType, array: Any) -> Any:
     return array.storage if isinstance(array, pa.ExtensionArray) else array
 
 
-def _is_list(pa: ModuleType, kind: Any) -> bool:
+def is_list(pa: ModuleType, kind: Any) -> bool:
     types = pa.types
     return bool(
         types.is_list(kind)

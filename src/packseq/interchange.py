@@ -194,7 +194,9 @@ def _unpacked(sequence: PackedSequence) -> ragged.Ragged:
 def _check_whole(lists: columns.Lists, start: int) -> None:
     """Refuse a chunk in which something is wrong with a sequence, by its number in the column."""
     if lists.nulls.any():
-        raise ValueError(f"column has no sequence {start + int(np.argmax(lists.nulls))}: it is null")
+        raise ValueError(
+            f"column has no sequence {start + int(np.argmax(lists.nulls))}: it is null"
+        )
     if lists.faults:
         b = min(lists.faults)
         raise ValueError(f"column {lists.faults[b]} of sequence {start + b}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -139,3 +140,26 @@ def _floats(values: Any, name: str, network: Recurrent) -> Array:
     if array.dtype.kind not in "fiu":
         raise TypeError(f"{name} must hold numbers, got dtype {array.dtype}")
     return np.ascontiguousarray(array, network.dtype)
+
+
+def fingerprint_of(
+    model: Any, embedding: Embedding, head: Head, options: Mapping[str, Any], more: str
+) -> str:
+    """A hash of what a model is made of, and of a text."""
+    digest = hashlib.sha256(more.encode())
+    digest.update(repr(sorted(options.items())).encode())
+    if is_path(model):
+        with open(model, "rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    else:
+        inner = model.module if isinstance(model, Backward) else model
+        digest.update(repr(model).encode())
+        for name, array in sorted(inner.state_dict().items()):
+            digest.update(name.encode() + np.ascontiguousarray(array).tobytes())
+    for value in (embedding, *(head if isinstance(head, tuple | list) else [head])):
+        if value is None or isinstance(value, str) or callable(value):
+            digest.update(getattr(value, "__qualname__", repr(value)).encode())
+        else:
+            array = np.ascontiguousarray(value)
+            digest.update(f"{array.shape} {array.dtype}".encode() + array.tobytes())
+    return digest.hexdigest()

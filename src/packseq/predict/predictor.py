@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from types import ModuleType
 from typing import Any, Literal, SupportsIndex
 
@@ -14,7 +15,7 @@ from packseq.checks import as_flag, as_size
 from packseq.columns import chunks_of
 from packseq.optional import load
 from packseq.predict.computing import Computation, Output
-from packseq.predict.models import Embedding, Head, Model, is_path, model_of
+from packseq.predict.models import Embedding, Head, Model, fingerprint_of, is_path, model_of
 from packseq.predict.sequences import Sequences
 from packseq.rows.plan import IndexArray
 from packseq.settings.isa import kernels
@@ -35,16 +36,18 @@ class BadRow(ValueError):
     Attributes
     ----------
     row : int
-        Its place in the table.
+        Its place in the table, or in the file.
     reason : str
+    file : str, or None
     """
 
-    def __init__(self, row: int, reason: str) -> None:
-        super().__init__(row, reason)
-        self.row, self.reason = row, reason
+    def __init__(self, row: int, reason: str, file: str | None = None) -> None:
+        super().__init__(row, reason, file)
+        self.row, self.reason, self.file = row, reason, file
 
     def __str__(self) -> str:
-        return f"row {self.row}: {self.reason}"
+        where = f"row {self.row}" if self.file is None else f"{self.file}, row {self.row}"
+        return f"{where}: {self.reason}"
 
 
 class Predictor:
@@ -158,6 +161,20 @@ class Predictor:
     def __repr__(self) -> str:
         return f"Predictor({self._source[0]!r}, {self.column!r}, output={self.output!r})"
 
+    @property
+    def files(self) -> list[str]:
+        """The model's file, if it is one."""
+        return [os.fspath(self._source[0])] if is_path(self._source[0]) else []
+
+    def fingerprint(self) -> str:
+        """A hash of all that decides the predictions, the weights' numbers among it.
+
+        Of a callable head only its name counts.
+        """
+        names = ("column", "name", "output", "argmax", "nulls", "keep")
+        said = {name: getattr(self, name) for name in names}
+        return fingerprint_of(*self._source, json.dumps(said))
+
     def _loaded(self) -> Model:
         if self._model is None:
             self._model = model_of(*self._source)
@@ -175,8 +192,8 @@ class Predictor:
         -------
         pyarrow.Table
             The same rows in the same order: all columns but the sequences (with `keep` these too),
-            and the prediction: a fixed-size list, a list of these for "steps", a number for an
-            `argmax` or a head of one.
+            and the prediction: a fixed-size list, or where it may be null a large list; for
+            "steps" a large list of fixed-size ones; a number for an `argmax` or a head of one.
 
         Raises
         ------
@@ -224,12 +241,19 @@ class Predictor:
         values = work.of_rows(sequences, there)
         if self.output == "steps":
             lengths = np.where(missing, 0, sequences.lengths[rows])
-            return _arrow_lists(pa, values, lengths, missing)
-        if len(there) < len(missing):
-            every = np.zeros((len(missing), *values.shape[1:]), values.dtype)
-            every[~missing] = values
-            values = every
-        return _arrow_rows(pa, values, missing)
+            return _arrow_lists(pa, _arrow_rows(pa, values), lengths, missing)
+        if not self._may_be_null:
+            return _arrow_rows(pa, values)
+        if values.ndim == 2:
+            lengths = np.where(missing, 0, values.shape[1])
+            return _arrow_lists(pa, _arrow_rows(pa, values.reshape(-1)), lengths, missing)
+        every = np.zeros(len(missing), values.dtype)
+        every[~missing] = values
+        return pa.array(every, mask=missing)
+
+    @property
+    def _may_be_null(self) -> bool:
+        return self.nulls == "null" or self.errors is not None
 
     def _as_table(self, pa: ModuleType, data: Any) -> Any:
         """A table that has the column, and none of those that are to be made."""
@@ -281,21 +305,20 @@ class Predictor:
 # ---- to Arrow ----
 
 
-def _arrow_rows(pa: ModuleType, values: Array, missing: Array) -> Any:
-    """Numbers or fixed-size lists (B, *) of all rows; null where they are missing."""
-    mask = pa.array(missing) if missing.any() else None
-    if values.ndim == 1:
-        return pa.array(values, mask=missing)
+def _arrow_rows(pa: ModuleType, values: Array) -> Any:
+    """Numbers, or fixed-size lists of them."""
     flat = pa.array(values.reshape(-1))
-    return pa.FixedSizeListArray.from_arrays(flat, values.shape[1], mask=mask)
+    return flat if values.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
 
 
-def _arrow_lists(pa: ModuleType, values: Array, lengths: IndexArray, missing: Array) -> Any:
-    """Large lists of steps (N, *), so many of each row."""
+def _arrow_lists(pa: ModuleType, values: Any, lengths: IndexArray, missing: Array) -> Any:
+    """Large lists of so many of the values each, null where missing.
+
+    Of those that may be null Parquet gives back no fixed-size ones, and 32 bits are soon too few.
+    """
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     mask = pa.array(missing) if missing.any() else None
-    steps = _arrow_rows(pa, values, np.zeros(len(values), np.bool_))
-    return pa.LargeListArray.from_arrays(pa.array(offsets), steps, mask=mask)
+    return pa.LargeListArray.from_arrays(pa.array(offsets), values, mask=mask)
 
 
 def _imported(pa: ModuleType, data: Any, column: str) -> Any:

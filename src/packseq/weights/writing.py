@@ -2,13 +2,22 @@
 
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 
 def replace_file(path: Path, write: Callable[[BinaryIO], None]) -> None:
-    """Write a file beside the one that it replaces, and rename it: until then the old one stays.
+    """Write a file as :func:`replacing` does."""
+    with replacing(path) as file:
+        write(file)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write beside the one that it replaces; it is renamed at the end of the block, and
+    until then the old one stays.
 
     A full disk, an exception or Ctrl-C leaves what was there. A link goes on pointing where it
     does, and what it points to is replaced. What is no file, such as a pipe, is written to.
@@ -21,12 +30,12 @@ def replace_file(path: Path, write: Callable[[BinaryIO], None]) -> None:
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
         with path.open("wb") as file:
-            write(file)
+            yield file
         return
     beside = target.with_name(f".{secrets.token_hex(8)}.part")
     try:
         with beside.open("xb") as file:
-            write(file)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         if target.exists():

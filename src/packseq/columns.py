@@ -232,7 +232,8 @@ def _sizes(pa: ModuleType, lists: Any) -> IndexArray:
         return np.full(len(lists), lists.type.list_size, np.int64)
     if _is_view(pa, lists.type):
         return np.asarray(lists.sizes.to_numpy(zero_copy_only=False), np.int64)
-    return np.diff(np.asarray(lists.offsets.to_numpy(), np.int64))
+    offsets: IndexArray = np.asarray(lists.offsets.to_numpy(), np.int64)
+    return offsets[1:] - offsets[:-1]
 
 
 def _nulls(array: Any) -> Mask:

@@ -14,11 +14,6 @@ from packseq.predict.predictor import BadRow, Predictor
 from packseq.settings.threads import get_num_threads
 from packseq.tables.sources import Part, Piece
 
-# Below these a worker's batches are so small that it computes more slowly: a GRU 64 in two
-# directions takes 4% longer by 16,384 steps than by 65,536.
-LEAST_STEPS = 16384
-LEAST_WINDOW = 131072
-
 
 @dataclass(frozen=True, eq=False)
 class Made:
@@ -46,8 +41,7 @@ class Worker:
     """A predictor for several threads, each of which computes pieces of its own.
 
     One thread of the kernels' a piece leaves no thread waiting for the slowest of a batch, and what
-    is done in NumPy and Arrow around them is done on all cores too. Budget and window are shared
-    out, so that more cores hardly need more memory.
+    is done in NumPy and Arrow around them is done on all cores too.
 
     Parameters
     ----------
@@ -60,8 +54,6 @@ class Worker:
         self.threads = predictor.num_threads or get_num_threads()
         self._each = copy.copy(predictor)
         self._each.num_threads = 1
-        self._each.max_steps = _share(predictor.max_steps, self.threads, LEAST_STEPS)
-        self._each.sort_window = _share(predictor.sort_window, self.threads, LEAST_WINDOW)
         if rejects:
             self._each.errors = _ERRORS
 
@@ -75,14 +67,17 @@ class Worker:
         return self._each.sort_window
 
     def all(self, pieces: Iterable[Piece]) -> Iterator[Made]:
-        """What the pieces become, in their order; they are read as they are needed, ahead of what
-        is computed by one for each thread and one more."""
+        """What the pieces become, in their order.
+
+        They are read by the calling thread while others compute, two for each thread ahead of what
+        it is given: with one, threads waited for it when it got no core in time.
+        """
         with ThreadPoolExecutor(self.threads, "packseq") as pool:
             waiting: deque[Future[Made]] = deque()
             try:
                 for piece in pieces:
                     waiting.append(pool.submit(self.one, piece))
-                    if len(waiting) > self.threads:
+                    if len(waiting) > 2 * self.threads:
                         yield waiting.popleft().result()
                 while waiting:
                     yield waiting.popleft().result()
@@ -123,7 +118,3 @@ class Worker:
 
 
 _ERRORS = "packseq_error"
-
-
-def _share(whole: int, threads: int, least: int) -> int:
-    return min(whole, max(whole // threads, least))

@@ -2,10 +2,10 @@
 
     python benchmarks/bench_scale.py [--rows 200000] [--ray]
 
-A GRU 64 in two directions over sequences of 1 to 80 steps of 16 features, in Parquet. Everything is
-measured in a process of its own, the start of it apart: the module on batches that lie packed in
-memory; reading and writing alone; ``packseq.run``; and with --ray, two actors beside two processes on
-half of the files each. It prints JSON: one object for each.
+A GRU 64 in two directions over sequences of 1 to 80 steps of 16 features, in Parquet. Everything
+is measured in a process of its own, the start of it apart: the module on batches that lie packed in
+memory; reading and writing alone; ``packseq.run``; and with --ray, two actors beside two processes
+on half of the files each. It prints JSON: one object for each.
 """
 
 from __future__ import annotations

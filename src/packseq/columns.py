@@ -1,8 +1,8 @@
 """Arrow's columns of sequences, of every list type: where each sequence lies among flat numbers.
 
-Nothing is copied, but where Arrow's layout forces it: bits, nulls, views out of order. What is wrong
-with the column is raised; what is wrong with a single sequence is listed, so that who reads many can
-pass it over.
+Nothing is copied, but where Arrow's layout forces it: bits, nulls, views out of order. What is
+wrong with the column is raised; what is wrong with a single sequence is listed, so that who reads
+many can pass it over.
 """
 
 from __future__ import annotations
@@ -254,8 +254,8 @@ def _numbers(pa: ModuleType, values: Any) -> Array:
     # Times of day are primitive in Arrow, but Python objects in NumPy.
     if not pa.types.is_primitive(values.type) or pa.types.is_time(values.type):
         raise TypeError(
-            "column must hold lists of numbers, booleans, dates or durations, or lists of one length "
-            f"of these, got lists of {values.type}{_help(pa, values.type)}"
+            "column must hold lists of numbers, booleans, dates or durations, or lists of one "
+            f"length of these, got lists of {values.type}{_help(pa, values.type)}"
         )
     if values.null_count:
         # NumPy would get floats for integers; a number that is null is noted, and not read.

@@ -88,7 +88,8 @@ class Computation:
             return rows
         if rows.ndim != 2:
             raise ValueError("argmax needs a head that returns several numbers for each row")
-        return np.argmax(rows, axis=1)
+        places: Array = np.argmax(rows, axis=1)
+        return places
 
 
 def _like(result: Array | None, count: int, rows: Array) -> Array:

@@ -122,8 +122,11 @@ def _assembled(module: Any, embedding: Embedding, head: Head) -> Model:
 
 
 def _as_head(head: Any, network: Recurrent) -> Rows | None:
-    if head is None or callable(head):
-        return head
+    if head is None:
+        return None
+    if callable(head):
+        rows: Rows = head
+        return rows
     if not isinstance(head, tuple | list) or len(head) != 2:
         raise TypeError(f"head must be a callable, or a weight and a bias, got {head!r}")
     width = network._architecture.output_size

@@ -30,7 +30,7 @@ NULLS = ("error", "null")
 METADATA_KEY = b"packseq"
 
 
-class BadRow(ValueError):
+class RowError(ValueError):
     """A row whose sequence cannot be run.
 
     Attributes
@@ -197,7 +197,7 @@ class Predictor:
 
         Raises
         ------
-        BadRow
+        RowError
             A sequence is null or holds one, has a number that is not finite or an id that is out of
             range, or steps of another width. It is a ValueError that has the row's number.
         TypeError
@@ -215,7 +215,7 @@ class Predictor:
         reasons = sequences.faults
         if reasons and self.errors is None:
             row = min(reasons)
-            raise BadRow(row, f"{self.column!r} {reasons[row]}")
+            raise RowError(row, f"{self.column!r} {reasons[row]}")
         missing = sequences.nulls.copy()
         missing[list(reasons)] = True
         work = Computation(model, self.output, self.argmax, self.max_steps, self.num_threads)
@@ -325,7 +325,7 @@ def _imported(pa: ModuleType, data: Any, column: str) -> Any:
     """A table of Arrow's from whatever makes one."""
     if isinstance(data, pa.Table):
         return data
-    if type(data).__module__.startswith("pandas."):
+    if type(data).__module__.partition(".")[0] == "pandas":
         return _of_pandas(pa, data, column)
     if hasattr(data, "__arrow_c_stream__"):
         return pa.table(data)

@@ -44,7 +44,8 @@ class Sequences:
     @classmethod
     def of(cls, pa: ModuleType, column: Any, width: int | None) -> Sequences:
         """Read a column, as columns.read does each of its chunks."""
-        chunks, faults, start = [], {}, 0
+        chunks, start = [], 0
+        faults: dict[int, str] = {}
         for chunk in columns.chunks_of(pa, column):
             lists = columns.read(pa, chunk, start, width)
             faults |= {start + row: fault for row, fault in lists.faults.items()}

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import Any
 
 from packseq.predict.predictor import NULLS, OUTPUTS
 from packseq.tables.running import run
 
 # Options that a table has and other input has not, with their defaults.
 _OPTIONS = (
-    "take name embedding head argmax nulls keep max_steps sort_window threads rejects resume engine "
-    "address actors"
-).split()
+    *("take", "name", "embedding", "head", "argmax", "nulls", "keep"),
+    *("max_steps", "sort_window", "threads", "rejects", "resume", "engine", "address", "actors"),
+)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +42,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--actors", type=int, help="on Ray; one for each CPU by default")
 
 
-def given(options: argparse.Namespace) -> dict[str, object]:
+def given(options: argparse.Namespace) -> dict[str, Any]:
     """Those of a table's options that have been given."""
     values = {name: getattr(options, name) for name in _OPTIONS}
     return {name: value for name, value in values.items() if value is not None}
@@ -82,9 +83,7 @@ def run_table(options: argparse.Namespace) -> None:
         bar=True,
         **{renamed.get(name, name): value for name, value in wanted.items()},
     )
-    aside = f", {ran.rejected:,} of them put aside" if ran.rejected else ""
+    aside = f"; {ran.rejected:,} rows put aside" if ran.rejected else ""
     rate = ran.steps / ran.seconds if ran.seconds else 0
-    print(
-        f"{ran.rows:,} rows, {ran.steps:,} steps in {ran.seconds:.1f} s, {rate:,.0f} steps/s{aside}",
-        file=sys.stderr,
-    )
+    done = f"{ran.rows:,} rows, {ran.steps:,} steps in {ran.seconds:.1f} s"
+    print(f"{done}, {rate:,.0f} steps/s{aside}", file=sys.stderr)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from packseq.optional import load
-from packseq.predict.predictor import BadRow, Predictor
+from packseq.predict.predictor import Predictor, RowError
 from packseq.settings.threads import get_num_threads
 from packseq.tables.sources import Part, Piece
 
@@ -89,8 +89,8 @@ class Worker:
         """What one piece becomes."""
         try:
             table = self._each(piece.table)
-        except BadRow as error:
-            raise BadRow(piece.first_row + error.row, error.reason, piece.part.path) from None
+        except RowError as error:
+            raise RowError(piece.first_row + error.row, error.reason, piece.part.path) from None
         except (TypeError, ValueError) as error:
             kind = TypeError if isinstance(error, TypeError) else ValueError
             raise kind(f"{piece.part.path}: {error}") from error

@@ -27,7 +27,7 @@ BUFFER_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Part:
-    """Some row groups of a Parquet file or record batches of an Arrow one, which are written as one.
+    """Some row groups of a Parquet file, or batches of an Arrow one, which are written as one file.
 
     Attributes
     ----------
@@ -222,7 +222,7 @@ def _batch_rows(file: Any, groups: list[int]) -> int:
     """Rows of about READ_BYTES, by what the file says of its row groups."""
     found = [file.metadata.row_group(k) for k in groups]
     rows, held = sum(each.num_rows for each in found), sum(each.total_byte_size for each in found)
-    return max(1, min(65536, READ_BYTES * rows // max(held, 1)))
+    return max(1, min(65536, int(READ_BYTES * rows // max(held, 1))))
 
 
 def _kind(path: str) -> str:

@@ -292,7 +292,7 @@ class Predictor:
                     f"input_size, got {table.schema.field(self.column).type}"
                 )
             if kind == "f":
-                limit = float(np.finfo(network.dtype).max)
+                limit = min(float(np.finfo(each).max) for each in (network.dtype, sequences.dtype))
                 sequences.note_outside(
                     -limit, limit, lambda value: f"{value}, which is no finite {network.dtype},"
                 )

@@ -43,6 +43,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         beside.replace(target)
     except OSError as error:
         beside.unlink(missing_ok=True)
+        if error.errno is None or error.filename not in (None, os.fspath(beside)):
+            raise  # what the block did otherwise
         raise type(error)(error.errno, error.strerror, os.fspath(path)) from error
     except BaseException:
         beside.unlink(missing_ok=True)

@@ -10,16 +10,22 @@ BUILD := pyproject.toml setup.py $(wildcard src/packseq/_core/*.pyx src/packseq/
 # The C that is written by hand: what Cython writes lies beside its .pyx.
 C_FILES := $(wildcard src/packseq/_core/*.h src/packseq/_core/kernels/*.[ch] tests/c/*.c)
 
-.PHONY: demo test test-peers bench lint sanitize neon clean
+.PHONY: demo demo-ray test test-peers test-engines bench lint sanitize neon clean
 
 demo: $(VENV)/.demo ## Tell which language lines of text are written in, with a trained LSTM
 	$(BIN)/python examples/language_id.py
+
+demo-ray: $(VENV)/.demo-ray ## The same over a folder of Parquet on a local cluster of Ray
+	$(BIN)/python examples/language_id_ray.py
 
 test: $(VENV)/.test ## All tests; those beside other libraries are skipped where these are absent
 	$(BIN)/python -m pytest
 
 test-peers: $(VENV)/.peers ## All tests, beside torch, ONNX Runtime and the libraries of each format
 	$(BIN)/python -m pytest
+
+test-engines: $(VENV)/.engines ## Predictions on Ray, Spark and Daft; by hand, it takes minutes and Java 17
+	$(BIN)/python -m pytest tests/engines
 
 bench: $(VENV)/.bench ## Speed beside torch, ONNX Runtime and NumPy; rewrites docs/benchmarks-*.md of this machine's kernels
 	$(BIN)/python -m pytest benchmarks --benchmark-only

@@ -65,13 +65,29 @@ def run(
         done = items.map(
             PartRunner,
             fn_constructor_args=(job,),
-            concurrency=min(size, len(numbers)),
+            compute=data.ActorPoolStrategy(size=min(size, len(numbers))),
             num_cpus=1,
         )
-        for row in done.iter_rows():
-            report(row["rows"], row["steps"])
-            rejected += row["rejected"]
+        with _own_errors():
+            for row in done.iter_rows():
+                report(row["rows"], row["steps"])
+                rejected += row["rejected"]
     return rejected
+
+
+@contextmanager
+def _own_errors() -> Iterator[None]:
+    """Raise what a part raised, as a run without a cluster does."""
+    ray = load("ray", "ray")
+    try:
+        yield
+    except ray.exceptions.RayTaskError as error:
+        cause: BaseException | None = error
+        while cause is not None and isinstance(cause, ray.exceptions.RayError):
+            cause = getattr(cause, "cause", None) or cause.__cause__
+        if cause is None:
+            raise
+        raise cause from error
 
 
 @contextmanager
@@ -84,7 +100,7 @@ def _cluster(address: str | None) -> Iterator[int]:
     if address is None:
         cores = usable_cores()
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        # One more than there are actors: what is not an actor needs a place to be scheduled at.
+        # One more than there are actors, so that what is no actor finds a place to run at.
         ray.init(num_cpus=cores + 1, include_dashboard=False, _node_ip_address="127.0.0.1")
     else:
         ray.init(address=address)

@@ -25,9 +25,11 @@ def test_spark(model, source, same, monkeypatch):
     try:
         predictor = packseq.Predictor(model, "x", num_threads=1)
 
+        schema = pa.schema([("id", pa.int64()), ("prediction", pa.list_(pa.float32()))])
+
         def predict(batches):
             for batch in batches:
-                yield from predictor(batch).to_batches()
+                yield from predictor(batch).cast(schema).to_batches()
 
         rows = spark.read.parquet(source).mapInArrow(predict, "id long, prediction array<float>")
         same(pa.table(rows.toArrow()))

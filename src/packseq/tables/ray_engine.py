@@ -7,6 +7,7 @@ not depend on blocks; an actor that dies loses the part it was at, which another
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, SupportsIndex
@@ -31,8 +32,13 @@ class PartRunner:
             counts[0] += rows
             counts[1] += steps
 
-        rejected = self._job.run([int(row["number"])], report)
-        return {"rows": counts[0], "steps": counts[1], "rejected": rejected}
+        rejected, raised = 0, b""
+        try:
+            rejected = self._job.run([int(row["number"])], report)
+        except (ValueError, TypeError, OSError) as error:
+            # As a result: Ray would give the driver an exception of its own, and a text.
+            raised = pickle.dumps(error)
+        return {"rows": counts[0], "steps": counts[1], "rejected": rejected, "error": raised}
 
 
 def run(
@@ -48,8 +54,8 @@ def run(
     ------
     ImportError
         Ray is not installed.
-    ValueError
-        The job reads or writes a stream.
+    ValueError, TypeError, OSError
+        The job reads or writes a stream; as for Job.run.
     """
     if job.is_stream or any(part.rows is None for part in job.parts):
         raise ValueError("a stream cannot be read or written by a cluster")
@@ -68,26 +74,12 @@ def run(
             compute=data.ActorPoolStrategy(size=min(size, len(numbers))),
             num_cpus=1,
         )
-        with _own_errors():
-            for row in done.iter_rows():
-                report(row["rows"], row["steps"])
-                rejected += row["rejected"]
+        for row in done.iter_rows():
+            if row["error"]:
+                raise pickle.loads(row["error"])
+            report(row["rows"], row["steps"])
+            rejected += row["rejected"]
     return rejected
-
-
-@contextmanager
-def _own_errors() -> Iterator[None]:
-    """Raise what a part raised, as a run without a cluster does."""
-    ray = load("ray", "ray")
-    try:
-        yield
-    except ray.exceptions.RayTaskError as error:
-        cause: BaseException | None = error
-        while cause is not None and isinstance(cause, ray.exceptions.RayError):
-            cause = getattr(cause, "cause", None) or cause.__cause__
-        if cause is None:
-            raise
-        raise cause from error
 
 
 @contextmanager

@@ -65,7 +65,7 @@ def _writer(path: Path, schema: Any) -> Iterator[Any]:
                 yield writer
             return
         pq = load("pyarrow.parquet", "arrow")
-        # A dictionary of floats would hold every one of them.
+        # A dictionary of floats would hold every one of them, and nobody asks for their least.
         plain = [field.name for field in schema if not columns.is_list(pa, field.type)]
-        with pq.ParquetWriter(file, schema, use_dictionary=plain) as writer:
+        with pq.ParquetWriter(file, schema, use_dictionary=plain, write_statistics=plain) as writer:
             yield writer

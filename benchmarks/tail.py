@@ -88,8 +88,8 @@ def main():
     per_step = measured(options.blocks, rng)
     low, middle, high = np.quantile(per_step, [0.1, 0.5, 0.9])
     print(
-        f"{1 / middle:,.0f} steps/s on one thread ({1 / high:,.0f} to {1 / low:,.0f} in eight of ten"
-        f" blocks); a terabyte is {TERABYTE // STEP_BYTES / 1e9:.1f} G steps,"
+        f"{1 / middle:,.0f} steps/s on one thread ({1 / high:,.0f} to {1 / low:,.0f} in eight of"
+        f" ten blocks); a terabyte is {TERABYTE // STEP_BYTES / 1e9:.1f} G steps,"
         f" {TERABYTE / STEP_BYTES * middle / 3600:.1f} core hours\n"
     )
     print("| parts | workers | equal workers | one in fifty three times slower |")

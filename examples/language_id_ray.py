@@ -2,9 +2,10 @@
 
     python examples/language_id_ray.py
 
-The held-out lines are written as a folder of Parquet parts, each line a list of its bytes. The model
-of language_id.py reads them as ids: `packseq.run` looks up its embedding, runs its LSTM and applies
-its linear layer, once in this process and once on two actors of Ray. Both must say the same.
+The held-out lines are written as a folder of Parquet parts, each line a list of its bytes. The
+model of language_id.py reads them as ids: `packseq.run` looks up its embedding, runs its LSTM and
+applies its linear layer, once in this process and once on two actors of Ray; both must say the
+same.
 """
 
 import json
@@ -63,7 +64,6 @@ def main():
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
     languages = header["__metadata__"]["languages"].split()
 
-    os.environ.setdefault("RAY_DEDUP_LOGS", "0")
     with tempfile.TemporaryDirectory() as name:
         source = Path(name) / "in"
         source.mkdir()

@@ -37,7 +37,8 @@ def test_the_walk_through(beside_torch):
 def test_examples_of_docstrings(module):
     if module is predictor:
         pytest.importorskip("pyarrow", reason="its tables")
-    names = {name: getattr(packseq, name) for name in packseq.__all__} | {"np": np, "packseq": packseq}
+    names = {name: getattr(packseq, name) for name in packseq.__all__}
+    names |= {"np": np, "packseq": packseq}
     for examples in doctest.DocTestFinder().find(module, globs=names):
         if examples.examples:
             assert not failures_of(examples)

@@ -208,6 +208,33 @@ def test_a_killed_process_loses_and_doubles_nothing(model, source, table, tmp_pa
     assert not (tmp_path / "out.parquet.parts").exists()
 
 
+def test_a_run_that_is_killed_while_it_removes_its_parts(
+    model, source, table, tmp_path, monkeypatch
+):
+    target = tmp_path / "out.parquet"
+    with monkeypatch.context() as patch:
+        patch.setattr(packseq.tables.jobs.Path, "unlink", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            packseq.run(model, source, target, "x", part_bytes=1)
+    whole = parts(tmp_path / "out.parquet.parts")
+    assert len(whole) == 6
+    (tmp_path / "out.parquet.parts" / "part-000003.parquet").unlink()
+    assert packseq.run(model, source, target, "x", part_bytes=1, resume=True).rows == 0
+    check(read(target), table)
+    assert not (tmp_path / "out.parquet.parts").exists()
+
+
+def test_an_output_stays_until_there_is_another(model, source, table, tmp_path):
+    target = tmp_path / "out.parquet"
+    packseq.run(model, source, target, "x", part_bytes=1)
+    sequences = sequences_of([1])
+    sequences[0][0, 0] = np.nan
+    write(table_of(sequences), source / "c.parquet")
+    with pytest.raises(RowError):
+        packseq.run(model, source, target, "x", part_bytes=1, force=True)
+    check(read(target), table)
+
+
 def other_model(model, source):
     packseq.save(packseq.GRU(3, 5, bidirectional=True, rng=1), model)
 

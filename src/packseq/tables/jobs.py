@@ -8,6 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, groupby
 from pathlib import Path
@@ -101,13 +102,14 @@ class Job:
             )
 
     def clear(self) -> None:
-        """Remove what an earlier job has written, by the names that this one would give."""
+        """Remove an earlier job's parts, by the names that this one would give.
+
+        A single file stays until there is another to replace it.
+        """
         for folder in filter(None, (self.folder, self.rejects)):
             for path in folder.glob("part-*"):
                 if re.fullmatch(r"part-\d{6,}\.\w+", path.name):
                     path.unlink()
-        if not self.is_stream and self.sink.is_file():
-            self.sink.unlink()
 
     def remove_halves(self) -> None:
         """Remove what a killed run was writing."""
@@ -147,18 +149,22 @@ class Job:
         return rejected
 
     def finish(self) -> None:
-        """Put the parts together, where they are to be one file."""
-        if not self.is_merged or self.sink.exists():
+        """Put the parts together, where they are to be one file, and remove them.
+
+        Where some are not there, an earlier run has done so and was removing them.
+        """
+        if not self.is_merged or self.folder is None:
             return
         targets = [self.target(part.number) for part in self.parts]
-        with table_file(self.sink) as write:
-            for target in targets:
-                (part,) = parts_of([str(target)], sys.maxsize)
-                for piece in pieces_of(part, self.predictor.name, MERGED_ROWS):
-                    write(piece.table)
+        if all(target.exists() for target in targets):
+            with table_file(self.sink) as write:
+                for target in targets:
+                    (part,) = parts_of([str(target)], sys.maxsize)
+                    for piece in pieces_of(part, self.predictor.name, MERGED_ROWS):
+                        write(piece.table)
         for target in targets:
             target.unlink(missing_ok=True)
-        if self.folder is not None:
+        with suppress(OSError):  # something of somebody else's is there
             self.folder.rmdir()
 
 
@@ -183,14 +189,14 @@ def job_of(
             folder = target
         elif len(parts) > 1:
             folder = target.with_name(target.name + ".parts")
-    key = _key(predictor, files, part_bytes)
+    key = _key(predictor, files, part_bytes, rejects is not None)
     return Job(predictor, parts, target, folder, Path(rejects) if rejects else None, key)
 
 
-def _key(predictor: Predictor, files: Sequence[str], part_bytes: int) -> str:
+def _key(predictor: Predictor, files: Sequence[str], part_bytes: int, aside: bool) -> str:
     stamps = [
         (file, *(() if file == STREAM else (os.stat(file).st_size, os.stat(file).st_mtime_ns)))
         for file in files
     ]
-    said = json.dumps([predictor.fingerprint(), stamps, part_bytes])
+    said = json.dumps([predictor.fingerprint(), stamps, part_bytes, aside])
     return hashlib.sha256(said.encode()).hexdigest()

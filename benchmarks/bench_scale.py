@@ -129,7 +129,9 @@ def measure_ray(folder):
     seconds = [
         packseq.run(
             *(folder / "model.st", files * times, folder / "out-ray", "frames"),
-            force=True, engine="ray", actors=2,
+            force=True,
+            engine="ray",
+            actors=2,
         ).seconds
         for times in (1, 3)
     ]

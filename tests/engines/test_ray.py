@@ -117,7 +117,7 @@ def test_a_driver_that_is_killed_and_its_job_resumed(model, source, same, tmp_pa
     )
     assert ran.returncode == -signal.SIGKILL, ran.stderr.decode()
     done = {path.name: path.read_bytes() for path in Path(out).glob("part-*")}
-    assert len(done) >= 2
+    assert "part-000001.parquet" in done  # in whatever order parts are run
 
     def head(rows):
         return rows

@@ -77,7 +77,7 @@ def test_an_actor_that_is_killed_in_the_middle(model, source, same, tmp_path):
     flag = tmp_path / "killed"
 
     def head(rows):
-        if not flag.exists() and (tmp_path / "out" / "part-000001.parquet").exists():
+        if not flag.exists() and any((tmp_path / "out").glob("part-*")):
             flag.write_text("once")
             os.kill(os.getpid(), signal.SIGKILL)
         return rows
@@ -98,7 +98,7 @@ model, source, out = sys.argv[1:]
 driver = os.getpid()
 
 def head(rows):
-    if os.path.exists(out + "/part-000001.parquet"):
+    if any(name.startswith("part-") for name in os.listdir(out)):
         try:
             os.kill(driver, signal.SIGKILL)
         except ProcessLookupError:
@@ -117,7 +117,7 @@ def test_a_driver_that_is_killed_and_its_job_resumed(model, source, same, tmp_pa
     )
     assert ran.returncode == -signal.SIGKILL, ran.stderr.decode()
     done = {path.name: path.read_bytes() for path in Path(out).glob("part-*")}
-    assert "part-000001.parquet" in done  # in whatever order parts are run
+    assert done
 
     def head(rows):
         return rows

@@ -14,16 +14,22 @@ C_FILES := $(wildcard src/packseq/_core/*.h src/packseq/_core/kernels/*.[ch] tes
 FUZZ_SECONDS ?= 60
 SOAK_MINUTES ?= 3
 
-.PHONY: demo test test-peers bench models lint sanitize sanitize-python fuzz soak neon clean
+.PHONY: demo demo-ray test test-peers test-engines bench models lint sanitize sanitize-python fuzz soak neon clean
 
 demo: $(VENV)/.demo ## Tell which language lines of text are written in, with a trained LSTM
 	$(BIN)/python examples/language_id.py
+
+demo-ray: $(VENV)/.demo-ray ## The same over a folder of Parquet on a local cluster of Ray
+	$(BIN)/python examples/language_id_ray.py
 
 test: $(VENV)/.test ## All tests; those beside other libraries are skipped where these are absent
 	$(BIN)/python -m pytest
 
 test-peers: $(VENV)/.peers ## All tests, beside torch, ONNX Runtime and the libraries of each format
 	$(BIN)/python -m pytest
+
+test-engines: $(VENV)/.engines ## Predictions on Ray, Spark and Daft; by hand, it takes minutes and Java 17
+	$(BIN)/python -m pytest tests/engines
 
 bench: $(VENV)/.bench ## Speed beside torch, ONNX Runtime and NumPy; rewrites docs/benchmarks-*.md of this machine's kernels
 	$(BIN)/python -m pytest benchmarks --benchmark-only

@@ -89,6 +89,18 @@ def test_the_environment_decides():
     assert result.stdout == "3\n"
 
 
+@pytest.mark.parametrize("text", ["1", " 1 ", "1,4"])
+def test_a_worker_that_is_given_one_core_by_openmps_variable_takes_one(text):
+    result = in_a_new_process(PRINT_NUM_THREADS, PACKSEQ_NUM_THREADS="", OMP_NUM_THREADS=text)
+    assert result.stdout == "1\n"
+
+
+@pytest.mark.parametrize("text", ["0", "", "many", "1000"])
+def test_openmps_variable_gives_no_more_than_there_is(text):
+    result = in_a_new_process(PRINT_NUM_THREADS, PACKSEQ_NUM_THREADS="", OMP_NUM_THREADS=text)
+    assert result.stdout == f"{threads.usable_cores()}\n"
+
+
 @pytest.mark.parametrize("value", ["0", "two", "2000"])
 def test_the_environment_has_no_number(value):
     result = in_a_new_process(PRINT_NUM_THREADS, PACKSEQ_NUM_THREADS=value)

@@ -28,6 +28,16 @@ FLOORS = [
     ("torch/records", "what is kept of a layer: its packed weights, what became of its calls"),
     ("torch/layers", "what torch's layers are here"),
     ("torch/batches", "packed batches to and from torch's"),
+    ("tables/command", "the options of packseq run for tables"),
+    ("tables/running", "packseq.run"),
+    ("tables/ray_engine", "a job's parts on Ray"),
+    ("tables/jobs", "a job: its parts, where they go, and which are done"),
+    ("tables/pipeline tables/sinks tables/progress", "pieces predicted in order, written, counted"),
+    ("tables/sources", "files of tables in parts and pieces"),
+    ("predict/predictor", "a callable from Arrow to Arrow"),
+    ("predict/computing", "what a model makes of sequences, some of like length at a time"),
+    ("predict/models predict/sequences", "what is computed with, and of what"),
+    ("predict/linear", "a linear layer whose bits do not depend on the batch"),
     ("weights/__init__", "the public names of weights"),
     ("weights/onnx/splitting", "an ONNX model cut in three"),
     ("weights/store", "modules and files: load, save, convert"),
@@ -65,7 +75,7 @@ FLOORS = [
     ("weights/limits", "what a file may cost"),
     ("weights/errors", "what is wrong with a file"),
     ("functional combining interchange batching plotting", "what is done with packed batches"),
-    ("costs", "what packing saves"),
+    ("columns costs", "Arrow's columns of sequences, and what packing saves"),
     ("networks/modules networks/cells", "RNN, GRU and LSTM, and one step of each"),
     ("networks/recurrent", "what the modules share: the one way through a call"),
     ("networks/plain_tensors", "the short way of plain calls, for tensors"),
@@ -97,8 +107,8 @@ FLOORS = [
     ("_core/recurrent _core/segments", "the kernels, and walks over the steps of each sequence"),
     ("_core/pool _core/order _core/rows", "threads, the order of a batch, rows as bytes"),
     (
-        "_core/__init__ networks/__init__ rows/__init__ settings/__init__ "
-        "weights/keras/__init__ weights/onnx/__init__ weights/torch/__init__",
+        "_core/__init__ networks/__init__ predict/__init__ rows/__init__ settings/__init__ "
+        "tables/__init__ weights/keras/__init__ weights/onnx/__init__ weights/torch/__init__",
         "what a folder has, in words: importing it must bring nothing else",
     ),
 ]

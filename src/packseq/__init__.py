@@ -17,10 +17,12 @@ from packseq.networks.cells import GRUCell, LSTMCell, RNNCell
 from packseq.networks.modules import GRU, LSTM, RNN
 from packseq.packed import PackedSequence
 from packseq.plotting import plot_packing, plot_savings
+from packseq.predict.predictor import Predictor
 from packseq.rows.plan import invert_permutation
 from packseq.settings.backend import get_backend, set_backend
 from packseq.settings.config import show_config
 from packseq.settings.threads import get_num_threads, set_num_threads
+from packseq.tables.running import run
 from packseq.version import __version__
 from packseq.weights import load, save
 
@@ -31,6 +33,7 @@ __all__ = [
     "GRUCell",
     "LSTMCell",
     "PackedSequence",
+    "Predictor",
     "RNNCell",
     "__version__",
     "batches",
@@ -50,6 +53,7 @@ __all__ = [
     "pad_sequence",
     "plot_packing",
     "plot_savings",
+    "run",
     "save",
     "savings",
     "set_backend",

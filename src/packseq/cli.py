@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 import packseq
 from packseq import weights
 from packseq.networks.architecture import RECURRENT_ACTIVATIONS
+from packseq.tables import command
 from packseq.weights import formats
 from packseq.weights.errors import library_errors
 from packseq.weights.store import OF_AN_OPTIMIZER, modules_in
@@ -91,7 +92,7 @@ def parser() -> argparse.ArgumentParser:
         "--input",
         required=True,
         help=".npz with values (rows, features) and offsets (sequences + 1), "
-        "or .npy padded to (sequences, steps, features)",
+        "or .npy padded to (sequences, steps, features); with --column, a table",
     )
     run.add_argument("--output", required=True, help="written in the form of the input")
     run.add_argument("--force", action="store_true", help="overwrite the output if it exists")
@@ -106,6 +107,7 @@ def parser() -> argparse.ArgumentParser:
         action=argparse.BooleanOptionalAction,
         help="whether a GRU applies r after the product, where the file does not say",
     )
+    command.add_options(run)
     run.set_defaults(command=run_run)
     return top
 
@@ -162,6 +164,10 @@ def escaped(text: str) -> str:
 
 def run_run(options: argparse.Namespace) -> None:
     """``packseq run FILE --input X --output Y``."""
+    if options.column is not None:
+        command.run_table(options)
+        return
+    command.check_none(options)
     output_path = Path(options.output)
     inputs = [options.file, options.input, *filter(None, [options.lengths])]
     check_output("--output", output_path, inputs, options.force)

@@ -1,5 +1,6 @@
 """Files as readers open them: mapped, and those that a checkpoint names, which lie beside it."""
 
+import errno
 import mmap
 import os
 import stat
@@ -28,7 +29,12 @@ def mapped(file: BinaryIO) -> memoryview:
     if not file.seek(0, os.SEEK_END):
         return memoryview(b"")
     file.seek(0)
-    return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    try:
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    except OSError as error:
+        if error.errno == errno.ENOMEM:
+            raise MemoryError(f"no memory to map {file.name}") from error
+        raise
 
 
 def open_beside(path: Path, what: str) -> BinaryIO:

@@ -10,7 +10,6 @@ Source: the safetensors library's README, "Format", and its ``serialize`` and ``
 """
 
 import json
-import mmap
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -20,7 +19,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from .arrays import BFLOAT16, Array, from_bytes, item_bytes
-from .beside import open_beside
+from .beside import mapped, open_beside
 from .canonical import Attributes, Checkpoint
 from .errors import CheckpointError, library_errors
 from .limits import check_budget, element_count
@@ -70,7 +69,7 @@ def looks_like(head: bytes) -> bool:
 
 def read(file: BinaryIO) -> Checkpoint:
     """Every tensor of one file, mapped: its arrays are read-only, and hold the file."""
-    content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    content = mapped(file)
     header, data = split_header(content)
     entries = list(entries_of(header))
     check_layout(entries, len(data))

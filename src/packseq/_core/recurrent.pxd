@@ -73,6 +73,7 @@ cdef extern from "kernels.h" nogil:
         char *workspace
         int64_t workspace_stride
         packseq_barrier *barriers
+        int64_t patience
 
     ctypedef struct packseq_kernels:
         const char *name

@@ -28,18 +28,25 @@ def pack(parts: Sequence[Ragged]) -> tuple[Array, Plan]:
     if len(parts) == 1 and _in_order(plan):
         return values[offsets[0] : offsets[-1]], plan
     packed = np.empty((plan.rows, *values.shape[1:]), values.dtype)
+    row_bytes = packed.nbytes // max(plan.rows, 1)
+    addresses = [values.ctypes.data + row_bytes * starts[:-1] for values, starts in parts]
+    gather(packed, plan, np.concatenate(addresses))
+    return packed, plan
+
+
+def gather(packed: Array, plan: Plan, addresses: IndexArray) -> None:
+    """Fill packed rows (N, *) from sequences, (B,) addresses in the caller's order, whose steps lie
+    end to end."""
     if packed.nbytes:
         row_bytes = packed.nbytes // plan.rows
-        addresses = [values.ctypes.data + row_bytes * starts[:-1] for values, starts in parts]
         rows.gather(
             packed,
             row_bytes,
-            plan.in_packed_order(np.concatenate(addresses)),
+            plan.in_packed_order(addresses),
             np.full(plan.batch_size, row_bytes),
             plan.sorted_lengths,
             plan.offsets,
         )
-    return packed, plan
 
 
 def unpack(data: Array, plan: Plan) -> Ragged:

@@ -465,7 +465,7 @@ static double run_way(const precision *p, const packseq_network *packed, const n
     job.input = rows_of(b, way->layout, x, net->input);
     job.output = rows_of(b, way->layout, y, width);
     job.barriers = barriers;
-    job.patience = way->hasty ? 0 : INT64_MAX;
+    job.patience = way->hasty ? INT64_MIN / 16 : INT64_MAX / 16;
     const int32_t workers = cut(&job, net, b, way, bounds);
     job.workspace_stride = (p->real_bytes == 4 ? p->table->workspace_f32 : p->table->workspace_f64)(&job);
     job.workspace = allocate((size_t)(job.workspace_stride * (job.team > 1 ? 1 : workers)));

@@ -53,7 +53,7 @@ static int lend_and_run(void *pool, uint32_t *state, int hasty) {
     int32_t workers = recruit(pool, 2 + (int32_t)(draw(state) % (MOST_WORKERS - 1)), draw(state) % 4);
     const int round = workers > 1, muster = round && draw(state) % 2;
     if (muster) {
-        const int32_t come = packseq_pool_muster(pool, workers);
+        const int32_t come = packseq_pool_muster(pool, workers, hasty ? 0 : 1);
         if (come < 1 || come > workers || (come < workers && !hasty)) return puts("mustered wrong"), 0;
         workers = 1 + (int32_t)(draw(state) % (uint32_t)come); /* not all are needed */
     }

@@ -14,7 +14,7 @@ cdef class Pool:
     cdef int32_t take(self, int32_t threads) noexcept nogil
     cdef void leave(self, int32_t taken) noexcept nogil
     cdef void rouse(self) noexcept nogil
-    cdef int32_t muster(self, int32_t workers) noexcept nogil
+    cdef int32_t muster(self, int32_t workers, int64_t time) noexcept nogil
     cdef int64_t get_patience(self) noexcept nogil
     cdef bint gather(self, int32_t workers, bint only_awake) noexcept nogil
     cdef void run(self, packseq_work work, void *argument, int32_t workers) noexcept nogil

@@ -15,7 +15,7 @@ cdef extern from "pool.h" nogil:
     int32_t packseq_pool_reserve(void *pool, int32_t workers) noexcept
     int packseq_pool_ready(void *pool, int32_t workers) noexcept
     int64_t packseq_pool_rounds(void *pool) noexcept
-    int32_t packseq_pool_muster(void *pool, int32_t workers) noexcept
+    int32_t packseq_pool_muster(void *pool, int32_t workers, int64_t time) noexcept
     void packseq_pool_run(void *pool, packseq_work work, void *argument, int32_t workers) noexcept
 
 # The largest number of threads that a call may ask for.
@@ -64,9 +64,9 @@ cdef class Pool:
             return packseq_pool_ready(self.handle, workers)
         return packseq_pool_reserve(self.handle, workers) == workers
 
-    cdef int32_t muster(self, int32_t workers) noexcept nogil:
-        """How many of those gathered have come, the caller one of them; run() must follow."""
-        return packseq_pool_muster(self.handle, workers)
+    cdef int32_t muster(self, int32_t workers, int64_t time) noexcept nogil:
+        """How many of those gathered have come, within so many nanoseconds; run() must follow."""
+        return packseq_pool_muster(self.handle, workers, time)
 
     cdef int64_t get_patience(self) noexcept nogil:
         return packseq_pool_patience(self.handle)

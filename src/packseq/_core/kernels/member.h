@@ -113,7 +113,7 @@ static void NAME(take_part)(NAME(walk) * w) {
 }
 
 /* For what the other members of a direction give. */
-static void NAME(wait)(NAME(walk) * w) { barrier_wait(w->barrier, w->members, &w->crew, w->job->patience); }
+static void NAME(wait)(NAME(walk) * w) { barrier_wait(w->job, w->barrier, w->members, &w->crew); }
 
 /* The same, before a step, where a member who was late may leave: all that a step needs is in memory that all share, so
  * the others can share its part. Directions abreast wait until their layer's end. Returns whether this one stays. */

@@ -13,9 +13,9 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "runtime.h"
 #include "tuning.h"
 
@@ -56,8 +56,10 @@ typedef struct {
     int32_t refused; /* whether the last small call found no one awake; */
     int32_t stream;  /* how many have, each soon after the one before, */
     int64_t left;    /* which ended then */
-    int64_t until;   /* so long there are at most `most` workers: others had lost their processors */
-    int64_t apart;   /* how long that is */
+    int64_t worked;  /* for how long workers have worked together, lately, */
+    int64_t waited;  /* and for how long they were off their processors; */
+    int64_t until;   /* if for too long, there are at most `most` workers until then, */
+    int64_t apart;   /* which is for so long */
     int32_t most;
     pthread_t threads[PACKSEQ_MOST_THREADS];
 
@@ -76,21 +78,13 @@ typedef struct {
     int64_t awake, running; /* when it last compared the time with that of its processor, and what the latter was */
 } worker;
 
-static int64_t read_clock(clockid_t clock) {
-    struct timespec t;
-    clock_gettime(clock, &t);
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
-
-static int64_t nanoseconds(void) { return read_clock(CLOCK_MONOTONIC); }
-
 /* Until *round is no longer `seen`, or for so long. Returns whether it came. */
 static int spin(const int64_t *round, int64_t seen, int64_t time) {
     int64_t end = 0;
     for (int i = 0; __atomic_load_n(round, __ATOMIC_ACQUIRE) == seen; i++) {
         relax();
         if (i % 16 != 15) continue;
-        const int64_t now = nanoseconds();
+        const int64_t now = packseq_nanoseconds();
         if (!end) end = now + time;
         if (now > end) return 0;
     }
@@ -106,13 +100,13 @@ static void report(pool *p, int32_t late, int64_t lost) {
 
 static void compare_clocks_from(worker *me, int64_t now) {
     me->awake = now;
-    me->running = read_clock(CLOCK_THREAD_CPUTIME_ID);
+    me->running = packseq_read_clock(CLOCK_THREAD_CPUTIME_ID);
 }
 
 /* Who has been awake and not running had no processor meanwhile, and whoever waited for it lost that time. The clock of
  * the processor costs up to a microsecond, so it is asked between rounds and now and then. */
 static void compare_clocks(worker *me) {
-    const int64_t now = nanoseconds(), awake = now - me->awake, before = me->running;
+    const int64_t now = packseq_nanoseconds(), awake = now - me->awake, before = me->running;
     if (awake < LATE_NANOSECONDS) return;
     compare_clocks_from(me, now);
     const int64_t lost = awake - (me->running - before);
@@ -133,7 +127,7 @@ static void await(worker *me) {
         __atomic_store_n(&own->asleep, 0, __ATOMIC_RELAXED);
         me->roused = p->roused;
         pthread_mutex_unlock(&p->lock);
-        compare_clocks_from(me, nanoseconds());
+        compare_clocks_from(me, packseq_nanoseconds());
         if (__atomic_load_n(&own->round, __ATOMIC_ACQUIRE) != me->round) return;
     }
 }
@@ -157,6 +151,7 @@ static void *serve(void *argument) {
     free(argument);
     pool *p = me.pool;
     seat *own = &p->seats[me.index];
+    compare_clocks_from(&me, packseq_nanoseconds());
     for (;;) {
         await(&me);
         me.round = __atomic_load_n(&own->round, __ATOMIC_RELAXED);
@@ -239,24 +234,30 @@ void packseq_pool_set_patience(void *handle, int64_t time) { ((pool *)handle)->p
 
 int64_t packseq_pool_patience(void *handle) { return ((pool *)handle)->patience; }
 
-/* Workers were late: what was lost waiting for them is to be a small part of all time, so the calls of a while do
- * without as many. Who is late again soon after it stays away for twice as long. */
-static void keep_apart(pool *p, int64_t now) {
-    const int32_t late = __atomic_exchange_n(&p->late, 0, __ATOMIC_RELAXED);
-    const int64_t lost = __atomic_exchange_n(&p->lost, 0, __ATOMIC_RELAXED);
+/* Calls of a while do without as many workers as were late. Who is late again soon after stays away for twice as long. */
+static void keep_apart(pool *p, int32_t late, int64_t now) {
     const int64_t again = p->until && now - p->until < p->apart ? 2 * p->apart : 0;
-    const int64_t time = lost * APART > again ? lost * APART : again;
+    const int64_t time = p->waited * APART > again ? p->waited * APART : again;
     p->apart = time < MOST_APART_NANOSECONDS ? time : MOST_APART_NANOSECONDS;
     p->most = late < p->invited ? p->invited - late : 1;
     p->until = now + p->apart;
+    p->worked = p->waited = 0;
+}
+
+/* Two threads of whom one is away for half of the time are no faster than one. */
+static void count_losses(pool *p, int64_t now) {
+    const int32_t late = __atomic_exchange_n(&p->late, 0, __ATOMIC_RELAXED);
+    p->waited += __atomic_exchange_n(&p->lost, 0, __ATOMIC_RELAXED);
+    if (p->waited * WAITED_PART > p->worked) keep_apart(p, late, now);
 }
 
 /* How many workers a call may have now. */
 static int32_t limit(pool *p, int32_t threads) {
-    if (p->patience == PACKSEQ_ENDLESS) return threads;
-    const int64_t now = nanoseconds();
+    const int64_t now = packseq_nanoseconds();
     make_room(p, now);
-    if (__atomic_load_n(&p->late, __ATOMIC_RELAXED)) keep_apart(p, now);
+    if (p->patience == PACKSEQ_ENDLESS) return threads;
+    if (__atomic_load_n(&p->late, __ATOMIC_RELAXED)) count_losses(p, now);
+    if (p->worked > LATELY_NANOSECONDS) p->worked /= 2, p->waited /= 2;
     const int32_t most = now < p->until && p->most <= p->room ? p->most : p->room + 1;
     return threads < most ? threads : most;
 }
@@ -271,7 +272,7 @@ int32_t packseq_pool_lend(void *handle, int32_t threads) {
 
 void packseq_pool_give_back(void *handle) {
     pool *p = handle;
-    if (p->refused) p->left = nanoseconds();
+    if (p->refused) p->left = packseq_nanoseconds();
     __atomic_store_n(&p->lent, 0, __ATOMIC_RELEASE);
 }
 
@@ -302,7 +303,7 @@ int packseq_pool_ready(void *handle, int32_t workers) {
     pool *p = handle;
     p->refused = p->started + 1 < workers || p->room + 1 < workers || asleep(p, workers);
     if (!p->refused) return 1;
-    p->stream = nanoseconds() - p->left < SPIN_NANOSECONDS ? p->stream + 1 : 0;
+    p->stream = packseq_nanoseconds() - p->left < SPIN_NANOSECONDS ? p->stream + 1 : 0;
     if (p->stream < STREAM) return 0;
     p->stream = 0;
     packseq_pool_reserve(p, workers);
@@ -351,10 +352,11 @@ static int all_have_come(const pool *p) {
 
 /* Works, and waits for those who have come. Others would find nothing left to do. */
 static void work_and_wait(pool *p, packseq_work work, void *argument) {
-    const int64_t begun = nanoseconds(), before = p->round - 1;
+    const int64_t begun = packseq_nanoseconds(), before = p->round - 1;
     work(argument, 0);
+    const int64_t worked = packseq_nanoseconds() - begun, patience = SPIN_NANOSECONDS + worked / SPIN_PART;
+    p->worked += worked;
     if (p->patience != PACKSEQ_ENDLESS && !spin(&p->ended, before, 0)) dismiss(p);
-    const int64_t patience = SPIN_NANOSECONDS + (nanoseconds() - begun) / SPIN_PART;
     if (p->invited - 1 <= p->room && spin(&p->ended, before, patience)) return;
     pthread_mutex_lock(&p->lock);
     __atomic_store_n(&p->waiting, 1, __ATOMIC_SEQ_CST);
@@ -363,16 +365,16 @@ static void work_and_wait(pool *p, packseq_work work, void *argument) {
     pthread_mutex_unlock(&p->lock);
 }
 
-int32_t packseq_pool_muster(void *handle, int32_t workers) {
+int32_t packseq_pool_muster(void *handle, int32_t workers, int64_t time) {
     pool *p = handle;
-    const int64_t begun = nanoseconds();
+    const int64_t begun = packseq_nanoseconds();
     invite(p, workers);
     p->mustered = 1;
     for (int spins = 0; !all_have_come(p); spins++) {
         relax_or_yield(spins);
-        if (nanoseconds() - begun < p->patience) continue;
+        if (packseq_nanoseconds() - begun - time < p->patience) continue;
         const int32_t missed = dismiss(p);
-        if (missed) report(p, missed, p->patience);
+        if (missed) report(p, missed, p->patience + time);
         return workers - missed;
     }
     return workers;

@@ -13,7 +13,7 @@
 /* No machine that runs one process on more cores than this is known. */
 #define PACKSEQ_MOST_THREADS 1024
 /* The patience that never ends: all workers are waited for, and there are as many as asked for. */
-#define PACKSEQ_ENDLESS INT64_MAX
+#define PACKSEQ_ENDLESS (INT64_MAX / 16)
 
 typedef void (*packseq_work)(void *argument, int32_t worker);
 
@@ -36,8 +36,8 @@ int packseq_pool_ready(void *pool, int32_t workers);
 /* How many rounds there have been, each a call of packseq_pool_run for more than one. */
 int64_t packseq_pool_rounds(void *pool);
 /* For work that waits for all its workers: calls so many reserved ones to the next round, and returns how many have come,
- * the caller included. That round must be run. */
-int32_t packseq_pool_muster(void *pool, int32_t workers);
+ * the caller included, if need be after so many nanoseconds and its patience. That round must be run. */
+int32_t packseq_pool_muster(void *pool, int32_t workers, int64_t time);
 /* work(argument, 0) here and work(argument, 1 ..) on others, so many in all, of those who have been mustered or else of
  * those who are reserved; returns when all are done. Who has not come when the caller is done is done without. */
 void packseq_pool_run(void *pool, packseq_work work, void *argument, int32_t workers);

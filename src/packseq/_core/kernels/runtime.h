@@ -4,8 +4,8 @@
 
 #include <sched.h>
 #include <stdint.h>
-#include <time.h>
 
+#include "clock.h"
 #include "kernels.h"
 
 #if defined(__x86_64__)
@@ -63,6 +63,9 @@ static inline void relax_or_yield(int spins) {
 /* Who leaves a team: member 0, the caller, never does. */
 enum { NOBODY = 0 };
 
+/* Of the time that a call has taken, how much one may wait for a member. */
+#define PATIENT_PART 4
+
 /* What the last who comes to a barrier tells the others: how often all have come, and in these bits who is to leave. */
 #define LEAVER_BITS 12
 
@@ -71,17 +74,17 @@ typedef struct {
     int32_t rank, size, late;
 } packseq_crew;
 
-/* Returns another word than before. Who waits for too long leaves word of it. */
-static inline int64_t wait_at(packseq_barrier *barrier, int64_t before, int64_t patience) {
+/* Returns another word than before. Who waits for long leaves word of it: for the patience and a part of the time that
+ * the call has taken, since what is left of it will take the longer without the one who is missing. */
+static inline int64_t wait_at(const packseq_job *job, packseq_barrier *barrier, int64_t before) {
+    const int64_t patience = job->patience;
     int64_t begun = 0, said;
     for (int spins = 1; (said = __atomic_load_n(&barrier->said, __ATOMIC_ACQUIRE)) == before; spins++) {
         relax_or_yield(spins);
         if (patience > 0 && spins % 64) continue;
-        struct timespec t;
-        clock_gettime(CLOCK_MONOTONIC, &t);
-        const int64_t now = (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+        const int64_t now = packseq_nanoseconds();
         if (!begun) begun = now;
-        if (now - begun >= patience) __atomic_store_n(&barrier->waited, before + 1, __ATOMIC_RELAXED);
+        if (PATIENT_PART * (now - begun - patience) >= now - job->begun) __atomic_store_n(&barrier->waited, before + 1, __ATOMIC_RELAXED);
     }
     return said;
 }
@@ -100,13 +103,13 @@ static inline void let_go(packseq_barrier *barrier, int64_t before, int32_t leav
 }
 
 /* All `members` arrive before any leaves. */
-static inline void barrier_wait(packseq_barrier *barrier, int32_t members, packseq_crew *crew, int64_t patience) {
+static inline void barrier_wait(const packseq_job *job, packseq_barrier *barrier, int32_t members, packseq_crew *crew) {
     if (members == 1) return;
     const int64_t before = __atomic_load_n(&barrier->said, __ATOMIC_RELAXED);
     if (come_last(barrier, before, members, crew))
         let_go(barrier, before, NOBODY);
     else
-        wait_at(barrier, before, patience);
+        wait_at(job, barrier, before);
 }
 
 /* Whether this member is the one who leaves at the next barrier. */
@@ -130,7 +133,7 @@ static inline int regroup(packseq_job *job, packseq_barrier *barrier, packseq_cr
         if (leaver != NOBODY) __atomic_store_n(&job->leaver, NOBODY, __ATOMIC_RELAXED);
         let_go(barrier, before, leaver);
     } else {
-        leaver = (int32_t)(wait_at(barrier, before, job->patience) & ((1 << LEAVER_BITS) - 1));
+        leaver = (int32_t)(wait_at(job, barrier, before) & ((1 << LEAVER_BITS) - 1));
     }
     if (leaves) crew->size = 0;
     if (leaves || leaver == NOBODY) return leaves;

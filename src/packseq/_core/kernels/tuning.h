@@ -108,7 +108,11 @@
 /* Linux lets a thread run for 3 to 10 ms at a time. Who is off its processor for longer than this has lost it to another
  * thread: interrupts take less, and a worker wakes up in less. */
 #define LATE_NANOSECONDS 100000
-/* Calls do without workers for so many times what was lost by waiting for them; */
+/* A virtual machine's processors are away for 2 % of the time when all else is quiet. Where workers are for this part of
+ * the time that they have lately worked together, */
+#define WAITED_PART 3
+#define LATELY_NANOSECONDS 50000000
+/* calls do without them for so many times what was lost; */
 #define APART 32
 /* at most for so long. */
 #define MOST_APART_NANOSECONDS 1000000000

@@ -2,10 +2,10 @@
 
     python benchmarks/bench_contention.py [--seconds 150] [--only busy|narrow|processes]
 
-Busy processes are pinned to one core and the caller is free; or all of the caller's threads have one
-core; or several processes run at once, each with the threads that it takes by itself. Stretches of
-calls on one thread and on more take turns, since what threads learn of their processors lasts from
-one call to the next. Printed are times on more threads over times on one, under the same
+Busy processes are pinned to one core and the caller is free; or all of the caller's threads have
+one core; or several processes run at once, each with the threads that it takes by itself. Stretches
+of calls on one thread and on more take turns, since what threads learn of their processors lasts
+from one call to the next. Printed are times on more threads over times on one, under the same
 disturbance: of the median call, and of the 90th percentiles. `--quick` runs little of it.
 """
 
@@ -41,7 +41,8 @@ NARROW = [
     for size in (128, 256, 512)
 ]
 
-STRETCH_SECONDS = 0.25  # calls in a row on so many threads: some dozens of the longest
+# Calls in a row on so many threads: long enough for what was learnt in the last stretch to matter little.
+STRETCH_SECONDS, STRETCH_CALLS = 0.25, 40
 SPIN = "while True: pass"
 
 
@@ -66,13 +67,13 @@ def stretches(calls, end):
     while done < 2 or time.perf_counter() < end:
         for name, call in calls.items():
             call()
-            until = time.perf_counter() + STRETCH_SECONDS
-            before = time.perf_counter()
-            while before < until:
+            before, made = time.perf_counter(), 0
+            until = before + STRETCH_SECONDS
+            while before < until or made < STRETCH_CALLS:
                 call()
                 now = time.perf_counter()
                 times[name].append(now - before)
-                before = now
+                before, made = now, made + 1
         done += 1
     return times
 
@@ -148,8 +149,8 @@ def print_narrow(cases, seconds):
 
 WORKER = """
 import os, sys, time
-if {core} is not None:
-    os.sched_setaffinity(0, {{{core}}})
+if {cores}:
+    os.sched_setaffinity(0, {cores})
 import numpy as np, packseq
 module, x = packseq.LSTM({size}, {size}, rng=0), np.zeros(({steps}, {batch}, {size}), np.float32)
 module(x)
@@ -178,7 +179,7 @@ def calls_of_processes(count, threads, **sizes):
             [
                 sys.executable,
                 "-c",
-                WORKER.format(core=cores[i % len(cores)] if threads else None, **sizes),
+                WORKER.format(cores=[cores[i % len(cores)]] if threads else [], **sizes),
             ],
             env=environment,
             stdin=subprocess.PIPE,
@@ -190,7 +191,9 @@ def calls_of_processes(count, threads, **sizes):
     for process in processes:
         process.stdout.readline()
     begin = time.time() + 0.1
-    return sum(int(process.communicate(f"{begin}\n")[0]) for process in processes)
+    for process in processes:
+        print(begin, file=process.stdin, flush=True)
+    return sum(int(process.communicate()[0]) for process in processes)
 
 
 def print_processes(seconds):

@@ -251,15 +251,20 @@ static void count_losses(pool *p, int64_t now) {
     if (p->waited * WAITED_PART > p->worked) keep_apart(p, late, now);
 }
 
-/* How many workers a call may have now. */
-static int32_t limit(pool *p, int32_t threads) {
+/* How many workers a call may have that looks at the machine first. */
+static int32_t most_workers(pool *p) {
     const int64_t now = packseq_nanoseconds();
     make_room(p, now);
-    if (p->patience == PACKSEQ_ENDLESS) return threads;
-    if (__atomic_load_n(&p->late, __ATOMIC_RELAXED)) count_losses(p, now);
     if (p->worked > LATELY_NANOSECONDS) p->worked /= 2, p->waited /= 2;
-    const int32_t most = now < p->until && p->most <= p->room ? p->most : p->room + 1;
-    return threads < most ? threads : most;
+    if (__atomic_load_n(&p->late, __ATOMIC_RELAXED)) count_losses(p, now);
+    if (now - p->until > p->apart) p->until = p->apart = 0;
+    return now < p->until && p->most <= p->room ? p->most : p->room + 1;
+}
+
+static int32_t limit(pool *p, int32_t threads) {
+    const int eventful = p->room == 0 || p->until || __atomic_load_n(&p->late, __ATOMIC_RELAXED);
+    const int32_t most = eventful ? most_workers(p) : p->room + 1;
+    return threads < most || p->patience == PACKSEQ_ENDLESS ? threads : most;
 }
 
 int32_t packseq_pool_lend(void *handle, int32_t threads) {
@@ -314,7 +319,8 @@ int packseq_pool_ready(void *handle, int32_t workers) {
 int64_t packseq_pool_rounds(void *handle) { return ((pool *)handle)->round; }
 
 /* To the next round. What they are to do is told by begin(), before or after. */
-static void invite(pool *p, int32_t workers) {
+static void invite(pool *p, int32_t workers, int64_t now) {
+    make_room(p, now);
     p->round++;
     p->invited = workers;
     __atomic_store_n(&p->pending, workers - 1, __ATOMIC_RELAXED);
@@ -351,8 +357,8 @@ static int all_have_come(const pool *p) {
 }
 
 /* Works, and waits for those who have come. Others would find nothing left to do. */
-static void work_and_wait(pool *p, packseq_work work, void *argument) {
-    const int64_t begun = packseq_nanoseconds(), before = p->round - 1;
+static void work_and_wait(pool *p, packseq_work work, void *argument, int64_t begun) {
+    const int64_t before = p->round - 1;
     work(argument, 0);
     const int64_t worked = packseq_nanoseconds() - begun, patience = SPIN_NANOSECONDS + worked / SPIN_PART;
     p->worked += worked;
@@ -368,7 +374,7 @@ static void work_and_wait(pool *p, packseq_work work, void *argument) {
 int32_t packseq_pool_muster(void *handle, int32_t workers, int64_t time) {
     pool *p = handle;
     const int64_t begun = packseq_nanoseconds();
-    invite(p, workers);
+    invite(p, workers, begun);
     p->mustered = 1;
     for (int spins = 0; !all_have_come(p); spins++) {
         relax_or_yield(spins);
@@ -382,6 +388,7 @@ int32_t packseq_pool_muster(void *handle, int32_t workers, int64_t time) {
 
 void packseq_pool_run(void *handle, packseq_work work, void *argument, int32_t workers) {
     pool *p = handle;
+    const int64_t begun = packseq_nanoseconds();
     if (p->mustered) {
         int32_t index = 1;
         for (seat *s = p->seats; s < p->seats + p->invited - 1; s++)
@@ -389,10 +396,10 @@ void packseq_pool_run(void *handle, packseq_work work, void *argument, int32_t w
         p->mustered = 0;
     } else if (workers > 1) {
         for (int32_t i = 1; i < workers; i++) begin(&p->seats[i - 1], p->round + 1, work, argument, i);
-        invite(p, workers);
+        invite(p, workers, begun);
     } else {
         work(argument, 0);
         return;
     }
-    work_and_wait(p, work, argument);
+    work_and_wait(p, work, argument, begun);
 }

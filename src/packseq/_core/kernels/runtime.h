@@ -84,7 +84,8 @@ static inline int64_t wait_at(const packseq_job *job, packseq_barrier *barrier, 
         if (patience > 0 && spins % 64) continue;
         const int64_t now = packseq_nanoseconds();
         if (!begun) begun = now;
-        if (PATIENT_PART * (now - begun - patience) >= now - job->begun) __atomic_store_n(&barrier->waited, before + 1, __ATOMIC_RELAXED);
+        if (PATIENT_PART * (now - begun - patience) >= now - job->begun)
+            __atomic_store_n(&barrier->waited, before + 1, __ATOMIC_RELAXED);
     }
     return said;
 }

@@ -41,7 +41,7 @@ NARROW = [
     for size in (128, 256, 512)
 ]
 
-# Calls in a row on so many threads: long enough for what was learnt in the last stretch to matter little.
+# Calls in a row: long enough for what was learnt in the last stretch to matter little.
 STRETCH_SECONDS, STRETCH_CALLS = 0.25, 40
 SPIN = "while True: pass"
 

@@ -259,6 +259,7 @@ def test_plain_calls_are_what_general_ones_are(num_threads, kind, batch_first, w
 def new_pool(monkeypatch):
     """A pool in which no thread has been started."""
     monkeypatch.setattr(threads, "_pool", Pool())
+    threads.crew()[0].patience = None
 
 
 def rounds():

@@ -350,20 +350,25 @@ typedef struct {
     enum layout layout;
     int64_t shards; /* 0: packseq_cut decides, for two threads */
     int32_t team, abreast;
+    int32_t hasty; /* whoever comes last to a step leaves the team */
 } way;
 
 static const way WAYS[] = {
-    {"packed, one shard", PACKED, 1, 1, 1},
-    {"packed, four shards", PACKED, 4, 1, 1},
-    {"packed, team of 2", PACKED, 1, 2, 1},
-    {"packed, team of 2, directions abreast", PACKED, 1, 2, 2},
-    {"packed, 2 shards, team of 4", PACKED, 2, 4, 1},
-    {"packed, 2 shards, team of 4, directions abreast", PACKED, 2, 4, 2},
-    {"padded, three shards", TIME_FIRST, 3, 1, 1},
-    {"padded, team of 2", TIME_FIRST, 1, 2, 1},
-    {"padded, cut for two threads", TIME_FIRST, 0, 1, 1},
-    {"batch first, three shards", BATCH_FIRST, 3, 1, 1},
-    {"batch first, cut for two threads", BATCH_FIRST, 0, 1, 1},
+    {"packed, one shard", PACKED, 1, 1, 1, 0},
+    {"packed, four shards", PACKED, 4, 1, 1, 0},
+    {"packed, team of 2", PACKED, 1, 2, 1, 0},
+    {"packed, team of 2, directions abreast", PACKED, 1, 2, 2, 0},
+    {"packed, 2 shards, team of 4", PACKED, 2, 4, 1, 0},
+    {"packed, 2 shards, team of 4, directions abreast", PACKED, 2, 4, 2, 0},
+    {"packed, hasty team of 2", PACKED, 1, 2, 1, 1},
+    {"packed, 2 shards, hasty team of 4", PACKED, 2, 4, 1, 1},
+    {"packed, 2 shards, hasty team of 4, directions abreast", PACKED, 2, 4, 2, 1},
+    {"padded, hasty team of 3", TIME_FIRST, 1, 3, 1, 1},
+    {"padded, three shards", TIME_FIRST, 3, 1, 1, 0},
+    {"padded, team of 2", TIME_FIRST, 1, 2, 1, 0},
+    {"padded, cut for two threads", TIME_FIRST, 0, 1, 1, 0},
+    {"batch first, three shards", BATCH_FIRST, 3, 1, 1, 0},
+    {"batch first, cut for two threads", BATCH_FIRST, 0, 1, 1, 0},
 };
 
 typedef struct {
@@ -460,6 +465,7 @@ static double run_way(const precision *p, const packseq_network *packed, const n
     job.input = rows_of(b, way->layout, x, net->input);
     job.output = rows_of(b, way->layout, y, width);
     job.barriers = barriers;
+    job.patience = way->hasty ? INT64_MIN / 16 : INT64_MAX / 16;
     const int32_t workers = cut(&job, net, b, way, bounds);
     job.workspace_stride = (p->real_bytes == 4 ? p->table->workspace_f32 : p->table->workspace_f64)(&job);
     job.workspace = allocate((size_t)(job.workspace_stride * (job.team > 1 ? 1 : workers)));

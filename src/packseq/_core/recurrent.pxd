@@ -4,6 +4,9 @@ from libc.stdint cimport int32_t, int64_t
 
 from packseq._core.pool cimport Pool
 
+cdef extern from "clock.h" nogil:
+    int64_t packseq_nanoseconds() noexcept
+
 cdef extern from "kernels.h" nogil:
     enum: PACKSEQ_N_CELLS
     enum: PACKSEQ_N_GATE_ACTIVATIONS
@@ -73,6 +76,8 @@ cdef extern from "kernels.h" nogil:
         char *workspace
         int64_t workspace_stride
         packseq_barrier *barriers
+        int64_t begun
+        int64_t patience
 
     ctypedef struct packseq_kernels:
         const char *name
@@ -93,7 +98,8 @@ cdef extern from "kernels.h" nogil:
         PACKSEQ_LARGE
 
     void packseq_estimate(packseq_network *, int64_t, int64_t) noexcept nogil
-    packseq_size packseq_size_of(const packseq_job *) noexcept nogil
+    double packseq_microseconds_of(const packseq_job *) noexcept nogil
+    packseq_size packseq_size_for(double) noexcept nogil
     packseq_size packseq_most_size(const packseq_network *, int64_t, int64_t) noexcept nogil
     int32_t packseq_cut(packseq_job *, int64_t *, int32_t) noexcept nogil
 

@@ -84,6 +84,10 @@ cdef void work(void *argument, int32_t worker) noexcept nogil:
     (<Task *> argument).run((<Task *> argument).job, worker)
 
 
+cdef void do_nothing(void *argument, int32_t worker) noexcept nogil:
+    pass
+
+
 cdef packseq_matrix matrix_of(tuple packed, int64_t panels_per_block) noexcept:
     """(panels [panel][K][2U], column [panel]) as the kernels see it."""
     cdef packseq_matrix matrix
@@ -200,25 +204,34 @@ cdef class Network:
         if memory != NULL:
             memset(barriers, 0, sizeof(barriers))
             job.barriers = barriers
+            if workers > 1:
+                job.begun, job.patience = packseq_nanoseconds(), pool.get_patience()
             job.workspace = memory + (64 - <size_t> memory % 64)
             job.workspace_stride = size // workers
             task.job = job
             task.run = self.kernels.run_f32 if self.typenum == cnp.NPY_FLOAT else self.kernels.run_f64
-            if workers == 1:
+            if threads == 1:
                 work(&task, 0)
             else:
                 pool.run(work, &task, workers)
+        elif threads > 1:
+            pool.run(do_nothing, NULL, 1)
         free(memory)
         free(bounds)
         return memory != NULL
 
     cdef int32_t recruit(self, packseq_job *job, int64_t *bounds, Pool pool, int32_t threads) noexcept nogil:
         """Cut it for as many workers as are worth it and can be had, up to `threads`; returns how many."""
-        cdef packseq_size size = packseq_size_of(job) if threads > 1 else PACKSEQ_TINY
+        cdef double takes = packseq_microseconds_of(job) if threads > 1 else 0
+        cdef packseq_size size = packseq_size_for(takes)
         cdef int32_t workers = packseq_cut(job, bounds, threads if size > PACKSEQ_TINY else 1)
-        if workers == 1 or pool.gather(workers, size == PACKSEQ_SMALL):
-            return workers
-        return packseq_cut(job, bounds, 1)
+        if workers == 1:
+            return 1
+        if not pool.gather(workers, size == PACKSEQ_SMALL):
+            return packseq_cut(job, bounds, 1)
+        # Members of a team wait for each other; those who are awake will come.
+        cdef int32_t come = pool.muster(workers, <int64_t> (takes / 4 * 1000)) if job.team > 1 and size > PACKSEQ_SMALL else workers
+        return workers if come == workers else packseq_cut(job, bounds, come)
 
     cdef int64_t workspace(self, const packseq_job *job, int32_t workers) noexcept nogil:
         """Of all workers together."""

@@ -129,17 +129,18 @@ static int64_t least_rows_for(const packseq_network *net, int64_t steps) {
     return steps == 1 ? net->costs.least_rows_alone : net->costs.least_rows;
 }
 
-static enum packseq_size size_for(const packseq_network *net, double rows) {
-    const double takes = rows * net->costs.row_microseconds;
+enum packseq_size packseq_size_for(double takes) {
     return takes <= TINY_MICROSECONDS ? PACKSEQ_TINY : takes <= SMALL_MICROSECONDS ? PACKSEQ_SMALL : PACKSEQ_LARGE;
 }
 
-enum packseq_size packseq_size_of(const packseq_job *job) {
-    return size_for(job->network, (double)cost(job, 0, job->batch, least_rows_for(job->network, job->steps)));
+double packseq_microseconds_of(const packseq_job *job) {
+    const packseq_network *net = job->network;
+    return (double)cost(job, 0, job->batch, least_rows_for(net, job->steps)) * net->costs.row_microseconds;
 }
 
 enum packseq_size packseq_most_size(const packseq_network *net, int64_t batch, int64_t steps) {
-    return size_for(net, (double)steps * (double)greatest(batch, least_rows_for(net, steps)));
+    const double rows = (double)steps * (double)greatest(batch, least_rows_for(net, steps));
+    return packseq_size_for(rows * net->costs.row_microseconds);
 }
 
 /* What a team costs that shares the hidden units of all sequences, in operations of one thread. */

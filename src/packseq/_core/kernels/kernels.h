@@ -84,10 +84,11 @@ typedef struct {
 
 typedef struct packseq_barrier {
     _Alignas(64) int32_t arrived; /* barriers of two teams must not share a cache line */
-    int32_t generation;
+    int64_t said;                 /* by the last who arrived; runtime.h has what, */
+    int64_t waited;               /* and 1 more than that when a member last lost patience with who was missing */
 } packseq_barrier;
 
-/* One call: what to run, on what, and how it is cut up. Read-only to the kernels, but for `next` to `cleared`,
+/* One call: what to run, on what, and how it is cut up. Read-only to the kernels, but for `leaver` to `cleared`,
  * the barriers and what the pointers to results name. */
 typedef struct {
     const packseq_network *network;
@@ -111,6 +112,9 @@ typedef struct {
     char *workspace;       /* 64-byte aligned; workspace_f32 or _f64 bytes for each worker or team */
     int64_t workspace_stride;
     packseq_barrier *barriers; /* [3], zeroed: the whole team, and one for each direction abreast */
+    int64_t begun;             /* when the call has, in nanoseconds of the monotonic clock, */
+    int64_t patience;          /* and how many of them a member may be late */
+    int32_t leaver;            /* who was and leaves the team at the next barrier, by its rank; 0: nobody */
     int64_t next;              /* the next shard to be taken, from 0 */
     int64_t clearing, cleared; /* parts of the padding that are taken, and that are 0 by now, from 0 */
 } packseq_job;
@@ -139,7 +143,8 @@ enum packseq_size {
     PACKSEQ_LARGE
 };
 /* Of a job of which the network, the batch, the steps and the batch sizes are set; */
-enum packseq_size packseq_size_of(const packseq_job *);
+double packseq_microseconds_of(const packseq_job *);
+enum packseq_size packseq_size_for(double microseconds);
 /* and the greatest of any with so many sequences and steps, whatever the batch sizes. */
 enum packseq_size packseq_most_size(const packseq_network *, int64_t batch, int64_t steps);
 

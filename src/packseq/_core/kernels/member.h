@@ -22,7 +22,7 @@ typedef struct {
 } NAME(arena);
 
 typedef struct {
-    const packseq_job *job;
+    packseq_job *job;
     const packseq_direction *weights;
     NAME(arena) arena;
     packseq_rows input, output;
@@ -32,7 +32,10 @@ typedef struct {
     int64_t from, to;            /* this member's blocks of hidden units, */
     int64_t column, columns;     /* and its columns of the state */
     int64_t state_index;         /* layer * D + direction */
-    int32_t reverse, last_first, member, members;
+    int32_t reverse, last_first;
+    packseq_crew crew;                /* the whole team, */
+    int32_t abreast;                  /* directions that it runs at the same time, */
+    int32_t member, members;          /* and those of this one */
     packseq_barrier *barrier;
 } NAME(walk);
 
@@ -82,6 +85,46 @@ static int64_t NAME(workspace)(const packseq_job *job) {
     return NAME(arrange)(job, NULL, 0, 0, &unused);
 }
 
+/* ---- the team ---- */
+
+/* A projection's columns are cut by themselves. */
+static void NAME(set_columns)(NAME(walk) * w) {
+    const packseq_network *net = w->job->network;
+    int64_t from = w->from, to = w->to;
+    if (packseq_cells[net->cell].late == PACKSEQ_PROJECTION && net->directions[0].late.n_panels) {
+        from = net->directions[0].late.n_panels * w->member / w->members;
+        to = net->directions[0].late.n_panels * (w->member + 1) / w->members;
+    }
+    w->column = from * 2 * LANES;
+    w->columns = least(to * 2 * LANES, net->state) - w->column;
+}
+
+/* What falls to this member of the crew. */
+static void NAME(take_part)(NAME(walk) * w) {
+    const int64_t blocks = blocks_of(w->job->network->hidden, LANES);
+    w->abreast = w->crew.size < w->job->abreast ? 1 : w->job->abreast;
+    const int32_t lane = w->crew.rank % w->abreast;
+    w->member = w->crew.rank / w->abreast;
+    w->members = (w->crew.size - lane + w->abreast - 1) / w->abreast;
+    w->from = blocks * w->member / w->members;
+    w->to = blocks * (w->member + 1) / w->members;
+    w->barrier = &w->job->barriers[w->abreast > 1 ? 1 + lane : 0];
+    NAME(set_columns)(w);
+}
+
+/* For what the other members of a direction give. */
+static void NAME(wait)(NAME(walk) * w) { barrier_wait(w->job, w->barrier, w->members, &w->crew); }
+
+/* The same, before a step, where a member who was late may leave: all that a step needs is in memory that all share, so
+ * the others can share its part. Directions abreast wait until their layer's end. Returns whether this one stays. */
+static int NAME(wait_before_step)(NAME(walk) * w) {
+    if (w->abreast > 1)
+        NAME(wait)(w);
+    else if (regroup(w->job, w->barrier, &w->crew) && w->crew.size)
+        NAME(take_part)(w);
+    return w->crew.size > 0;
+}
+
 /* ---- products ---- */
 
 /* The columns of this member's blocks; the last block may lack a panel. */
@@ -107,9 +150,9 @@ static void NAME(add_product)(const NAME(walk) * w, const packseq_matrix *matrix
 }
 
 /* n += U_n (r h), when all members have their part of r h in `hidden`. */
-static void NAME(add_reset_product)(const NAME(walk) * w, REAL *gates, int64_t m) {
+static void NAME(add_reset_product)(NAME(walk) * w, REAL *gates, int64_t m) {
     const REAL *rows[MAX_ROWS]; /* of newcomers too: r may be NaN, and NaN times 0 is not 0 */
-    barrier_wait(w->barrier, w->members);
+    NAME(wait)(w);
     for (int64_t done = 0; done < m; done += MAX_ROWS) {
         const int64_t some = least(MAX_ROWS, m - done);
         for (int64_t r = 0; r < some; r++) rows[r] = w->arena.hidden + (done + r) * w->padded;
@@ -122,7 +165,7 @@ static void NAME(narrow)(NAME(walk) * w, int64_t t, int64_t m) {
     const packseq_matrix *matrix = &w->weights->late;
     const int64_t from = w->column / (2 * LANES), to = round_up(w->column + w->columns, 2 * LANES) / (2 * LANES);
     const int64_t stride = matrix->n_panels * 2 * LANES;
-    barrier_wait(w->barrier, w->members);
+    NAME(wait)(w);
     for (int64_t r = 0; r < m; r++) {
         w->arena.h[r] = w->arena.hidden + r * w->padded; /* h of the step before is not needed any more */
         memset(w->arena.narrow + r * stride + w->column, 0, (size_t)(to - from) * 2 * VECTOR_BYTES);

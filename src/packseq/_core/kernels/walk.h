@@ -88,7 +88,8 @@ static int64_t NAME(collect)(NAME(walk) * w, int64_t done, int64_t *rows) {
     return count;
 }
 
-static void NAME(walk_steps)(NAME(walk) * w) {
+/* Returns whether this member is still part of the team. */
+static int NAME(walk_steps)(NAME(walk) * w) {
     NAME(begin)(w);
     for (int64_t done = 0; done < w->steps;) {
         int64_t rows;
@@ -97,10 +98,11 @@ static void NAME(walk_steps)(NAME(walk) * w) {
         REAL *gates = w->arena.gates;
         for (; done < until; done++) {
             const int64_t t = NAME(time_of)(w, done), m = alive_at(w->job, t, w->first, w->width);
-            if (done) barrier_wait(w->barrier, w->members); /* for all columns of h of the step before */
+            if (done && !NAME(wait_before_step)(w)) return 0; /* for all columns of h of the step before */
             NAME(step)(w, t, gates, m);
             gates += m * w->gate_row;
         }
     }
     NAME(finish)(w);
+    return 1;
 }

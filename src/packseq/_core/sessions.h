@@ -2,8 +2,7 @@
  *
  * A session has a slot, and a slot has room for two states: the present one, and the one that a push writes
  * meanwhile. So a push that fails has changed nothing, and a state can be read while the next is computed.
- * Slots come in pages, which never move and are never given back while there are sessions: what a push was told of
- * an address holds while others open sessions.
+ * States lie in chunks, which never move: what a push was told of an address holds while others open sessions.
  *
  * A state is h of every layer, [L][R], and then c, [L][H]. Nothing here is checked but what a function says, and
  * nothing is locked: streams.pyx sees to both.
@@ -14,6 +13,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 /* Why a session cannot be had. */
 typedef enum {
@@ -25,24 +25,28 @@ typedef enum {
 } packseq_had;
 
 typedef struct {
-    int64_t id;      /* of the session that has the slot, or -1 */
-    int64_t push;    /* the push that has claimed it, or 0 */
-    int64_t next;    /* of a free slot: the next free one, or -1 */
-    int64_t present; /* which of its two states is the present one */
+    int64_t id;   /* of the session that has the slot, or -1 */
+    int64_t push; /* the push that has claimed it, or 0 */
+    char *states; /* two of them */
+    int32_t present; /* which of the two is the present one */
+    int32_t next;    /* of a free slot: the next free one, or -1 */
 } packseq_slot;
+
+typedef struct packseq_chunk {
+    struct packseq_chunk *before;
+} packseq_chunk;
 
 typedef struct {
     size_t h_bytes, c_bytes; /* of one layer; c_bytes is 0 where there is no c */
     int64_t layers;
-    size_t state_bytes; /* from one state to the next */
-    int page_shift;     /* a page has 1 << page_shift slots */
-    int64_t n_slots;    /* for which there is room in the tables; a power of two, or 0 */
-    int64_t n_used;     /* that have ever been in use */
-    int64_t free;       /* the first of those that are free again, or -1 */
-    int64_t n_open, next_id, n_pushes;
-    packseq_slot *slots; /* [n_slots] */
-    char **pages;        /* [n_slots >> page_shift, at least 1]; NULL: not yet in use */
-    int64_t *buckets;    /* [2 * n_slots]: slots by a hash of their id, or -1 */
+    size_t state_bytes; /* from a slot's one state to its other */
+    int64_t capacity;   /* how many sessions may be open */
+    int64_t n_slots, n_open, next_id, n_pushes;
+    int32_t free;          /* the first slot that is free, or -1 */
+    packseq_slot *slots;   /* [n_slots] */
+    int32_t *buckets;      /* [mask + 1]: slots by a hash of their id, or -1 */
+    int64_t mask;
+    packseq_chunk *chunks; /* the last of them */
 } packseq_sessions;
 
 /* What a push has claimed: [n] each. */
@@ -52,116 +56,138 @@ typedef struct {
     void **before, **after; /* the present state, and where the next one goes */
 } packseq_claim;
 
-enum { PACKSEQ_LEAST_SLOTS = 64, PACKSEQ_PAGE_BYTES = 1 << 18 };
+enum {
+    PACKSEQ_LINE = 64,
+    PACKSEQ_LEAST_CHUNK = 1 << 16,
+    PACKSEQ_MOST_CHUNK = 1 << 25,
+    PACKSEQ_HUGE_PAGE = 1 << 21,
+    PACKSEQ_MOST_SLOTS = 1 << 30,
+    PACKSEQ_AHEAD = 64 /* sessions */
+};
 
-static void packseq_sessions_init(packseq_sessions *s, int64_t layers, size_t h_bytes, size_t c_bytes) {
+static void packseq_sessions_init(packseq_sessions *s, int64_t layers, size_t h_bytes, size_t c_bytes,
+                                  int64_t capacity) {
     memset(s, 0, sizeof *s);
     s->layers = layers;
     s->h_bytes = h_bytes;
     s->c_bytes = c_bytes;
-    /* Whole cache lines, and an odd number of them: at a power of two the rows of a product's tile, which are read
-     * together, would fall into the same few places of a cache. */
-    s->state_bytes = ((size_t)layers * (h_bytes + c_bytes) + 63) / 64 * 64 | 64;
-    while (s->state_bytes << (s->page_shift + 2) <= PACKSEQ_PAGE_BYTES) s->page_shift++;
+    /* Whole cache lines, so that threads share none, and an odd number of them: at a power of two the rows that a
+     * product's tile reads together would fall into the same few places of a cache. */
+    s->state_bytes = ((size_t)layers * (h_bytes + c_bytes) + PACKSEQ_LINE - 1) / PACKSEQ_LINE * PACKSEQ_LINE;
+    s->state_bytes |= PACKSEQ_LINE;
+    s->capacity = capacity < PACKSEQ_MOST_SLOTS ? capacity : PACKSEQ_MOST_SLOTS;
     s->free = -1;
 }
 
 static void packseq_sessions_clear(packseq_sessions *s) {
-    for (int64_t page = 0; page << s->page_shift < s->n_slots; page++) free(s->pages[page]);
-    free(s->pages), free(s->slots), free(s->buckets);
+    for (packseq_chunk *chunk = s->chunks, *before; chunk; chunk = before) {
+        before = chunk->before;
+        free(chunk);
+    }
+    free(s->slots), free(s->buckets);
 }
 
-static char *packseq_state(const packseq_sessions *s, int64_t slot, int64_t which) {
-    const int64_t place = slot & (((int64_t)1 << s->page_shift) - 1);
-    return s->pages[slot >> s->page_shift] + (size_t)(place + (which << s->page_shift)) * s->state_bytes;
+static char *packseq_present(const packseq_sessions *s, const packseq_slot *slot) {
+    return slot->states + (slot->present ? s->state_bytes : 0);
 }
 
 /* ---- slots by id: open addressing, at most half full ---- */
 
 /* Ids are given in turn; times 2^64 over the golden ratio, neighbours are spread. */
 static int64_t packseq_home(const packseq_sessions *s, int64_t id) {
-    const uint64_t mixed = (uint64_t)id * 0x9e3779b97f4a7c15u;
-    return (int64_t)((mixed >> 32) & (uint64_t)(2 * s->n_slots - 1));
+    return (int64_t)((uint64_t)id * 0x9e3779b97f4a7c15u >> 32) & s->mask;
 }
 
-static int64_t packseq_next_bucket(const packseq_sessions *s, int64_t bucket) {
-    return (bucket + 1) & (2 * s->n_slots - 1);
-}
-
-/* The bucket of an id, or the empty one where it would be; there are slots. */
+/* The bucket of an id, or the empty one where it would be; there are buckets. */
 static int64_t packseq_bucket(const packseq_sessions *s, int64_t id) {
-    int64_t bucket = packseq_home(s, id);
-    while (s->buckets[bucket] >= 0 && s->slots[s->buckets[bucket]].id != id) bucket = packseq_next_bucket(s, bucket);
-    return bucket;
+    int64_t b = packseq_home(s, id);
+    while (s->buckets[b] >= 0 && s->slots[s->buckets[b]].id != id) b = (b + 1) & s->mask;
+    return b;
 }
 
-/* The slot of an id, or -1. */
-static int64_t packseq_find(const packseq_sessions *s, int64_t id) {
-    return s->n_slots ? s->buckets[packseq_bucket(s, id)] : -1;
+/* The slot of an id, or NULL. */
+static packseq_slot *packseq_find(const packseq_sessions *s, int64_t id) {
+    const int32_t slot = s->buckets ? s->buckets[packseq_bucket(s, id)] : -1;
+    return slot < 0 ? NULL : &s->slots[slot];
 }
 
-/* Those after it that have been pushed on by it move up, or a search would end at the gap. */
+/* Those after it that it has pushed on move up, or a search would end at the gap. */
 static void packseq_forget(packseq_sessions *s, int64_t id) {
-    const int64_t mask = 2 * s->n_slots - 1;
     int64_t gap = packseq_bucket(s, id);
-    for (int64_t b = packseq_next_bucket(s, gap); s->buckets[b] >= 0; b = packseq_next_bucket(s, b)) {
+    for (int64_t b = (gap + 1) & s->mask; s->buckets[b] >= 0; b = (b + 1) & s->mask) {
         const int64_t home = packseq_home(s, s->slots[s->buckets[b]].id);
-        if (((b - home) & mask) < ((b - gap) & mask)) continue;
+        if (((b - home) & s->mask) < ((b - gap) & s->mask)) continue;
         s->buckets[gap] = s->buckets[b];
         gap = b;
     }
     s->buckets[gap] = -1;
 }
 
-/* ---- sessions that come and go ---- */
+/* ---- room ---- */
 
-/* Makes room in the tables for twice the slots. Returns 0, with all as it was, where there is no memory. */
-static int packseq_grow(packseq_sessions *s) {
-    const int64_t n = s->n_slots ? 2 * s->n_slots : PACKSEQ_LEAST_SLOTS;
-    const size_t n_pages = (size_t)(((n - 1) >> s->page_shift) + 1);
-    packseq_slot *slots = malloc((size_t)n * sizeof *slots);
-    char **pages = calloc(n_pages, sizeof *pages);
-    int64_t *buckets = malloc((size_t)n * 2 * sizeof *buckets);
-    if (!slots || !pages || !buckets) {
-        free(slots), free(pages), free(buckets);
-        return 0;
-    }
-    if (s->n_slots) {
-        memcpy(slots, s->slots, (size_t)s->n_slots * sizeof *slots);
-        memcpy(pages, s->pages, (size_t)(((s->n_slots - 1) >> s->page_shift) + 1) * sizeof *pages);
-    }
-    free(s->slots), free(s->pages), free(s->buckets);
-    s->slots = slots;
-    s->pages = pages;
-    s->buckets = buckets;
-    s->n_slots = n;
-    for (int64_t b = 0; b < 2 * n; b++) buckets[b] = -1;
-    for (int64_t slot = 0; slot < s->n_used; slot++)
-        if (slots[slot].id >= 0) buckets[packseq_bucket(s, slots[slot].id)] = slot;
+/* Memory for the states of so many slots more, behind the header, or NULL. Large chunks ask for huge pages, as NumPy
+ * does for large arrays: with small ones every session's state is a page that the processor has to look up. */
+static char *packseq_add_chunk(packseq_sessions *s, int64_t more) {
+    const size_t bytes = PACKSEQ_LINE + (size_t)more * 2 * s->state_bytes;
+    const size_t unit = bytes >= PACKSEQ_HUGE_PAGE ? PACKSEQ_HUGE_PAGE : PACKSEQ_LINE;
+    packseq_chunk *chunk = aligned_alloc(unit, (bytes + unit - 1) / unit * unit);
+    if (!chunk) return NULL;
+#ifdef MADV_HUGEPAGE
+    if (unit == PACKSEQ_HUGE_PAGE) madvise(chunk, bytes, MADV_HUGEPAGE);
+#endif
+    chunk->before = s->chunks;
+    s->chunks = chunk;
+    return (char *)chunk + PACKSEQ_LINE;
+}
+
+/* Fits the table of buckets to so many slots, half of it empty. Returns 0 where there is no memory. */
+static int packseq_fit_buckets(packseq_sessions *s, int64_t n_slots) {
+    int64_t size = 16;
+    while (size < 2 * n_slots) size *= 2;
+    if (s->buckets && size == s->mask + 1) return 1;
+    int32_t *buckets = malloc((size_t)size * sizeof *buckets);
+    if (!buckets) return 0;
+    free(s->buckets);
+    s->buckets = memset(buckets, -1, (size_t)size * sizeof *buckets);
+    s->mask = size - 1;
+    for (int64_t slot = 0; slot < s->n_slots; slot++)
+        if (s->slots[slot].id >= 0) buckets[packseq_bucket(s, s->slots[slot].id)] = (int32_t)slot;
     return 1;
 }
 
-/* A slot that nobody has, or -1 where there is no memory for one. */
-static int64_t packseq_new_slot(packseq_sessions *s) {
-    if (s->free >= 0) {
-        const int64_t slot = s->free;
-        s->free = s->slots[slot].next;
-        return slot;
-    }
-    if (s->n_used == s->n_slots && !packseq_grow(s)) return -1;
-    char **page = &s->pages[s->n_used >> s->page_shift];
-    if (!*page) *page = aligned_alloc(64, s->state_bytes << (s->page_shift + 1));
-    return *page ? s->n_used++ : -1;
+/* Makes room for about as many sessions again, at least one. Returns 0, with all sessions as they were, where there is
+ * no memory. */
+static int packseq_grow(packseq_sessions *s) {
+    const int64_t slot_bytes = (int64_t)(2 * s->state_bytes);
+    int64_t more = s->n_slots;
+    if (more > PACKSEQ_MOST_CHUNK / slot_bytes) more = PACKSEQ_MOST_CHUNK / slot_bytes;
+    if (more < PACKSEQ_LEAST_CHUNK / slot_bytes) more = PACKSEQ_LEAST_CHUNK / slot_bytes;
+    if (more > s->capacity - s->n_slots) more = s->capacity - s->n_slots;
+    if (more < 1) more = 1;
+    packseq_slot *slots = realloc(s->slots, (size_t)(s->n_slots + more) * sizeof *slots);
+    if (!slots) return 0;
+    s->slots = slots;
+    char *states = packseq_fit_buckets(s, s->n_slots + more) ? packseq_add_chunk(s, more) : NULL;
+    if (!states) return 0;
+    for (int64_t i = 0; i < more; i++, states += slot_bytes)
+        slots[s->n_slots + i] =
+            (packseq_slot){.id = -1, .states = states, .next = i + 1 < more ? (int32_t)(s->n_slots + i + 1) : -1};
+    s->free = (int32_t)s->n_slots;
+    s->n_slots += more;
+    return 1;
 }
 
-/* Opens a session of an id that is not open, its state zeros. Returns its slot, or -1 where there is no memory. */
-static int64_t packseq_open(packseq_sessions *s, int64_t id) {
-    const int64_t slot = packseq_new_slot(s);
-    if (slot < 0) return -1;
-    s->slots[slot] = (packseq_slot){.id = id};
-    s->buckets[packseq_bucket(s, id)] = slot;
+/* ---- sessions that come and go ---- */
+
+/* Opens a session of an id that is not open, its state zeros; fewer than `capacity` are. NULL: there is no memory. */
+static packseq_slot *packseq_open(packseq_sessions *s, int64_t id) {
+    if (s->free < 0 && !packseq_grow(s)) return NULL;
+    packseq_slot *slot = &s->slots[s->free];
+    s->buckets[packseq_bucket(s, id)] = s->free;
+    s->free = slot->next;
     s->n_open++;
-    memset(packseq_state(s, slot, 0), 0, s->state_bytes);
+    slot->id = id;
+    memset(packseq_present(s, slot), 0, s->state_bytes);
     return slot;
 }
 
@@ -170,66 +196,71 @@ static packseq_had packseq_absent(const packseq_sessions *s, int64_t id) {
 }
 
 /* The slot of an id that no push has, or why there is none. */
-static packseq_had packseq_idle(const packseq_sessions *s, int64_t id, int64_t *slot) {
+static packseq_had packseq_idle(const packseq_sessions *s, int64_t id, packseq_slot **slot) {
     *slot = packseq_find(s, id);
-    if (*slot < 0) return packseq_absent(s, id);
-    return s->slots[*slot].push ? PACKSEQ_IN_PUSH : PACKSEQ_HAD;
+    if (!*slot) return packseq_absent(s, id);
+    return (*slot)->push ? PACKSEQ_IN_PUSH : PACKSEQ_HAD;
 }
 
 static packseq_had packseq_close(packseq_sessions *s, int64_t id) {
-    int64_t slot;
+    packseq_slot *slot;
     const packseq_had had = packseq_idle(s, id, &slot);
     if (had != PACKSEQ_HAD) return had;
     packseq_forget(s, id);
-    s->slots[slot] = (packseq_slot){.id = -1, .next = s->free};
-    s->free = slot;
+    slot->id = -1;
+    slot->next = s->free;
+    s->free = (int32_t)(slot - s->slots);
     s->n_open--;
     return PACKSEQ_HAD;
 }
 
 /* ---- states in and out: h is [L][R], c is [L][H] ---- */
 
-static void packseq_put(packseq_sessions *s, int64_t slot, const void *h, const void *c) {
-    char *state = packseq_state(s, slot, s->slots[slot].present);
+static void packseq_put(const packseq_sessions *s, const packseq_slot *slot, const void *h, const void *c) {
     const size_t all_h = (size_t)s->layers * s->h_bytes;
-    memcpy(state, h, all_h);
-    if (s->c_bytes) memcpy(state + all_h, c, (size_t)s->layers * s->c_bytes);
+    memcpy(packseq_present(s, slot), h, all_h);
+    if (s->c_bytes) memcpy(packseq_present(s, slot) + all_h, c, (size_t)s->layers * s->c_bytes);
 }
 
 /* h and c, or zeros for NULL, become the state of a session that no push has. */
 static packseq_had packseq_write(packseq_sessions *s, int64_t id, const void *h, const void *c) {
-    int64_t slot;
+    packseq_slot *slot;
     const packseq_had had = packseq_idle(s, id, &slot);
     if (had != PACKSEQ_HAD) return had;
     if (h)
         packseq_put(s, slot, h, c);
     else
-        memset(packseq_state(s, slot, s->slots[slot].present), 0, s->state_bytes);
+        memset(packseq_present(s, slot), 0, s->state_bytes);
     return PACKSEQ_HAD;
 }
 
 /* The state after the last push that has ended. */
 static packseq_had packseq_read(const packseq_sessions *s, int64_t id, void *h, void *c) {
-    const int64_t slot = packseq_find(s, id);
-    if (slot < 0) return packseq_absent(s, id);
-    const char *state = packseq_state(s, slot, s->slots[slot].present);
+    const packseq_slot *slot = packseq_find(s, id);
+    if (!slot) return packseq_absent(s, id);
     const size_t all_h = (size_t)s->layers * s->h_bytes;
-    memcpy(h, state, all_h);
-    if (s->c_bytes) memcpy(c, state + all_h, (size_t)s->layers * s->c_bytes);
+    memcpy(h, packseq_present(s, slot), all_h);
+    if (s->c_bytes) memcpy(c, packseq_present(s, slot) + all_h, (size_t)s->layers * s->c_bytes);
     return PACKSEQ_HAD;
 }
 
-/* Ids of all that are open into [n_open], and their states into [L][n_open][R] and [L][n_open][H], or NULL. */
+/* One state of all layers to where the i-th of n has it. */
+static const char *packseq_spread(const packseq_sessions *s, const char *from, char *to, int64_t i, size_t bytes) {
+    for (int64_t layer = 0; layer < s->layers; layer++, from += bytes)
+        memcpy(to + (size_t)(layer * s->n_open + i) * bytes, from, bytes);
+    return from;
+}
+
+/* Ids of all that are open into [n_open], and their states into [L][n_open][R] and [L][n_open][H], unless NULL. */
 static void packseq_list(const packseq_sessions *s, int64_t *ids, char *h, char *c) {
     int64_t i = 0;
-    for (int64_t slot = 0; slot < s->n_used; slot++) {
-        if (s->slots[slot].id < 0) continue;
-        ids[i] = s->slots[slot].id;
-        const char *state = h ? packseq_state(s, slot, s->slots[slot].present) : NULL;
-        for (int64_t layer = 0; h && layer < s->layers; layer++, state += s->h_bytes)
-            memcpy(h + (size_t)(layer * s->n_open + i) * s->h_bytes, state, s->h_bytes);
-        for (int64_t layer = 0; h && s->c_bytes && layer < s->layers; layer++, state += s->c_bytes)
-            memcpy(c + (size_t)(layer * s->n_open + i) * s->c_bytes, state, s->c_bytes);
+    for (const packseq_slot *slot = s->slots; slot < s->slots + s->n_slots; slot++) {
+        if (slot->id < 0) continue;
+        ids[i] = slot->id;
+        if (h) {
+            const char *after_h = packseq_spread(s, packseq_present(s, slot), h, i, s->h_bytes);
+            if (s->c_bytes) packseq_spread(s, after_h, c, i, s->c_bytes);
+        }
         i++;
     }
 }
@@ -240,31 +271,39 @@ static void packseq_list(const packseq_sessions *s, int64_t *ids, char *h, char 
 static void packseq_release(packseq_sessions *s, const packseq_claim *claim, int done) {
     for (int64_t b = 0; b < claim->n; b++) {
         packseq_slot *slot = &s->slots[claim->slots[b]];
+        if (b + PACKSEQ_AHEAD < claim->n) __builtin_prefetch(&s->slots[claim->slots[b + PACKSEQ_AHEAD]], 1);
         slot->push = 0;
         slot->present ^= done;
     }
 }
 
+/* Asks for what will be read of the sessions that come next: their buckets, and half as far ahead their slots. */
+static void packseq_look_ahead(const packseq_sessions *s, const int64_t *ids, int64_t left) {
+    if (left > PACKSEQ_AHEAD) __builtin_prefetch(&s->buckets[packseq_home(s, ids[PACKSEQ_AHEAD])]);
+    if (left <= PACKSEQ_AHEAD / 2) return;
+    const int32_t slot = s->buckets[packseq_home(s, ids[PACKSEQ_AHEAD / 2])];
+    if (slot >= 0) __builtin_prefetch(&s->slots[slot], 1);
+}
+
 /* Claims sessions for a push, all of them or none. Returns how many could be had, n or as many as come before the
- * first that cannot, and then tells its id, which is read but once, and why. */
-static int64_t packseq_claim_all(packseq_sessions *s, const int64_t *ids, int64_t n, packseq_claim *claim,
-                                 int64_t *id, packseq_had *had) {
+ * first that cannot, and then tells its id, and why. */
+static int64_t packseq_claim_all(packseq_sessions *s, const int64_t *ids, int64_t n, packseq_claim *claim, int64_t *id,
+                                 packseq_had *had) {
     const int64_t push = ++s->n_pushes;
     for (claim->n = 0; claim->n < n; claim->n++) {
-        *id = ids[claim->n];
-        const int64_t slot = packseq_find(s, *id);
-        *had = slot < 0                     ? packseq_absent(s, *id)
-               : s->slots[slot].push == push ? PACKSEQ_TWICE
-               : s->slots[slot].push         ? PACKSEQ_IN_PUSH
-                                             : PACKSEQ_HAD;
+        if (s->buckets) packseq_look_ahead(s, ids + claim->n, n - claim->n);
+        *id = ids[claim->n]; /* once: another thread may write to the caller's array */
+        packseq_slot *slot = packseq_find(s, *id);
+        *had = !slot ? packseq_absent(s, *id) : slot->push ? PACKSEQ_IN_PUSH : PACKSEQ_HAD;
+        if (*had == PACKSEQ_IN_PUSH && slot->push == push) *had = PACKSEQ_TWICE;
         if (*had != PACKSEQ_HAD) {
             packseq_release(s, claim, 0);
             break;
         }
-        s->slots[slot].push = push;
-        claim->slots[claim->n] = slot;
-        claim->before[claim->n] = packseq_state(s, slot, s->slots[slot].present);
-        claim->after[claim->n] = packseq_state(s, slot, !s->slots[slot].present);
+        slot->push = push;
+        claim->slots[claim->n] = slot - s->slots;
+        claim->before[claim->n] = packseq_present(s, slot);
+        claim->after[claim->n] = slot->states + (slot->present ? 0 : s->state_bytes);
     }
     return claim->n;
 }

@@ -25,8 +25,12 @@ cdef extern from "sessions.h" nogil:
         PACKSEQ_IN_PUSH
 
     ctypedef struct packseq_sessions:
+        int64_t capacity
         int64_t n_open
         int64_t next_id
+
+    ctypedef struct packseq_slot:
+        pass
 
     ctypedef struct packseq_claim:
         int64_t n
@@ -34,11 +38,11 @@ cdef extern from "sessions.h" nogil:
         void **before
         void **after
 
-    void packseq_sessions_init(packseq_sessions *, int64_t, size_t, size_t)
+    void packseq_sessions_init(packseq_sessions *, int64_t, size_t, size_t, int64_t)
     void packseq_sessions_clear(packseq_sessions *)
-    int64_t packseq_open(packseq_sessions *, int64_t)
+    packseq_slot *packseq_open(packseq_sessions *, int64_t)
     packseq_had packseq_close(packseq_sessions *, int64_t)
-    void packseq_put(packseq_sessions *, int64_t, const void *, const void *)
+    void packseq_put(const packseq_sessions *, const packseq_slot *, const void *, const void *)
     packseq_had packseq_write(packseq_sessions *, int64_t, const void *, const void *)
     packseq_had packseq_read(const packseq_sessions *, int64_t, void *, void *)
     void packseq_list(const packseq_sessions *, int64_t *, char *, char *)
@@ -57,13 +61,12 @@ cdef class Sessions:
     cdef packseq_sessions table
     cdef tuple shapes
     cdef int typenum
-    cdef int64_t capacity
 
     def __cinit__(self, tuple shapes, cnp.dtype dtype, int64_t capacity):
         cdef size_t h_bytes = shapes[0][1] * dtype.itemsize
         cdef size_t c_bytes = shapes[1][1] * dtype.itemsize if len(shapes) > 1 else 0
-        self.shapes, self.typenum, self.capacity = shapes, dtype.num, capacity
-        packseq_sessions_init(&self.table, shapes[0][0], h_bytes, c_bytes)
+        self.shapes, self.typenum = shapes, dtype.num
+        packseq_sessions_init(&self.table, shapes[0][0], h_bytes, c_bytes, capacity)
 
     def __dealloc__(self):
         packseq_sessions_clear(&self.table)
@@ -78,17 +81,17 @@ cdef class Sessions:
 
     def open(self):
         """Open a session, its state zeros, and return its id; RuntimeError where all are open."""
-        cdef int64_t id, slot = -1
-        cdef bint full
+        cdef int64_t id
+        cdef bint full, opened = False
         with cython.critical_section(self):
-            full = self.table.n_open >= self.capacity
+            full = self.table.n_open >= self.table.capacity
             id = self.table.next_id
             if not full:
-                slot = packseq_open(&self.table, id)
-            self.table.next_id += slot >= 0
+                opened = packseq_open(&self.table, id) != NULL
+            self.table.next_id += opened
         if full:
-            raise RuntimeError(f"all {self.capacity} sessions of the capacity are open: close one first")
-        if slot < 0:
+            raise RuntimeError(f"all {self.table.capacity} sessions that there may be are open: close one first")
+        if not opened:
             raise MemoryError("no memory for the state of one more session")
         return id
 
@@ -130,14 +133,15 @@ cdef class Sessions:
 
     def restore(self, const int64_t[::1] ids, int64_t next_id, tuple states):
         """Open these, of states as snapshot() has them, in a table that is new: no two alike, all below next_id."""
-        cdef int64_t b, slot = 0
+        cdef int64_t b
+        cdef packseq_slot *slot
         cdef cnp.ndarray h, c = None
         for b in range(ids.shape[0]):
             h = states[0][:, b].copy()
             if len(states) > 1:
                 c = states[1][:, b].copy()
             slot = packseq_open(&self.table, ids[b])
-            if slot < 0:
+            if slot == NULL:
                 raise MemoryError("no memory for the states of all sessions")
             packseq_put(&self.table, slot, data(h), data(c))
         self.table.next_id = next_id

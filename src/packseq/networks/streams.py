@@ -186,10 +186,10 @@ class Streams:
             As for :meth:`close`.
         """
         shapes = self._state_shapes(None)
-        states = split_states(hx, len(shapes))
+        names = self._module._architecture.cell.states
         h, *c = (
             as_state(state, name, shape, self._module.dtype)
-            for state, name, shape in zip(states, "hc", shapes, strict=True)
+            for state, name, shape in zip(split_states(hx, len(shapes)), names, shapes, strict=True)
         )
         self._sessions.write(_as_id(id), h, c[0] if c else None)
 
@@ -265,11 +265,10 @@ class Streams:
     def _run(self, network: Network, ids: IndexArray, rows: Array, plan: Plan | None) -> Array:
         """The outputs of rows by time; without a plan, of one row for each session."""
         output = allocate((len(rows), self._module._architecture.output_size), self._module.dtype)
-        steps, where = 1, (None, None, None)
+        where: tuple[Any, ...] = (1, None, None, None)
         if plan is not None:
-            steps = plan.max_length
-            where = plan.batch_sizes, plan.offsets, plan.sorted_indices
-        self._sessions.push(network, ids, rows, output, steps, *where, *crew())
+            where = plan.max_length, plan.batch_sizes, plan.offsets, plan.sorted_indices
+        self._sessions.push(network, ids, rows, output, *where, *crew())
         return output
 
     # ---- all of them ----

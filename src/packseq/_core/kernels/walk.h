@@ -39,6 +39,10 @@ static void NAME(project)(NAME(walk) * w, int64_t n) {
     }
 }
 
+static int64_t NAME(caller)(const NAME(walk) * w, int64_t r) {
+    return w->job->order ? w->job->order[w->first + r] : w->first + r;
+}
+
 /* Where a caller's sequence has h of this layer and direction: among those of all, or in a place of its own. */
 static REAL *NAME(h_of)(const NAME(walk) * w, const void *all, void *const *each, int64_t caller) {
     const int64_t state = w->job->network->state;
@@ -61,7 +65,7 @@ static void NAME(begin)(NAME(walk) * w) {
     memset(w->arena.zeros, 0, (size_t)job->network->state * sizeof(REAL));
     w->begun = job->h0 || job->before || !w->weights->finite ? w->width : 0;
     for (int64_t r = 0; r < w->width; r++) {
-        const int64_t caller = job->order ? job->order[w->first + r] : w->first + r;
+        const int64_t caller = NAME(caller)(w, r);
         w->arena.h[r] = job->h0 || job->before ? NAME(h_of)(w, job->h0, job->before, caller) : w->arena.zeros;
         if (!packseq_cells[job->network->cell].has_c) continue;
         REAL *c = w->arena.cell + r * w->padded + unit;
@@ -77,7 +81,7 @@ static void NAME(finish)(NAME(walk) * w) {
     const packseq_job *job = w->job;
     const int64_t unit = w->from * 2 * LANES, units = least(w->to * 2 * LANES, job->network->hidden) - unit;
     for (int64_t r = 0; r < w->width; r++) {
-        const int64_t caller = job->order ? job->order[w->first + r] : w->first + r;
+        const int64_t caller = NAME(caller)(w, r);
         memcpy(NAME(h_of)(w, job->hn, job->after, caller) + w->column, w->arena.h[r] + w->column,
                (size_t)w->columns * sizeof(REAL));
         if (packseq_cells[job->network->cell].has_c)

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import Any, final
 
 import numpy as np
@@ -21,16 +22,20 @@ class Sessions:
     def restore(
         self, ids: NDArray[np.int64], next_id: int, states: tuple[NDArray[Any], ...]
     ) -> None: ...
+    def push_plain(
+        self,
+        network: Network,
+        ids: NDArray[np.int64],
+        frames: object,
+        crew: Callable[[], tuple[Pool, int]],
+    ) -> NDArray[Any] | None: ...
     def push(
         self,
         network: Network,
         ids: NDArray[np.int64],
         x: NDArray[Any],
         out: NDArray[Any],
-        steps: int,
-        batch_sizes: NDArray[np.int64] | None,
-        offsets: NDArray[np.int64] | None,
-        order: NDArray[np.int64] | None,
+        where: tuple[Any, ...],
         pool: Pool,
         threads: int,
     ) -> None: ...

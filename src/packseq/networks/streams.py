@@ -234,6 +234,9 @@ class Streams:
         wanted = as_ids(ids)
         if wanted is None:
             wanted = as_int64_vector(ids, "ids")
+        plain = self._sessions.push_plain(network, wanted, frames, crew)
+        if plain is not None:
+            return plain
         if isinstance(frames, PackedSequence):
             return self._push_packed(network, wanted, frames, "frames.data")
         if isinstance(frames, list | tuple):
@@ -268,7 +271,7 @@ class Streams:
         where: tuple[Any, ...] = (1, None, None, None)
         if plan is not None:
             where = plan.max_length, plan.batch_sizes, plan.offsets, plan.sorted_indices
-        self._sessions.push(network, ids, rows, output, *where, *crew())
+        self._sessions.push(network, ids, rows, output, where, *crew())
         return output
 
     # ---- all of them ----
@@ -351,12 +354,13 @@ class Streams:
         ValueError
             The backend is torch's.
         """
-        if (self._module.backend or settings().backend) == "torch":
+        if (self._module._backend or settings().backend) == "torch":
             raise ValueError(
                 "Streams runs on packseq's kernels, but the backend is 'torch': give the module "
                 "backend='cpu'"
             )
-        return self._module._weights.packed()
+        weights = self._module._weights
+        return weights.network or weights.packed()
 
     def _state_shapes(self, batch: int | None) -> tuple[tuple[int, ...], ...]:
         return self._module._architecture.state_shapes(batch)

@@ -2,10 +2,10 @@
 
     python examples/stream_load.py --clients 100 400 --seconds 5
 
-Starts a server of its own for each number of clients. A client sends a frame every --period-ms, or
-as soon as its last was answered, and its answers are compared with the module run alone, to the last
-bit. One in ten vanishes on the way, in the middle of a message. Prints latencies, from a frame's
-sending to its answer.
+Starts a server for each number of clients. A client sends a frame every --period-ms, or as soon as
+its last was answered, and its answers are compared with the module run alone, to the last bit. One
+in ten vanishes on the way, in the middle of a message. Prints latencies, from a frame's sending to
+its answer.
 """
 
 import argparse

@@ -44,6 +44,7 @@ setup(
             extension("segments", depends=WALKS),
             extension("recurrent", KERNELS, HEADERS),
             extension("plain", depends=HEADERS),
+            extension("streams", depends=[*HEADERS, f"{CORE}/sessions.h"]),
         ],
         compiler_directives={
             "language_level": 3,

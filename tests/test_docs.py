@@ -10,6 +10,7 @@ import pytest
 
 import packseq
 from packseq import batching, costs, packed
+from packseq.networks import streams
 from packseq.predict import predictor
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -33,7 +34,7 @@ def test_the_walk_through(beside_torch):
     assert not failures_of(doctest.DocTestParser().get_doctest(chosen, {}, "packed.md", None, 0))
 
 
-@pytest.mark.parametrize("module", [batching, costs, packed, predictor])
+@pytest.mark.parametrize("module", [batching, costs, packed, predictor, streams])
 def test_examples_of_docstrings(module):
     if module is predictor:
         pytest.importorskip("pyarrow", reason="its tables")

@@ -76,7 +76,10 @@ FLOORS = [
     ("weights/errors", "what is wrong with a file"),
     ("functional combining interchange batching plotting", "what is done with packed batches"),
     ("columns costs", "Arrow's columns of sequences, and what packing saves"),
-    ("networks/modules networks/cells", "RNN, GRU and LSTM, and one step of each"),
+    (
+        "networks/modules networks/cells networks/streams",
+        "RNN, GRU and LSTM, one step of each, and many live sessions of one",
+    ),
     ("networks/recurrent", "what the modules share: the one way through a call"),
     ("networks/plain_tensors", "the short way of plain calls, for tensors"),
     ("networks/runners", "which runner takes a call"),
@@ -103,7 +106,7 @@ FLOORS = [
     ("arguments", "checks of arguments that are arrays, or that say how one is cut"),
     ("tensor_checks", "what is asked of tensors, without importing torch"),
     ("checks optional version", "checks of single arguments, and libraries that may be missing"),
-    ("_core/plain", "the short way of plain calls"),
+    ("_core/plain _core/streams", "the short way of plain calls; states of live sessions"),
     ("_core/recurrent _core/segments", "the kernels, and walks over the steps of each sequence"),
     ("_core/pool _core/order _core/rows", "threads, the order of a batch, rows as bytes"),
     (

@@ -15,6 +15,7 @@ from packseq.layout import (
 )
 from packseq.networks.cells import GRUCell, LSTMCell, RNNCell
 from packseq.networks.modules import GRU, LSTM, RNN
+from packseq.networks.streams import Streams
 from packseq.packed import PackedSequence
 from packseq.plotting import plot_packing, plot_savings
 from packseq.predict.predictor import Predictor
@@ -35,6 +36,7 @@ __all__ = [
     "PackedSequence",
     "Predictor",
     "RNNCell",
+    "Streams",
     "__version__",
     "batches",
     "concatenate",

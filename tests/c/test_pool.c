@@ -1,5 +1,5 @@
-/* The pool: in each round whoever has come works once, whoever was asleep, awake, roused or late; and where work is taken
- * in parts, each part is taken once. Ends with 0 if so. */
+/* The pool: in each round whoever has come works once, whoever was asleep, awake, roused or late; and where work is
+ * taken in parts, each part is taken once. Ends with 0 if so. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>

@@ -1,5 +1,6 @@
 """A network as C sees it, for who fills in jobs: recurrent.pyx, and plain.pyx for plain calls."""
 
+cimport numpy as cnp
 from libc.stdint cimport int32_t, int64_t
 
 from packseq._core.pool cimport Pool
@@ -65,6 +66,8 @@ cdef extern from "kernels.h" nogil:
         const void *c0
         void *hn
         void *cn
+        void *const *before
+        void *const *after
         int64_t n_shards
         const int64_t *bounds
         int32_t last_first
@@ -119,6 +122,9 @@ cdef class Network:
 
     cdef void begin(self, packseq_job *job, int64_t batch, int64_t steps) noexcept
     cdef packseq_size most_size(self, int64_t batch, int64_t steps) noexcept
+    cdef void lay(self, packseq_job *job, cnp.ndarray x, cnp.ndarray out, object batch_sizes, object offsets,
+                  object order) noexcept
+    cdef bint perform(self, packseq_job *job, Pool pool, int32_t threads) noexcept nogil
     cdef bint execute(self, packseq_job *job, Pool pool, int32_t threads) noexcept nogil
     cdef int32_t recruit(self, packseq_job *job, int64_t *bounds, Pool pool, int32_t threads) noexcept nogil
     cdef int64_t workspace(self, const packseq_job *job, int32_t workers) noexcept nogil

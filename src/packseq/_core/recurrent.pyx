@@ -154,18 +154,12 @@ cdef class Network:
         """
         cdef packseq_job job
         cdef bint done
-        cdef int32_t taken
         self.begin(&job, batch, steps)
-        job.batch_sizes = <const int64_t *> data(batch_sizes)
-        job.order = <const int64_t *> data(order)
-        view(&job.input, x, &job, offsets)
-        view(&job.output, out, &job, offsets)
+        self.lay(&job, x, out, batch_sizes, offsets, order)
         job.padded_steps = padded_steps
         job.h0, job.c0, job.hn, job.cn = data(hx[0]), data(hx[1]), data(hn[0]), data(hn[1])
         with nogil:
-            taken = pool.take(threads)
-            done = self.execute(&job, pool, taken)
-            pool.leave(taken)
+            done = self.perform(&job, pool, threads)
         if not done:
             raise MemoryError("no memory for what a call needs beside its results")
 
@@ -186,8 +180,23 @@ cdef class Network:
         job.last_first = self.last_first
         self.last_first = not self.last_first
 
+    cdef void lay(self, packseq_job *job, cnp.ndarray x, cnp.ndarray out, object batch_sizes, object offsets,
+                  object order) noexcept:
+        """Say where the rows lie, as forward() has them."""
+        job.batch_sizes = <const int64_t *> data(batch_sizes)
+        job.order = <const int64_t *> data(order)
+        view(&job.input, x, job, offsets)
+        view(&job.output, out, job, offsets)
+
     cdef packseq_size most_size(self, int64_t batch, int64_t steps) noexcept:
         return packseq_most_size(&self.net, batch, steps)
+
+    cdef bint perform(self, packseq_job *job, Pool pool, int32_t threads) noexcept nogil:
+        """Execute it on as many threads as can be had of so many."""
+        cdef int32_t taken = pool.take(threads)
+        cdef bint done = self.execute(job, pool, taken)
+        pool.leave(taken)
+        return done
 
     cdef bint execute(self, packseq_job *job, Pool pool, int32_t threads) noexcept nogil:
         """Cut it, lend it memory, run it; whoever calls has taken so many threads. False: no memory."""
@@ -229,8 +238,10 @@ cdef class Network:
             return 1
         if not pool.gather(workers, size == PACKSEQ_SMALL):
             return packseq_cut(job, bounds, 1)
-        # Members of a team wait for each other; those who are awake will come.
-        cdef int32_t come = pool.muster(workers, <int64_t> (takes / 4 * 1000)) if job.team > 1 and size > PACKSEQ_SMALL else workers
+        if job.team == 1 or size == PACKSEQ_SMALL:
+            return workers
+        # Members of a team wait for each other. Those of a small one are awake, and will come.
+        cdef int32_t come = pool.muster(workers, <int64_t> (takes / 4 * 1000))
         return workers if come == workers else packseq_cut(job, bounds, come)
 
     cdef int64_t workspace(self, const packseq_job *job, int32_t workers) noexcept nogil:

@@ -99,6 +99,8 @@ typedef struct {
     int64_t padded_steps;       /* the output's, where it is padded: rows past each end become 0; else 0 */
     const void *h0, *c0;        /* [L*D][B][R], [L*D][B][H], caller's order, or NULL: zeros */
     void *hn, *cn;              /* the same shapes */
+    void *const *before;        /* or, where not NULL, [B], caller's order: each sequence's [L*D][R], [L*D][H] */
+    void *const *after;         /* the same, for the last states */
 
     int64_t n_shards;
     const int64_t *bounds; /* [n_shards + 1]: shard s is sequences bounds[s] .. bounds[s+1] */

@@ -234,7 +234,7 @@ void packseq_pool_set_patience(void *handle, int64_t time) { ((pool *)handle)->p
 
 int64_t packseq_pool_patience(void *handle) { return ((pool *)handle)->patience; }
 
-/* Calls of a while do without as many workers as were late. Who is late again soon after stays away for twice as long. */
+/* Calls of a while do without as many workers as were late; if that happens again soon after, for twice as long. */
 static void keep_apart(pool *p, int32_t late, int64_t now) {
     const int64_t again = p->until && now - p->until < p->apart ? 2 * p->apart : 0;
     const int64_t time = p->waited * APART > again ? p->waited * APART : again;

@@ -35,8 +35,8 @@ int32_t packseq_pool_reserve(void *pool, int32_t workers);
 int packseq_pool_ready(void *pool, int32_t workers);
 /* How many rounds there have been, each a call of packseq_pool_run for more than one. */
 int64_t packseq_pool_rounds(void *pool);
-/* For work that waits for all its workers: calls so many reserved ones to the next round, and returns how many have come,
- * the caller included, if need be after so many nanoseconds and its patience. That round must be run. */
+/* For work that waits for all its workers: calls so many reserved ones to the next round, and returns how many have
+ * come, the caller included, if need be after so many nanoseconds and its patience. That round must be run. */
 int32_t packseq_pool_muster(void *pool, int32_t workers, int64_t time);
 /* work(argument, 0) here and work(argument, 1 ..) on others, so many in all, of those who have been mustered or else of
  * those who are reserved; returns when all are done. Who has not come when the caller is done is done without. */

@@ -120,9 +120,9 @@ static inline int may_leave(packseq_job *job, const packseq_crew *crew) {
            __atomic_compare_exchange_n(&job->leaver, &nobody, crew->rank, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
 }
 
-/* All of the crew arrive before any leaves, and one who has been late leaves for good: the thread that has its processor
- * is not done yet. Returns whether the crew is another than before; the leaver finds it to be of size 0. It cannot rely
- * on what the barrier says, since the others do not wait for it any more before they say more. */
+/* All of the crew arrive before any leaves, and one who has been late leaves for good: its processor is somebody else's
+ * for now. Returns whether the crew is another than before; the leaver finds it to be of size 0. It cannot rely on what
+ * the barrier says, since the others do not wait for it any more before they say more. */
 static inline int regroup(packseq_job *job, packseq_barrier *barrier, packseq_crew *crew) {
     if (crew->size == 1) return 0;
     const int64_t before = __atomic_load_n(&barrier->said, __ATOMIC_RELAXED);

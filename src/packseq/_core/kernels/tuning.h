@@ -105,11 +105,11 @@
 
 /* ---- threads that other work holds up ---- */
 
-/* Linux lets a thread run for 3 to 10 ms at a time. Who is off its processor for longer than this has lost it to another
- * thread: interrupts take less, and a worker wakes up in less. */
+/* Linux lets a thread run for 3 to 10 ms at a time. Who is off its processor for longer than this has lost it to
+ * another thread: interrupts take less, and a worker wakes up in less. */
 #define LATE_NANOSECONDS 100000
-/* A virtual machine's processors are away for 2 % of the time when all else is quiet. Where workers are for this part of
- * the time that they have lately worked together, */
+/* A virtual machine's processors are away for 2 % of the time when all else is quiet. Where workers are for this part
+ * of the time that they have lately worked together, */
 #define WAITED_PART 3
 #define LATELY_NANOSECONDS 50000000
 /* calls do without them for so many times what was lost; */

@@ -207,6 +207,10 @@ typedef struct {
     int64_t real_bytes, lanes;
 } precision;
 
+static enum packseq_format format_of(const precision *p) { return p->real_bytes == 4 ? PACKSEQ_F32 : PACKSEQ_F64; }
+
+static const packseq_engine *engine_of(const precision *p) { return packseq_engine_of(p->table, format_of(p)); }
+
 static void put(const precision *p, void *array, int64_t i, double value) {
     if (p->real_bytes == 4)
         ((float *)array)[i] = (float)value;
@@ -374,8 +378,7 @@ typedef struct {
 
 static void *run_member(void *argument) {
     const member *m = argument;
-    const packseq_kernels *table = m->precision->table;
-    (m->precision->real_bytes == 4 ? table->run_f32 : table->run_f64)(m->job, m->worker);
+    engine_of(m->precision)->run(m->job, m->worker);
     return NULL;
 }
 
@@ -461,7 +464,7 @@ static double run_way(const precision *p, const packseq_network *packed, const n
     job.output = rows_of(b, way->layout, y, width);
     job.barriers = barriers;
     const int32_t workers = cut(&job, net, b, way, bounds);
-    job.workspace_stride = (p->real_bytes == 4 ? p->table->workspace_f32 : p->table->workspace_f64)(&job);
+    job.workspace_stride = engine_of(p)->workspace(&job);
     job.workspace = allocate((size_t)(job.workspace_stride * (job.team > 1 ? 1 : workers)));
     run_workers(p, &job, workers);
 
@@ -487,13 +490,14 @@ static void check_precision(const precision *p, const network *net, const batch 
     packseq_network packed = {
         .cell = net->kind.cell,
         .gate_activation = net->kind.activation,
+        .format = (int32_t)format_of(p),
         .n_layers = net->layers,
         .n_directions = net->directions,
         .hidden = net->hidden,
         .state = net->state,
         .directions = cells,
     };
-    packseq_estimate(&packed, p->real_bytes, p->lanes * p->real_bytes);
+    packseq_estimate(&packed, p->lanes * p->real_bytes);
     for (size_t i = 0; i < sizeof(WAYS) / sizeof(*WAYS); i++) {
         if (WAYS[i].abreast > net->directions) continue;
         const double off = run_way(p, &packed, net, b, &WAYS[i]);

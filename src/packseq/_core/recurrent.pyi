@@ -8,6 +8,7 @@ from packseq._core.pool import Pool
 BUILD: dict[str, str]
 CELLS: tuple[str, ...]
 GATE_ACTIVATIONS: tuple[str, ...]
+FORMATS: tuple[str, ...]
 
 class Kernels:
     @property
@@ -27,6 +28,7 @@ class Network:
         kernels: Kernels,
         cell: str,
         gate_activation: str,
+        format: str,
         hidden: int,
         state: int,
         n_directions: int,

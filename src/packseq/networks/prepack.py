@@ -82,6 +82,7 @@ def prepack(
         kernels,
         architecture.cell.name,
         architecture.recurrent_activation,
+        parameters["weight_ih" + architecture.suffixes[0][0]].dtype.name,
         architecture.hidden_size,
         architecture.state_size,
         architecture.directions,

@@ -107,7 +107,8 @@ static void estimate_whole(packseq_network *net, int64_t real_bytes, int64_t vec
     net->costs.least_rows_alone = least_rows_of((double)(all * real_bytes), vector_bytes);
 }
 
-void packseq_estimate(packseq_network *net, int64_t real_bytes, int64_t vector_bytes) {
+void packseq_estimate(packseq_network *net, int64_t vector_bytes) {
+    const int64_t real_bytes = packseq_formats[net->format].real_bytes;
     const int64_t lanes = vector_bytes / real_bytes, blocks = blocks_of(net->hidden, lanes);
     const int64_t gate_bytes = gate_row_vectors(net, lanes) * vector_bytes;
     const double weights = (double)packseq_cells[net->cell].gates * (double)net->hidden; /* of each column */

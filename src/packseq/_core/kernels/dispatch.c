@@ -40,3 +40,8 @@ int packseq_supported(const packseq_kernels *kernels) {
     (void)kernels;
     return 1;
 }
+
+const packseq_engine *packseq_engine_of(const packseq_kernels *kernels, enum packseq_format format) {
+    while (kernels && !kernels->engines[format]) kernels = kernels->base;
+    return kernels ? kernels->engines[format] : NULL;
+}

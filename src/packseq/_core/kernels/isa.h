@@ -1,4 +1,6 @@
-/* One instruction set: the template at both widths, and the table that names them. */
+/* One instruction set: the template for each format of numbers, and the table that names them.
+ *
+ * An instruction set that is another one and some more, its BASE, has but the formats that it does better. */
 #if !defined(ISA) || !defined(VECTOR_BYTES) || !defined(MAX_ROWS)
 #error "include isa.h from an instruction set's file, which names it and its sizes"
 #endif
@@ -34,6 +36,7 @@
 #define TEXT(a) TEXT_(a)
 
 #define INLINE inline __attribute__((always_inline))
+#ifndef BASE
 #define REAL float
 #define INTEGER int32_t
 #define NATURAL uint32_t
@@ -42,15 +45,7 @@
 #define MINIMUM MINIMUM_F32
 #define MAXIMUM MAXIMUM_F32
 #endif
-#include "vector.h"
-#include "activations.h"
-#include "product.h"
-#include "member.h"
-#include "cells.h"
-#include "walk.h"
-#include "padding.h"
-#include "shards.h"
-#include "undefine.h"
+#include "template.h"
 
 #define REAL double
 #define INTEGER int64_t
@@ -60,26 +55,22 @@
 #define MINIMUM MINIMUM_F64
 #define MAXIMUM MAXIMUM_F64
 #endif
-#include "vector.h"
-#include "activations.h"
-#include "product.h"
-#include "member.h"
-#include "cells.h"
-#include "walk.h"
-#include "padding.h"
-#include "shards.h"
-#include "undefine.h"
+#include "template.h"
+#endif
 
 #define TABLE_(isa) packseq_##isa
 #define TABLE(isa) TABLE_(isa)
+#ifdef BASE
+extern const packseq_kernels TABLE(BASE);
+#endif
 extern const packseq_kernels TABLE(ISA);
 const packseq_kernels TABLE(ISA) = {
     .name = TEXT(ISA),
     .vector_bytes = VECTOR_BYTES,
-    .workspace_f32 = PASTE(workspace, ISA, f32),
-    .workspace_f64 = PASTE(workspace, ISA, f64),
-    .run_f32 = PASTE(run, ISA, f32),
-    .run_f64 = PASTE(run, ISA, f64),
-    .activate_f32 = PASTE(activate, ISA, f32),
-    .activate_f64 = PASTE(activate, ISA, f64),
+#ifdef BASE
+    .base = &TABLE(BASE),
+#else
+    .engines[PACKSEQ_F32] = &PASTE(engine, ISA, f32),
+    .engines[PACKSEQ_F64] = &PASTE(engine, ISA, f64),
+#endif
 };

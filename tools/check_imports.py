@@ -71,7 +71,7 @@ FLOORS = [
     ("networks/kernels networks/offload", "runners: the kernels, and arrays through a GPU"),
     ("networks/torch_layers", "the same calls in torch"),
     ("networks/parameters", "named, read-only weights"),
-    ("networks/prepack", "weights in the kernels' order"),
+    ("networks/prepack networks/rounding", "weights in the kernels' order, and of fewer bits"),
     ("networks/call", "one call, and the contract of whoever runs it"),
     ("networks/arguments", "checks of what modules and cells take"),
     ("networks/architecture", "what a network is, apart from its weights"),

@@ -32,6 +32,8 @@ cdef extern from "kernels.h" nogil:
         int64_t k
         int64_t n_panels
         int64_t panels_per_block
+        const float *scales
+        const int32_t *sums
 
     ctypedef struct packseq_direction:
         packseq_matrix ih

@@ -54,6 +54,10 @@ cdef class Kernels:
         """Whether this machine can run them."""
         return bool(packseq_supported(self.table))
 
+    def has(self, str format):
+        """Whether they have an engine for one of FORMATS."""
+        return packseq_engine_of(self.table, FORMATS.index(format)) != NULL
+
     def activate(self, str activation, cnp.ndarray x):
         """Apply "tanh" or one of GATE_ACTIVATIONS to a contiguous float array of whole vectors."""
         cdef cnp.ndarray y = np.empty_like(x)
@@ -85,14 +89,15 @@ cdef void work(void *argument, int32_t worker) noexcept nogil:
 
 
 cdef packseq_matrix matrix_of(tuple packed, int64_t panels_per_block) noexcept:
-    """(panels [panel][K][2U], column [panel]) as the kernels see it."""
+    """(K, panels, column, scales or None, sums or None) as the kernels see it."""
     cdef packseq_matrix matrix
-    cdef cnp.ndarray panels = packed[0], column = packed[1]
-    matrix.panels = panels.data
-    matrix.column = <const int32_t *> column.data
-    matrix.n_panels = panels.shape[0]
-    matrix.k = panels.shape[1]
+    matrix.k = packed[0]
+    matrix.panels = data(packed[1])
+    matrix.column = <const int32_t *> data(packed[2])
+    matrix.n_panels = packed[1].shape[0]
     matrix.panels_per_block = panels_per_block
+    matrix.scales = <const float *> data(packed[3])
+    matrix.sums = <const int32_t *> data(packed[4])
     return matrix
 
 
@@ -101,8 +106,8 @@ cdef class Network:
     """A module's prepacked weights. Read-only once made, so threads share it.
 
     cell, gate_activation and format are of CELLS, GATE_ACTIVATIONS and FORMATS. directions is a list [L * D] of (ih, hh,
-    late or None, bias, peephole or None, finite), each matrix a pair (panels, column) with its panels
-    per block in `per_block`; see kernels.h for their order.
+    late or None, bias, peephole or None, finite), each matrix (K, panels, column, scales, sums), the
+    last two None but for int8, with its panels per block in `per_block`; see kernels.h for their order.
     """
 
     def __cinit__(self, Kernels kernels, str cell, str gate_activation, str format, int64_t hidden, int64_t state,

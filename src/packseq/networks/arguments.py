@@ -11,7 +11,13 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from packseq.checks import as_array, as_flag, as_size, check_size, kind_of
-from packseq.networks.architecture import CELLS, RECURRENT_ACTIVATIONS, Architecture, cell_of
+from packseq.networks.architecture import (
+    CELLS,
+    PRECISIONS,
+    RECURRENT_ACTIVATIONS,
+    Architecture,
+    cell_of,
+)
 from packseq.tensor_checks import as_host_floats, is_tensor
 
 Array = NDArray[Any]
@@ -35,6 +41,7 @@ def as_architecture(
     recurrent_activation: str = "sigmoid",
     options: Mapping[str, Any],
     one_step: bool = False,
+    precision: str | None = None,
 ) -> Architecture:
     """Check a constructor's arguments; `options` are those that choose among the cells of a kind.
 
@@ -56,6 +63,7 @@ def as_architecture(
         proj_size=_as_proj_size(proj_size, hidden),
         recurrent_activation=as_recurrent_activation(recurrent_activation),
         one_step=one_step,
+        precision=None if precision is None else as_precision(precision),
     )
 
 
@@ -80,6 +88,7 @@ def checked(architecture: object) -> Architecture:
         recurrent_activation=architecture.recurrent_activation,
         options=architecture.cell.options,
         one_step=as_flag(architecture.one_step, "one_step"),
+        precision=architecture.precision,
     )
 
 
@@ -103,6 +112,19 @@ def as_recurrent_activation(value: str) -> str:
         raise ValueError(
             f"recurrent_activation must be {', '.join(others)} or {last}, got {value!r}"
         )
+    return value
+
+
+def as_precision(value: str) -> str:
+    """Check a precision of fewer bits.
+
+    Raises
+    ------
+    ValueError
+        None of PRECISIONS.
+    """
+    if not isinstance(value, str) or value not in PRECISIONS:
+        raise ValueError(f"precision must be {' or '.join(map(repr, PRECISIONS))}, got {value!r}")
     return value
 
 

@@ -13,6 +13,7 @@ const char *const packseq_gate_activations[PACKSEQ_N_GATE_ACTIVATIONS] = {
 };
 
 const packseq_format_traits packseq_formats[PACKSEQ_N_FORMATS] = {
-    [PACKSEQ_F32] = {"float32", 4},
-    [PACKSEQ_F64] = {"float64", 8},
+    [PACKSEQ_F32] = {"float32", 4, 4, 1},
+    [PACKSEQ_F64] = {"float64", 8, 8, 1},
+    [PACKSEQ_INT8] = {"int8", 4, 1, 3},
 };

@@ -10,6 +10,14 @@
 #define LOADED(v) (void)(v)
 #define REGISTERS 32
 #endif
+#ifndef ROUNDED
+/* Round it here, and fuse it with nothing; x86 without FMA does so by itself. */
+#ifdef __x86_64__
+#define ROUNDED(v) (void)(v)
+#else
+#define ROUNDED(v) __asm__("" : "+m"(v))
+#endif
+#endif
 #ifndef TILE_ROWS
 #define TILE_ROWS MAX_ROWS /* rows at a time where there are more than MAX_ROWS */
 #endif
@@ -22,6 +30,7 @@
 #ifndef K_BLOCK
 #define K_BLOCK (PANEL_BYTES / (2 * VECTOR_BYTES)) /* rows of k at a time */
 #endif
+#include <math.h>
 #include <string.h>
 
 #include "exponential.h"
@@ -58,6 +67,17 @@
 #include "template.h"
 #endif
 
+#define REAL float
+#define INTEGER int32_t
+#define NATURAL uint32_t
+#define WIDTH i8
+#define FORMAT "coded_int8.h"
+#ifdef MINIMUM_F32
+#define MINIMUM MINIMUM_F32
+#define MAXIMUM MAXIMUM_F32
+#endif
+#include "template.h"
+
 #define TABLE_(isa) packseq_##isa
 #define TABLE(isa) TABLE_(isa)
 #ifdef BASE
@@ -73,4 +93,5 @@ const packseq_kernels TABLE(ISA) = {
     .engines[PACKSEQ_F32] = &PASTE(engine, ISA, f32),
     .engines[PACKSEQ_F64] = &PASTE(engine, ISA, f64),
 #endif
+    .engines[PACKSEQ_INT8] = &PASTE(engine, ISA, i8),
 };

@@ -25,23 +25,29 @@ enum packseq_activation {
 extern const char *const packseq_gate_activations[PACKSEQ_N_GATE_ACTIVATIONS];
 
 /* What numbers and weights are. */
-enum packseq_format { PACKSEQ_F32, PACKSEQ_F64, PACKSEQ_N_FORMATS };
+enum packseq_format { PACKSEQ_F32, PACKSEQ_F64, PACKSEQ_INT8, PACKSEQ_N_FORMATS };
 
 typedef struct {
     const char *name;
-    int32_t real_bytes; /* of a number of the input, the states and the output */
+    int32_t real_bytes;   /* of a number of the input, the states and the output, */
+    int32_t weight_bytes; /* and of a weight */
+    double speed; /* of a product of many rows, beside that of numbers as wide as the states */
 } packseq_format_traits;
 
 extern const packseq_format_traits packseq_formats[PACKSEQ_N_FORMATS];
 
 /* A weight matrix in panels of two vectors: [panel][K][2][U], 64-byte aligned, kept for the module's life.
- * Panel p adds to 2U adjacent columns of a gate row, from column[p] on. */
+ * Panel p adds to 2U adjacent columns of a gate row, from column[p] on. Weights of fewer bits are as many together as
+ * have 32 of them, [panel][K/n][2][U][n], with zeros where K ends, and U is that of float32. */
 typedef struct {
     const void *panels;
     const int32_t *column;
     int64_t k;
     int64_t n_panels;
     int64_t panels_per_block; /* a block is 2U hidden units with all their gates */
+    /* Of int8 alone, [panel][2U]: what each column's sum is multiplied by, and the sum of its weights. */
+    const float *scales;
+    const int32_t *sums;
 } packseq_matrix;
 
 /* One direction of one layer; cell_table.h has the order of a gate row. */
@@ -58,7 +64,7 @@ typedef struct {
 typedef struct {
     int64_t vector_bytes;
     /* Of a step in one direction of one layer: */
-    double row_flops;    /* of one sequence; */
+    double row_flops;    /* of one sequence, as many as float32 would do in the same time; */
     double weight_bytes; /* of those weights that multiply h; */
     int64_t blocks;      /* of hidden units; */
     int64_t gate_bytes;  /* one sequence's gates, as the kernels lay them out, */

@@ -7,7 +7,7 @@
 #include "activations.h"
 #ifdef FORMAT
 #include FORMAT
-#include "product_narrow.h"
+#include "product_coded.h"
 #else
 #include "product.h"
 #endif

@@ -87,12 +87,6 @@ typedef struct {
 } NAME(x_group), NAME(w_group);
 #endif
 
-static INLINE VI NAME(four_bytes)(const char *from) {
-    int32_t four;
-    memcpy(&four, from, sizeof four);
-    return four - (VI){0};
-}
-
 static INLINE NAME(x_group) NAME(load_x)(const char *x) {
 #ifdef DOT_BYTES
     return NAME(four_bytes)(x);

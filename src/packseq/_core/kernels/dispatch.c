@@ -3,7 +3,7 @@
 #include "targets.h"
 
 #if PACKSEQ_HAVE_X86
-extern const packseq_kernels packseq_avx512_vnni, packseq_avx512, packseq_avx2;
+extern const packseq_kernels packseq_avx512_bf16, packseq_avx512_vnni, packseq_avx512, packseq_avx2;
 #endif
 #if PACKSEQ_HAVE_NEON
 extern const packseq_kernels packseq_neon;
@@ -14,6 +14,7 @@ extern const packseq_kernels packseq_baseline;
 /* clang-format off */
 static const packseq_kernels *const compiled[] = {
 #if PACKSEQ_HAVE_X86
+    &packseq_avx512_bf16,
     &packseq_avx512_vnni,
     &packseq_avx512,
     &packseq_avx2,
@@ -36,6 +37,8 @@ int packseq_supported(const packseq_kernels *kernels) {
         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
                __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
                __builtin_cpu_supports("fma");
+    if (kernels == &packseq_avx512_bf16)
+        return packseq_supported(kernels->base) && __builtin_cpu_supports("avx512bf16");
     if (kernels == &packseq_avx512_vnni)
         return packseq_supported(kernels->base) && __builtin_cpu_supports("avx512vnni");
     if (kernels == &packseq_avx2) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");

@@ -10,6 +10,8 @@
 #define LOADED(v) (void)(v)
 #define REGISTERS 32
 #endif
+/* An instruction set with DOT_BFLOAT16 has bfloat16 in place of int8: see coded_bfloat16.h, and coded_int8.h for
+ * DOT_BYTES and PAIR_PRODUCTS. */
 #ifndef ROUNDED
 /* Round it here, and fuse it with nothing; x86 without FMA does so by itself. */
 #ifdef __x86_64__
@@ -70,8 +72,13 @@
 #define REAL float
 #define INTEGER int32_t
 #define NATURAL uint32_t
+#ifdef DOT_BFLOAT16
+#define WIDTH bf16
+#define FORMAT "coded_bfloat16.h"
+#else
 #define WIDTH i8
 #define FORMAT "coded_int8.h"
+#endif
 #ifdef MINIMUM_F32
 #define MINIMUM MINIMUM_F32
 #define MAXIMUM MAXIMUM_F32
@@ -93,5 +100,9 @@ const packseq_kernels TABLE(ISA) = {
     .engines[PACKSEQ_F32] = &PASTE(engine, ISA, f32),
     .engines[PACKSEQ_F64] = &PASTE(engine, ISA, f64),
 #endif
+#ifdef DOT_BFLOAT16
+    .engines[PACKSEQ_BFLOAT16] = &PASTE(engine, ISA, bf16),
+#else
     .engines[PACKSEQ_INT8] = &PASTE(engine, ISA, i8),
+#endif
 };

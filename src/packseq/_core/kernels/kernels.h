@@ -25,7 +25,7 @@ enum packseq_activation {
 extern const char *const packseq_gate_activations[PACKSEQ_N_GATE_ACTIVATIONS];
 
 /* What numbers and weights are. */
-enum packseq_format { PACKSEQ_F32, PACKSEQ_F64, PACKSEQ_INT8, PACKSEQ_N_FORMATS };
+enum packseq_format { PACKSEQ_F32, PACKSEQ_F64, PACKSEQ_INT8, PACKSEQ_BFLOAT16, PACKSEQ_N_FORMATS };
 
 typedef struct {
     const char *name;

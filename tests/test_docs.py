@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import packseq
-from packseq import batching, costs, packed
+from packseq import batching, comparing, costs, packed
+from packseq.networks import parameters
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -32,7 +33,7 @@ def test_the_walk_through(beside_torch):
     assert not failures_of(doctest.DocTestParser().get_doctest(chosen, {}, "packed.md", None, 0))
 
 
-@pytest.mark.parametrize("module", [batching, costs, packed])
+@pytest.mark.parametrize("module", [batching, comparing, costs, packed, parameters])
 def test_examples_of_docstrings(module):
     names = {name: getattr(packseq, name) for name in packseq.__all__} | {"np": np}
     for examples in doctest.DocTestFinder().find(module, globs=names):

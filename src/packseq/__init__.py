@@ -1,6 +1,7 @@
 """RNN, LSTM and GRU inference on sequences of different lengths, without one padded step."""
 
 from packseq.batching import batches
+from packseq.comparing import compare
 from packseq.combining import concatenate, windows
 from packseq.costs import savings
 from packseq.functional import cross_entropy, embedding, mse_loss
@@ -34,6 +35,7 @@ __all__ = [
     "RNNCell",
     "__version__",
     "batches",
+    "compare",
     "concatenate",
     "cross_entropy",
     "embedding",

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 import packseq
 from packseq import weights
-from packseq.networks.architecture import RECURRENT_ACTIVATIONS
+from packseq.networks.architecture import PRECISIONS, RECURRENT_ACTIVATIONS
 from packseq.weights import formats
 from packseq.weights.errors import library_errors
 from packseq.weights.store import modules_in
@@ -79,6 +79,7 @@ def parser() -> argparse.ArgumentParser:
     convert = commands.add_parser("convert", help="write a checkpoint as safetensors")
     convert.add_argument("file", metavar="FILE")
     convert.add_argument("output", metavar="OUT.safetensors")
+    convert.add_argument("--precision", choices=PRECISIONS, help="weights of fewer bits")
     convert.add_argument("--force", action="store_true", help="overwrite OUT if it exists")
     convert.set_defaults(command=run_convert)
 
@@ -131,7 +132,7 @@ def run_convert(options: argparse.Namespace) -> None:
     """``packseq convert FILE OUT``."""
     check_output("OUT", Path(options.output), [options.file], options.force)
     check_suffix("OUT", Path(options.output), ".safetensors")
-    weights.convert(options.file, options.output)
+    weights.convert(options.file, options.output, precision=options.precision)
 
 
 def run_run(options: argparse.Namespace) -> None:

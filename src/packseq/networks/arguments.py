@@ -24,6 +24,8 @@ Array = NDArray[Any]
 
 # The kernels count the columns of a gate row in 32 bits.
 _MOST_COLUMNS = 2**31 - 1
+# 255 * 127 times as many are less than 2**31: bytes with and without a sign, in the kernels' sums.
+_MOST_INT8_COLUMNS = 66_000
 
 
 # ---- constructors ----
@@ -184,7 +186,8 @@ def check_weight_sizes(architecture: Architecture, dtype: np.dtype[Any]) -> None
     Raises
     ------
     ValueError
-        Its columns are beyond the kernels' integers, or its bytes beyond any memory.
+        Its columns are beyond the kernels' integers, also those of int8's sums, or its bytes
+        beyond any memory.
     """
     gates, hidden = len(architecture.cell.gates), architecture.hidden_size
     columns = (1 if gates == 1 else 4) * hidden  # the kernels give a GRU room for four gates
@@ -194,6 +197,10 @@ def check_weight_sizes(architecture: Architecture, dtype: np.dtype[Any]) -> None
             f"at most {_MOST_COLUMNS}"
         )
     widest = max(architecture.input_size, architecture.output_size, hidden)
+    if architecture.precision == "int8" and widest > _MOST_INT8_COLUMNS:
+        raise ValueError(
+            f"a weight has {widest} columns; int8 sums at most {_MOST_INT8_COLUMNS} exactly"
+        )
     size = columns * widest * dtype.itemsize
     if size > sys.maxsize:
         raise ValueError(

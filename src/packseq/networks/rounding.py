@@ -18,8 +18,6 @@ Array = NDArray[Any]
 
 # A row whose largest number is less is one of zeros, in weights as in the kernels.
 LEAST_LARGEST = np.float32(2.0**-100)
-# Longer sums of int8 products might not fit into 32 bits.
-MOST_COLUMNS = 66_000
 
 
 def rounded(
@@ -30,7 +28,7 @@ def rounded(
     Raises
     ------
     ValueError
-        int8: a weight has NaN or infinity, or too many columns.
+        int8: a weight has NaN or infinity.
     """
     if precision == "bfloat16":
         return {
@@ -40,7 +38,8 @@ def rounded(
     result: dict[str, Array] = {}
     for name, array in parameters.items():
         if is_matrix(name, architecture):
-            _check_int8(array, name)
+            if not np.isfinite(array).all():
+                raise ValueError(f"{name} has NaN or infinity, which int8 cannot hold")
             result[name], result[name + SCALE] = to_int8(array)
         else:
             result[name] = array
@@ -79,10 +78,3 @@ def to_bfloat16(weight: Array) -> NDArray[np.float32]:
     return (kept & np.uint32(0xFFFF0000)).view(np.float32)
 
 
-def _check_int8(weight: Array, name: str) -> None:
-    if weight.shape[1] > MOST_COLUMNS:
-        raise ValueError(
-            f"{name} has {weight.shape[1]} columns; int8 sums at most {MOST_COLUMNS} exactly"
-        )
-    if not np.isfinite(weight).all():
-        raise ValueError(f"{name} has NaN or infinity, which int8 cannot hold")

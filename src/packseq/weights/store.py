@@ -17,9 +17,11 @@ from packseq.networks.architecture import (
     Architecture,
     cell_of,
 )
+from packseq.networks.arguments import as_precision
+from packseq.networks.rounding import rounded
 
 from . import formats, safetensors_file
-from .arrays import Array
+from .arrays import BFLOAT16, Array
 from .backward import Backward
 from .canonical import (
     Attributes,
@@ -135,6 +137,7 @@ def load(
     recurrent_activation: str | None = None,
     batch_first: bool | None = None,
     reset_after: bool | None = None,
+    precision: str | None = None,
 ) -> Any:
     """The LSTM, GRU or RNN in a checkpoint, ready to run; the framework need not be installed.
 
@@ -158,6 +161,9 @@ def load(
     reset_after : bool, optional
         Whether a GRU applies r after the product, from a file that does not say; True by default,
         as in torch. Otherwise as for `batch_first`.
+    precision : {"int8", "bfloat16"}, optional
+        Weights of fewer bits, as :meth:`packseq.LSTM.quantize` makes them; those of a file that was
+        written so need no word.
 
     Returns
     -------
@@ -173,8 +179,9 @@ def load(
         those there are); a setting that packseq cannot run, by name; an activation that has to be
         given and is not; stored initial states, which would be lost (see `load_with_state`).
     ValueError
-        `nonlinearity` or `recurrent_activation` is unknown; one of them, `batch_first` or
-        `reset_after` is not what the file says, or has no meaning for the module.
+        `nonlinearity`, `recurrent_activation` or `precision` is unknown; one of them, `batch_first`
+        or `reset_after` is not what the file says, or has no meaning for the module; it cannot be
+        had in that precision.
     TypeError
         `batch_first` or `reset_after` is no flag.
     ImportError
@@ -189,6 +196,7 @@ def load(
         recurrent_activation=recurrent_activation,
         batch_first=batch_first,
         reset_after=reset_after,
+        precision=precision,
     )
     if state is not None:
         raise CheckpointError(
@@ -206,12 +214,13 @@ def load_with_state(
     recurrent_activation: str | None = None,
     batch_first: bool | None = None,
     reset_after: bool | None = None,
+    precision: str | None = None,
 ) -> tuple[Any, Any]:
     """The module in a checkpoint, and the initial states that are stored with it.
 
     Parameters
     ----------
-    path, prefix, nonlinearity, recurrent_activation, batch_first, reset_after
+    path, prefix, nonlinearity, recurrent_activation, batch_first, reset_after, precision
         As for `load`.
 
     Returns
@@ -229,6 +238,8 @@ def load_with_state(
     ValueError, TypeError, ImportError, OSError
         As for `load`.
     """
+    if precision is not None:
+        as_precision(precision)
     checkpoint, file_bytes = formats.read(Path(path))
     found = choose(checkpoint, prefix, path)
     if found.architecture is None or found.attributes.unsupported:
@@ -248,6 +259,8 @@ def load_with_state(
         architecture = completed(found.architecture, settings)
         arrays = parameters(checkpoint, found.prefix, architecture, file_bytes)
         module = build(found, architecture, arrays, settings["batch_first"])
+        if precision not in (None, found.precision):
+            module = module.quantize(str(precision))
         return module, initial_state(checkpoint, found, architecture)
     except CheckpointError as error:
         raise CheckpointError(f"{os.fspath(path)}: {error}") from error.__cause__
@@ -259,7 +272,8 @@ def save(module: Any, path: FilePath) -> None:
     torch loads it with ``load_state_dict(safetensors.torch.load_file(path))``, where it has such a
     module: none with peepholes, and none whose gates are not sigmoids. What a state dict does not
     tell (``nonlinearity``, ``recurrent_activation``, ``batch_first``, ``reset_after``) is kept in
-    the file's metadata, where `load` finds it.
+    the file's metadata, where `load` finds it. Weights of int8 are written as such, with their
+    scales; those of bfloat16 as bfloat16: files are 4 and 2 times smaller, and load bit for bit.
 
     Parameters
     ----------
@@ -292,7 +306,9 @@ def save(module: Any, path: FilePath) -> None:
         backward=isinstance(module, Backward),
     )
     arrays = {name: np.asarray(array) for name, array in inner.state_dict().items()}
-    safetensors_file.write(Checkpoint(arrays, {"": attributes}), Path(path))
+    precisions = {"": BFLOAT16} if getattr(inner, "precision", "") == BFLOAT16 else {}
+    checkpoint = Checkpoint(arrays, {"": attributes}, precisions=precisions)
+    safetensors_file.write(checkpoint, Path(path))
 
 
 def kind_of(module: Any) -> str | None:
@@ -301,7 +317,7 @@ def kind_of(module: Any) -> str | None:
     return next((KINDS[one.__name__] for one in classes if one.__name__ in KINDS), None)
 
 
-def convert(source: FilePath, target: FilePath) -> None:
+def convert(source: FilePath, target: FilePath, *, precision: str | None = None) -> None:
     """Write every array of a checkpoint, in its canonical form, as safetensors.
 
     Parameters
@@ -310,19 +326,42 @@ def convert(source: FilePath, target: FilePath) -> None:
         As for `read`.
     target : path
         Overwritten if it exists.
+    precision : {"int8", "bfloat16"}, optional
+        What the weights of every module that packseq can run become; all else stays as it is.
 
     Raises
     ------
     CheckpointError
         As for `read`; or an array has a dtype that safetensors does not hold, such as complex128.
     ValueError
-        `target` is `source`.
+        `target` is `source`; another precision, or a module that cannot be had in it.
     OSError
         A file cannot be read or written.
     """
     if os.path.exists(target) and os.path.samefile(source, target):
         raise ValueError(f"{os.fspath(target)} is the source, which would be lost")
-    safetensors_file.write(formats.read(Path(source))[0], Path(target))
+    checkpoint, _ = formats.read(Path(source))
+    if precision is not None:
+        checkpoint = in_precision(checkpoint, as_precision(precision))
+    safetensors_file.write(checkpoint, Path(target))
+
+
+def in_precision(checkpoint: Checkpoint, precision: str) -> Checkpoint:
+    """The same with every module that can run here in weights of fewer bits."""
+    arrays, precisions = dict(checkpoint.arrays), dict(checkpoint.precisions)
+    for found in modules_in(checkpoint):
+        architecture = found.architecture
+        if architecture is None or found.attributes.unsupported or found.precision == precision:
+            continue
+        if found.precision != "float32":
+            raise ValueError(f"only float32 can be rounded to {precision}; the file has {found}")
+        prefix = found.prefix
+        before = {name: arrays[prefix + name] for name in architecture.shapes}
+        after = rounded(architecture, before, precision)
+        arrays |= {prefix + name: array for name, array in after.items()}
+        if precision == BFLOAT16:
+            precisions[prefix] = precision
+    return replace(checkpoint, arrays=arrays, precisions=precisions)
 
 
 def described(checkpoint: Checkpoint, prefix: str, path: FilePath) -> Found:

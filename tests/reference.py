@@ -72,7 +72,7 @@ def bfloat16(v):
 
 
 class BFloat16:
-    """A matrix of bfloat16: W @ v rounds v too; the products are exact, and so is their sum here."""
+    """A matrix of bfloat16: W @ v rounds v too; products are exact, and so is their sum here."""
 
     def __init__(self, numbers):
         self.numbers = bfloat16(numbers)

@@ -309,9 +309,7 @@ def test_converted_a_file_has_it_and_keeps_the_rest(tmp_path, precision):
     for prefix in ("a.", "b."):
         arrays |= {prefix + n: w.copy() for n, w in module_of().state_dict().items()}
     library.save_file(arrays, tmp_path / "plain.safetensors")
-    convert(
-        tmp_path / "plain.safetensors", tmp_path / "rounded.safetensors", precision=precision
-    )
+    convert(tmp_path / "plain.safetensors", tmp_path / "rounded.safetensors", precision=precision)
     for prefix in ("a", "b"):
         loaded = load_file(tmp_path / "rounded.safetensors", prefix, batch_first=True)
         assert loaded.batch_first
@@ -383,9 +381,7 @@ def layer_of(module):
     state = {n: w for n, w in module.state_dict().items() if "_l0" in n}
     kind = "RNN_RELU" if getattr(module, "nonlinearity", "") == "relu" else type(module).__name__
     options = {
-        name: getattr(module, name)
-        for name in ("peephole", "reset_after")
-        if hasattr(module, name)
+        name: getattr(module, name) for name in ("peephole", "reset_after") if hasattr(module, name)
     }
     made = make_module(kind, 9, 12, bidirectional=True, rng=0, **options)
     made = made if module.precision == "float32" else made.quantize(module.precision)

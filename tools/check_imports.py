@@ -62,7 +62,10 @@ FLOORS = [
     ),
     ("weights/limits", "what a file may cost"),
     ("weights/errors", "what is wrong with a file"),
-    ("functional combining comparing interchange batching plotting", "what is done with packed batches"),
+    (
+        "functional combining comparing interchange batching plotting",
+        "what is done with packed batches",
+    ),
     ("costs", "what packing saves"),
     ("networks/modules networks/cells", "RNN, GRU and LSTM, and one step of each"),
     ("networks/recurrent", "what the modules share: the one way through a call"),

@@ -252,7 +252,9 @@ _MATRICES = ("weight_ih", "weight_hh", "weight_hr")
 _VECTORS = tuple(dict.fromkeys(name for cell in CELLS for name in cell.vectors))
 PARAMETER_NAMES = (*_MATRICES, "bias_ih", "bias_hh", *_VECTORS)
 _PLACE = "(?:_l\\d+(?:_reverse)?)?"
-PARAMETER = re.compile(f"(?:{'|'.join(PARAMETER_NAMES)}){_PLACE}|(?:{'|'.join(_MATRICES)}){_PLACE}{SCALE}")
+PARAMETER = re.compile(
+    f"(?:{'|'.join(PARAMETER_NAMES)}){_PLACE}|(?:{'|'.join(_MATRICES)}){_PLACE}{SCALE}"
+)
 
 
 def infer(shapes: Mapping[str, Shape], prefix: str = "", one_step: bool = False) -> Architecture:

@@ -76,5 +76,3 @@ def to_bfloat16(weight: Array) -> NDArray[np.float32]:
     nearest = bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))
     kept = np.where(np.isnan(weight), bits | np.uint32(0x400000), nearest)  # a NaN stays one
     return (kept & np.uint32(0xFFFF0000)).view(np.float32)
-
-

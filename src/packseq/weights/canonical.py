@@ -273,9 +273,7 @@ def describe(checkpoint: Checkpoint, prefix: str) -> Found:
     found = Found(
         prefix=prefix,
         architecture=architecture,
-        dtype=np.result_type(
-            np.float32, arrays[f"weight_ih{first}"], arrays[f"weight_hh{first}"]
-        ),
+        dtype=np.result_type(np.float32, arrays[f"weight_ih{first}"], arrays[f"weight_hh{first}"]),
         attributes=checkpoint.attributes_of(prefix),
         has_state="h_0" in arrays or "c_0" in arrays,
     )

@@ -1,8 +1,8 @@
 """RNN, LSTM and GRU inference on sequences of different lengths, without one padded step."""
 
 from packseq.batching import batches
-from packseq.comparing import compare
 from packseq.combining import concatenate, windows
+from packseq.comparing import compare
 from packseq.costs import savings
 from packseq.functional import cross_entropy, embedding, mse_loss
 from packseq.interchange import from_arrow, from_awkward, to_arrow, to_awkward

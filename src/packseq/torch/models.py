@@ -7,8 +7,8 @@ from typing import TypeVar
 
 from torch import nn
 
-from packseq.torch.dropins import is_replaced, put_back, replace, warn_again
 from packseq.networks.arguments import as_precision
+from packseq.torch.dropins import is_replaced, put_back, replace, warn_again
 from packseq.torch.records import doubt, forget, set_precision
 from packseq.torch.reports import NOT_YET, Report, report_of, why_left
 

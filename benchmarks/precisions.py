@@ -141,9 +141,8 @@ def main(arguments):
     seconds = float(arguments[0]) if arguments else 120
     words = arguments[1:]
     cases = [case for case in CASES if all(word in case.name for word in words)]
-    print(
-        f"{processor()}, {os.cpu_count()} cores; {isa.kernels().name}; packseq {packseq.__version__}"
-    )
+    kernels = f"{isa.kernels().name}; packseq {packseq.__version__}"
+    print(f"{processor()}, {os.cpu_count()} cores; {kernels}")
     ratios = [f"{name} / {other}" for name, other in RATIOS]
     errors = [f"error of {name}" for name in WAYS if name != "float32"]
     print_head("One thread", "case", "float32, ms", *ratios, *errors)

@@ -19,9 +19,9 @@ LIMITS = {
     ("GRU", "bfloat16"): (7e-3, 8e-4),
 }
 SHAPES = {
-    "wide": dict(size=256, steps=100, batch=8),
-    "stacked": dict(size=128, steps=60, batch=8, num_layers=2, bidirectional=True),
-    "long": dict(size=64, steps=1000, batch=2),
+    "wide": {"size": 256, "steps": 100, "batch": 8},
+    "stacked": {"size": 128, "steps": 60, "batch": 8, "num_layers": 2, "bidirectional": True},
+    "long": {"size": 64, "steps": 1000, "batch": 2},
 }
 
 

@@ -549,9 +549,10 @@ static void check_precision(const precision *p, const network *net, const batch 
         inexact += p->format == PACKSEQ_INT8 && !(off <= 10 * exact);
         if (off <= tolerance) continue;
         failures++;
+        const char *format = packseq_formats[p->format].name;
         printf("%s, %s, %s, H %d, %d layers, %d directions, %d sequences, %s: off by %g\n", p->table->name,
-               net->kind.name, packseq_formats[p->format].name, (int)net->hidden, net->layers, net->directions, (int)b->batch,
-               WAYS[i].name, off);
+               net->kind.name, format, (int)net->hidden, net->layers, net->directions, (int)b->batch, WAYS[i].name,
+               off);
     }
     for (int32_t i = 0; i < net->layers * net->directions; i++) free_cell(cells[i]);
 }

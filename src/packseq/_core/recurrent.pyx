@@ -62,7 +62,8 @@ cdef class Kernels:
         """Apply "tanh" or one of GATE_ACTIVATIONS to a contiguous float array of whole vectors."""
         cdef cnp.ndarray y = np.empty_like(x)
         cdef int which = (*GATE_ACTIVATIONS, "tanh").index(activation)
-        packseq_engine_of(self.table, FORMATS.index(x.dtype.name)).activate(which, x.data, y.data, x.size)
+        cdef const packseq_engine *engine = packseq_engine_of(self.table, FORMATS.index(x.dtype.name))
+        engine.activate(which, x.data, y.data, x.size)
         return y
 
 

@@ -1,9 +1,9 @@
 #include "targets.h"
 #if PACKSEQ_HAVE_X86
 #ifdef __clang__
-#pragma clang attribute push(__attribute__((target("avx512f,avx512dq,avx512vl,avx512bw,avx512vnni,fma"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx512dq,avx512vl,avx512bw,avx512vnni,fma"))), apply_to = function)
 #else
-#pragma GCC target("avx512f,avx512dq,avx512vl,avx512bw,avx512vnni,fma,prefer-vector-width=512")
+#pragma GCC target("avx512dq,avx512vl,avx512bw,avx512vnni,fma,prefer-vector-width=512")
 #endif
 #include <immintrin.h>
 #define MINIMUM_F32 _mm512_min_ps

@@ -31,10 +31,13 @@ static INLINE void NAME(tile)(const int rows, const int panels, const NAME(tile_
     for (int r = 0; r < rows; r++) {
         x[r] = t->rows + r * t->row_bytes;
 #pragma GCC unroll 8
-        for (int p = 0; p < panels; p++)
-            FOR_EACH(j, 2)
-                sum[r][p][j] = NAME(first_sum)(weights, ((t->panel + p) * 2 + j) * LANES,
-                                               t->start + r * t->start_stride + column[p] + j * LANES);
+        for (int p = 0; p < panels; p++) {
+            const REAL *start = t->start + r * t->start_stride + column[p];
+            FOR_EACH(j, 2) {
+                const int64_t at = ((t->panel + p) * 2 + j) * LANES;
+                sum[r][p][j] = NAME(first_sum)(weights, at, start + j * LANES);
+            }
+        }
     }
     for (int64_t k = 0; k < groups; k++, w += 2 * VECTOR_BYTES) {
 #pragma GCC unroll 8
@@ -52,14 +55,18 @@ static INLINE void NAME(tile)(const int rows, const int panels, const NAME(tile_
 #pragma GCC unroll 16
     for (int r = 0; r < rows; r++) {
 #pragma GCC unroll 8
-        for (int p = 0; p < panels; p++)
-            FOR_EACH(j, 2)
-                *(VU *)(t->c + r * t->c_stride + column[p] + j * LANES) =
-                    NAME(last_sum)(sum[r][p][j], weights, ((t->panel + p) * 2 + j) * LANES, t->scales[r],
-                                   t->start + r * t->start_stride + column[p] + j * LANES);
+        for (int p = 0; p < panels; p++) {
+            const REAL *start = t->start + r * t->start_stride + column[p];
+            REAL *c = t->c + r * t->c_stride + column[p];
+            FOR_EACH(j, 2) {
+                const int64_t at = ((t->panel + p) * 2 + j) * LANES;
+                *(VU *)(c + j * LANES) = NAME(last_sum)(sum[r][p][j], weights, at, t->scales[r], start + j * LANES);
+            }
+        }
     }
 }
 
+/* clang-format off */
 /* Few rows leave sums waiting for each other, so several panels go at once, where the registers hold them. */
 #if CODED_ROWS == 12
 #define EACH_TILE(TILE) \
@@ -76,6 +83,7 @@ static const int8_t NAME(most_panels)[] = {0, 4, 2, 1, 1};
 #else
 #error "tiles are listed for at most 4, 6 or 12 rows"
 #endif
+/* clang-format on */
 
 #define TILE(rows, panels) \
     static __attribute__((noinline)) void NAME(tile_##rows##x##panels)(const NAME(tile_args) * t) { \
@@ -115,7 +123,7 @@ static int64_t NAME(coded_bytes)(int64_t rows, int64_t k) {
     return NAME(scale_bytes)(rows) + rows * NAME(coded_row_bytes)(k);
 }
 
-static void NAME(multiply)(const NAME(product) *x) {
+static void NAME(multiply)(const NAME(product) * x) {
     const packseq_matrix *w = x->weights;
     const int64_t row_bytes = NAME(coded_row_bytes)(w->k);
     const int64_t n = x->to - x->from, n_tiles = (x->rows + CODED_ROWS - 1) / CODED_ROWS;

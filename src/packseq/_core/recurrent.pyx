@@ -111,8 +111,9 @@ cdef class Network:
     last two None but for int8, with its panels per block in `per_block`; see kernels.h for their order.
     """
 
-    def __cinit__(self, Kernels kernels, str cell, str gate_activation, str format, int64_t hidden, int64_t state,
-                  int n_directions, list directions, tuple per_block, bint batch_first, bint one_step):
+    def __cinit__(self, Kernels kernels, str cell, str gate_activation, str format, int64_t hidden,
+                  int64_t state, int n_directions, list directions, tuple per_block, bint batch_first,
+                  bint one_step):
         cdef int i
         self.table = <packseq_direction *> PyMem_Calloc(len(directions), sizeof(packseq_direction))
         if self.table == NULL:

@@ -106,9 +106,10 @@ cdef packseq_matrix matrix_of(tuple packed, int64_t panels_per_block) noexcept:
 cdef class Network:
     """A module's prepacked weights. Read-only once made, so threads share it.
 
-    cell, gate_activation and format are of CELLS, GATE_ACTIVATIONS and FORMATS. directions is a list [L * D] of (ih, hh,
-    late or None, bias, peephole or None, finite), each matrix (K, panels, column, scales, sums), the
-    last two None but for int8, with its panels per block in `per_block`; see kernels.h for their order.
+    cell, gate_activation and format are of CELLS, GATE_ACTIVATIONS and FORMATS. directions is a list
+    [L * D] of (ih, hh, late or None, bias, peephole or None, finite), each matrix (K, panels, column,
+    scales, sums), the last two None but for int8, with its panels per block in `per_block`; see kernels.h
+    for their order.
     """
 
     def __cinit__(self, Kernels kernels, str cell, str gate_activation, str format, int64_t hidden,

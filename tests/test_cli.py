@@ -110,6 +110,17 @@ def test_convert_writes_safetensors(checkpoint, tmp_path):
     assert weights.find(tmp_path / "out.safetensors") == weights.find(checkpoint)
 
 
+@pytest.mark.parametrize("precision", ["int8", "bfloat16"])
+def test_convert_to_fewer_bits(checkpoint, tmp_path, capsys, precision):
+    out = tmp_path / "out.safetensors"
+    assert run("convert", checkpoint, out, "--precision", precision) == 0
+    assert run("inspect", out) == 0
+    assert capsys.readouterr().out.splitlines()[0] == f"'rnn.': GRU(3, 4), {precision}"
+    expected = packseq.load(checkpoint).quantize(precision).state_dict()
+    for name, array in packseq.load(out).state_dict().items():
+        np.testing.assert_array_equal(array, expected[name])
+
+
 @pytest.mark.parametrize("output", ["nothing/out.safetensors", "."])
 def test_convert_to_where_nothing_can_be_written(checkpoint, tmp_path, capsys, output):
     assert run("convert", checkpoint, tmp_path / output) == 2

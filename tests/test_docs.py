@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import packseq
-from packseq import batching, costs, packed
-from packseq.networks import streams
+from packseq import batching, comparing, costs, packed
+from packseq.networks import parameters, streams
 from packseq.predict import predictor
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -34,7 +34,9 @@ def test_the_walk_through(beside_torch):
     assert not failures_of(doctest.DocTestParser().get_doctest(chosen, {}, "packed.md", None, 0))
 
 
-@pytest.mark.parametrize("module", [batching, costs, packed, predictor, streams])
+@pytest.mark.parametrize(
+    "module", [batching, comparing, costs, packed, parameters, predictor, streams]
+)
 def test_examples_of_docstrings(module):
     if module is predictor:
         pytest.importorskip("pyarrow", reason="its tables")

@@ -74,7 +74,10 @@ FLOORS = [
     ("weights/beside", "files that are mapped, and files beside a checkpoint"),
     ("weights/limits", "what a file may cost"),
     ("weights/errors", "what is wrong with a file"),
-    ("functional combining interchange batching plotting", "what is done with packed batches"),
+    (
+        "functional combining comparing interchange batching plotting",
+        "what is done with packed batches",
+    ),
     ("columns costs", "Arrow's columns of sequences, and what packing saves"),
     (
         "networks/modules networks/cells networks/streams",
@@ -87,7 +90,7 @@ FLOORS = [
     ("networks/torch_layers", "the same calls in torch"),
     ("networks/parameters", "named, read-only weights"),
     ("networks/state_dicts", "what a state dict says"),
-    ("networks/prepack", "weights in the kernels' order"),
+    ("networks/prepack networks/rounding", "weights in the kernels' order, and of fewer bits"),
     ("networks/call", "one call, and the contract of whoever runs it"),
     ("networks/arguments", "checks of what modules and cells take"),
     ("networks/architecture", "what a network is, apart from its weights"),

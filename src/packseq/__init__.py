@@ -2,6 +2,7 @@
 
 from packseq.batching import batches
 from packseq.combining import concatenate, windows
+from packseq.comparing import compare
 from packseq.costs import savings
 from packseq.functional import cross_entropy, embedding, mse_loss
 from packseq.interchange import from_arrow, from_awkward, to_arrow, to_awkward
@@ -39,6 +40,7 @@ __all__ = [
     "Streams",
     "__version__",
     "batches",
+    "compare",
     "concatenate",
     "cross_entropy",
     "embedding",

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 import packseq
 from packseq import weights
-from packseq.networks.architecture import RECURRENT_ACTIVATIONS
+from packseq.networks.architecture import PRECISIONS, RECURRENT_ACTIVATIONS
 from packseq.tables import command
 from packseq.weights import formats
 from packseq.weights.errors import library_errors
@@ -82,6 +82,7 @@ def parser() -> argparse.ArgumentParser:
     convert = commands.add_parser("convert", help="write a checkpoint as safetensors")
     convert.add_argument("file", metavar="FILE")
     convert.add_argument("output", metavar="OUT.safetensors")
+    convert.add_argument("--precision", choices=PRECISIONS, help="weights of fewer bits")
     convert.add_argument("--force", action="store_true", help="overwrite OUT if it exists")
     convert.add_argument("--optimizer", action="store_true", help="write an optimizer's state too")
     convert.set_defaults(command=run_convert)
@@ -144,7 +145,9 @@ def run_convert(options: argparse.Namespace) -> None:
     """``packseq convert FILE OUT``."""
     check_output("OUT", Path(options.output), [options.file], options.force)
     check_suffix("OUT", Path(options.output), ".safetensors")
-    left_out = weights.convert(options.file, options.output, optimizer=options.optimizer)
+    left_out = weights.convert(
+        options.file, options.output, optimizer=options.optimizer, precision=options.precision
+    )
     for name, reason in left_out.items():
         if reason != OF_AN_OPTIMIZER:
             tell(f"left out {name!r}: {reason}")

@@ -19,12 +19,25 @@ cdef extern from "kernels.h" nogil:
     const packseq_cell_traits *packseq_cells
     const char *const *packseq_gate_activations
 
+    ctypedef struct packseq_format_traits:
+        const char *name
+        int32_t real_bytes
+
+    const packseq_format_traits *packseq_formats
+
+    enum packseq_format:
+        PACKSEQ_F32
+        PACKSEQ_F64
+        PACKSEQ_N_FORMATS
+
     ctypedef struct packseq_matrix:
         const void *panels
         const int32_t *column
         int64_t k
         int64_t n_panels
         int64_t panels_per_block
+        const float *scales
+        const int32_t *sums
 
     ctypedef struct packseq_direction:
         packseq_matrix ih
@@ -37,6 +50,7 @@ cdef extern from "kernels.h" nogil:
     ctypedef struct packseq_network:
         int32_t cell
         int32_t gate_activation
+        int32_t format
         int32_t n_layers
         int32_t n_directions
         int64_t hidden
@@ -82,25 +96,25 @@ cdef extern from "kernels.h" nogil:
         int64_t begun
         int64_t patience
 
+    ctypedef struct packseq_engine:
+        int64_t (*workspace)(const packseq_job *) noexcept nogil
+        void (*run)(packseq_job *, int32_t) noexcept nogil
+        void (*activate)(int, const void *, void *, int64_t) noexcept nogil
+
     ctypedef struct packseq_kernels:
         const char *name
         int32_t vector_bytes
-        int64_t (*workspace_f32)(const packseq_job *) noexcept nogil
-        int64_t (*workspace_f64)(const packseq_job *) noexcept nogil
-        void (*run_f32)(packseq_job *, int32_t) noexcept nogil
-        void (*run_f64)(packseq_job *, int32_t) noexcept nogil
-        void (*activate_f32)(int, const float *, float *, int64_t) noexcept nogil
-        void (*activate_f64)(int, const double *, double *, int64_t) noexcept nogil
 
     const packseq_kernels *const *packseq_compiled() noexcept nogil
     int packseq_supported(const packseq_kernels *) noexcept nogil
+    const packseq_engine *packseq_engine_of(const packseq_kernels *, packseq_format) noexcept nogil
 
     enum packseq_size:
         PACKSEQ_TINY
         PACKSEQ_SMALL
         PACKSEQ_LARGE
 
-    void packseq_estimate(packseq_network *, int64_t, int64_t) noexcept nogil
+    void packseq_estimate(packseq_network *, int64_t) noexcept nogil
     double packseq_microseconds_of(const packseq_job *) noexcept nogil
     packseq_size packseq_size_for(double) noexcept nogil
     packseq_size packseq_most_size(const packseq_network *, int64_t, int64_t) noexcept nogil
@@ -110,10 +124,9 @@ cdef extern from "kernels.h" nogil:
 cdef class Network:
     cdef packseq_network net
     cdef packseq_direction *table
-    cdef const packseq_kernels *kernels
+    cdef const packseq_engine *engine
     cdef object keep
     cdef int typenum
-    cdef int64_t real_bytes
     cdef int64_t input_width
     cdef bint has_c
     cdef bint batch_first

@@ -46,6 +46,8 @@ class _Cell(Parameterised):
             shown["recurrent_activation"] = architecture.recurrent_activation
         if self.dtype != np.float32:
             shown["dtype"] = self.dtype.name
+        if architecture.precision:
+            shown["precision"] = architecture.precision
         return shown
 
     def _plain(self, input: object, hx: object) -> Any:

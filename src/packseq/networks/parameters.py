@@ -14,12 +14,15 @@ from packseq.checks import as_read_only
 from packseq.networks.architecture import SIGMOID, Architecture, cell_of
 from packseq.networks.arguments import (
     as_module_dtype,
+    as_precision,
     as_recurrent_activation,
     check_weight_sizes,
     checked,
 )
 from packseq.networks.prepack import prepack
+from packseq.networks.rounding import is_matrix, rounded, to_bfloat16, widened
 from packseq.networks.state_dicts import (
+    as_integers,
     as_prefix,
     as_weights,
     inferred,
@@ -153,6 +156,11 @@ class Parameterised:
         return self._architecture.bias
 
     @property
+    def precision(self) -> str:
+        """What the weights are: "int8", "bfloat16", or the name of the dtype."""
+        return self._architecture.precision or self.dtype.name
+
+    @property
     def _batch_first(self) -> bool:
         """Whether padded batches are (B, T, I)."""
         return False
@@ -254,6 +262,70 @@ class Parameterised:
         """
         self._set_parameters(self._loaded(mapping, prefix, strict))
 
+    def quantize(self, precision: str) -> Self:
+        """Make the same module with weights of fewer bits: faster, smaller and less exact.
+
+        Parameters
+        ----------
+        precision : {"int8", "bfloat16"}
+            What weight_ih, weight_hh and weight_hr become, and what they multiply is rounded to.
+            Biases, peepholes, gates, states, input and output stay float32.
+
+        Returns
+        -------
+        module
+            A new one, of the same class and options. An int8 weight is an int8 array, with a
+            float32 scale for each of its rows beside it, under its name and ``_scale``; a bfloat16
+            weight shows as the float32 array of its numbers.
+
+        Raises
+        ------
+        ValueError
+            Another precision; this module is not float32, or has fewer bits already; for int8, a
+            weight has NaN or infinity, or more than 66,000 columns.
+
+        Notes
+        -----
+        Cost: some passes over the weights. docs/precision.md says what it gains and what it costs,
+        and how the rounding is defined; :func:`packseq.compare` measures it on your own data.
+
+        Examples
+        --------
+        >>> import packseq
+        >>> packseq.LSTM(16, 32, rng=0).quantize("int8")
+        LSTM(16, 32, precision='int8')
+        """
+        architecture = replace(self._architecture, precision=as_precision(precision))
+        if self.precision != "float32":
+            raise ValueError(f"only a float32 module can be quantized; this one is {self!r}")
+        parameters = rounded(self._architecture, self._weights.parameters, precision)
+        return self._with(architecture, parameters)
+
+    def dequantize(self) -> Self:
+        """Make the float32 module of the rounded weights.
+
+        Returns
+        -------
+        module
+            A new one, which computes in float32 what the rounded weights stand for.
+
+        Raises
+        ------
+        ValueError
+            This module is not of fewer bits.
+        """
+        if not self._architecture.precision:
+            raise ValueError(f"only what was quantized can be dequantized; this is {self!r}")
+        architecture = replace(self._architecture, precision=None)
+        return self._with(architecture, widened(self._weights.parameters))
+
+    def _with(self, architecture: Architecture, parameters: Mapping[str, Array]) -> Self:
+        """The same with other weights."""
+        made = type(self).__new__(type(self))
+        fields = {"_architecture": architecture, "_weights": parameters}
+        made.__setstate__(self.__getstate__() | fields)
+        return made
+
     def _loaded(self, mapping: Mapping[str, Any], prefix: str, strict: bool) -> dict[str, Array]:
         """New parameters from a state dict, checked and copied."""
         prefix = as_prefix(mapping, prefix)
@@ -265,15 +337,25 @@ class Parameterised:
         for name, shape in shapes.items():
             if name not in given:
                 continue
-            array = as_weights(mapping[given[name]], given[name])
+            integers = self.precision == "int8" and len(shape) == 2
+            take = as_integers if integers else as_weights
+            array = take(mapping[given[name]], given[name])
             if array.shape == shape:
-                with np.errstate(all="ignore"):  # what float32 cannot hold becomes inf or 0
-                    loaded[name] = np.array(array, self.dtype, order="C")
+                loaded[name] = self._stored(name, array)
             else:
                 problems.append(f"{given[name]} has shape {array.shape}, expected {shape}")
         if problems:
             raise ValueError(f"cannot load into {self!r}: " + "; ".join(problems))
         return loaded
+
+    def _stored(self, name: str, array: Array) -> Array:
+        """A copy of a parameter as the module keeps it."""
+        if array.dtype == np.int8:
+            return np.array(array, order="C")
+        with np.errstate(all="ignore"):  # what float32 cannot hold becomes inf or 0
+            stored = np.array(array, self.dtype, order="C")
+        matrix = is_matrix(name, self._architecture)
+        return to_bfloat16(stored) if matrix and self.precision == "bfloat16" else stored
 
 
 def cell_option(name: str, doc: str) -> Any:

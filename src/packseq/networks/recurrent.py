@@ -112,10 +112,16 @@ class Recurrent(Parameterised):
             **plain.options,
         }
         values = {name: getattr(self, name) for name in usual}
-        usual |= {"recurrent_activation": SIGMOID, "dtype": "float32", "backend": None}
+        usual |= {
+            "recurrent_activation": SIGMOID,
+            "dtype": "float32",
+            "precision": None,
+            "backend": None,
+        }
         values |= {
             "recurrent_activation": architecture.recurrent_activation,
             "dtype": self.dtype.name,
+            "precision": architecture.precision,
             "backend": self.backend,
         }
         return {name: value for name, value in values.items() if value != usual[name]}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from packseq.checks import as_array, is_number
@@ -105,6 +106,24 @@ def _other_prefixes(mapping: Mapping[str, Any]) -> str:
     ends = ("weight_ih", f"weight_ih{FIRST_LAYER}")
     found = {name.removesuffix(end) for name in mapping for end in ends if name.endswith(end)}
     return f"; there are {', '.join(map(repr, sorted(found)))}" if found else ""
+
+
+def as_integers(value: Any, name: str) -> Array:
+    """Take an int8 array, or a tensor of them.
+
+    Raises
+    ------
+    TypeError
+        Of another dtype.
+    ValueError
+        A number is -128: the kernels count on those of -127 .. 127.
+    """
+    array = as_array(value, name)
+    if array.dtype != np.int8:
+        raise TypeError(f"{name} must be int8, got dtype {array.dtype}")
+    if (array == -128).any():
+        raise ValueError(f"{name} must be in -127 .. 127, got -128")
+    return array
 
 
 def as_weights(value: Any, name: str) -> Array:

@@ -53,6 +53,19 @@ class Backward:
         padded, _ = pad_packed_sequence(output, batch_first, total_length=longest)
         return padded, state
 
+    @property
+    def precision(self) -> str:
+        """The module's."""
+        return str(self.module.precision)
+
+    def quantize(self, precision: str) -> "Backward":
+        """The same with weights of fewer bits, as the module's own `quantize` makes it."""
+        return Backward(self.module.quantize(precision))
+
+    def dequantize(self) -> "Backward":
+        """The same in float32, of the rounded weights."""
+        return Backward(self.module.dequantize())
+
     def __repr__(self) -> str:
         return f"Backward({self.module!r})"
 

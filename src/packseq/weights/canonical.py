@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from packseq.networks.architecture import PARAMETER, SIGMOID, Architecture, infer
+from packseq.networks.arguments import check_weight_sizes
 
 from .arrays import Array
 from .errors import CheckpointError
@@ -50,6 +51,7 @@ class Checkpoint:
     What the file holds and is not read is in `placeholders`, each name with its reason. The names
     of an optimizer's state begin with one of `optimizers`. `files` are those that it names, beside
     it, such as its shards.
+    `precisions` are those of modules, by prefix, that their arrays do not tell: "bfloat16".
     """
 
     arrays: dict[str, Array]
@@ -57,6 +59,7 @@ class Checkpoint:
     placeholders: Mapping[str, str] = field(default_factory=dict)
     optimizers: tuple[str, ...] = ()
     files: tuple[Path, ...] = ()
+    precisions: Mapping[str, str] = field(default_factory=dict)
 
     def attributes_of(self, prefix: str) -> Attributes:
         """The attributes of the module at `prefix`: torch's defaults if the file is silent."""
@@ -119,6 +122,8 @@ class Found:
         Whether the gates of an LSTM see c.
     dtype : np.dtype
         float32 or float64; float16 and bfloat16 have been widened to float32.
+    precision : str
+        "int8" or "bfloat16" where the module was written with fewer bits; else the dtype's name.
     attributes : Attributes
         ``nonlinearity`` and ``recurrent_activation`` (None if the file does not say),
         ``reset_after``, ``batch_first``, ``backward`` (runs from the end only), ``given`` (the
@@ -169,6 +174,11 @@ class Found:
         return self.architecture is not None and self.architecture.bias
 
     @property
+    def precision(self) -> str:
+        """What its weights are."""
+        return (self.architecture and self.architecture.precision) or self.dtype.name
+
+    @property
     def proj_size(self) -> int:
         """Width of a projected h, or 0."""
         return self.architecture.proj_size if self.architecture else 0
@@ -193,7 +203,7 @@ class Found:
         if self.peephole:
             sizes.append("peephole=True")
         sizes += shown(self.attributes)
-        notes = [f"{self.kind}({', '.join(sizes)})", str(self.dtype)]
+        notes = [f"{self.kind}({', '.join(sizes)})", self.precision]
         if self.attributes.backward:
             notes.append("from the end only")
         if self.has_state:
@@ -268,6 +278,8 @@ def describe(checkpoint: Checkpoint, prefix: str) -> Found:
     """
     arrays = checkpoint.parameters_at(prefix)
     architecture = inferred(arrays, prefix)
+    if prefix in checkpoint.precisions and not architecture.precision:
+        architecture = replace(architecture, precision=checkpoint.precisions[prefix])
     for name, shape in architecture.shapes.items():
         if name not in arrays:
             raise CheckpointError(f"{prefix}{name} is missing; expected shape {shape}")
@@ -275,15 +287,17 @@ def describe(checkpoint: Checkpoint, prefix: str) -> Found:
             raise CheckpointError(
                 f"{prefix}{name} has shape {arrays[name].shape}; expected {shape}"
             )
-        if arrays[name].dtype not in (np.float32, np.float64):
-            raise CheckpointError(
-                f"{prefix}{name} has dtype {arrays[name].dtype}; expected a float"
-            )
+        integers = architecture.precision == "int8" and len(shape) == 2
+        check_numbers(arrays[name], prefix + name, integers)
     first = architecture.suffixes[0][0]
+    try:
+        check_weight_sizes(architecture, np.dtype(np.float32))
+    except ValueError as error:
+        raise CheckpointError(f"{prefix!r}: {error}") from None
     found = Found(
         prefix=prefix,
         architecture=architecture,
-        dtype=np.result_type(arrays[f"weight_ih{first}"], arrays[f"weight_hh{first}"]),
+        dtype=np.result_type(np.float32, arrays[f"weight_ih{first}"], arrays[f"weight_hh{first}"]),
         attributes=checkpoint.attributes_of(prefix),
         has_state="h_0" in arrays or "c_0" in arrays,
     )
@@ -291,6 +305,16 @@ def describe(checkpoint: Checkpoint, prefix: str) -> Found:
     if unexpected and not found.is_cell:
         raise CheckpointError(f"{prefix}{min(unexpected)} has no place in {found}")
     return found
+
+
+def check_numbers(array: Array, name: str, integers: bool) -> None:
+    """Refuse what is not of floats or, of int8, no integers of -127 .. 127."""
+    if not integers and array.dtype not in (np.float32, np.float64):
+        raise CheckpointError(f"{name} has dtype {array.dtype}; expected a float")
+    if integers and array.dtype != np.int8:
+        raise CheckpointError(f"{name} has scales, and dtype {array.dtype}; expected int8")
+    if integers and (array == -128).any():
+        raise CheckpointError(f"{name} holds -128; expected int8 of -127 to 127")
 
 
 def inferred(arrays: Mapping[str, Array], prefix: str) -> Architecture:

@@ -22,7 +22,11 @@ ASKED = ("nonlinearity", "recurrent_activation", "reset_after")
 
 
 def made(
-    checkpoint: Checkpoint, found: Found, file_bytes: int, wanted: Mapping[str, Any]
+    checkpoint: Checkpoint,
+    found: Found,
+    file_bytes: int,
+    wanted: Mapping[str, Any],
+    precision: str | None,
 ) -> tuple[Any, Any]:
     """The module that was found, and its stored first states.
 
@@ -33,6 +37,8 @@ def made(
     wanted : mapping
         What the caller says, None for what is not said: nonlinearity, recurrent_activation,
         batch_first and reset_after.
+    precision : str or None
+        Of the weights; None: the file's.
     """
     if found.architecture is None or found.attributes.unsupported:
         raise CheckpointError(
@@ -43,6 +49,8 @@ def made(
     architecture = completed(found.architecture, settings)
     arrays = parameters(checkpoint, found.prefix, architecture, file_bytes)
     module = build(found, architecture, arrays, settings["batch_first"])
+    if precision not in (None, found.precision):
+        module = module.quantize(str(precision))
     return module, initial_state(checkpoint, found, architecture)
 
 

@@ -19,6 +19,7 @@ typedef struct {
     int64_t *steps; /* [T]: where a step begins in spill */
     const REAL **x; /* [block_rows] */
     const REAL **h; /* [shard_sequences] */
+    char *coded;    /* the rows of one product, where the format codes them */
 } NAME(arena);
 
 typedef struct {
@@ -49,6 +50,24 @@ static REAL *NAME(row)(const packseq_rows *rows, int64_t t, int64_t r) {
     return (REAL *)rows->base + step + (rows->order ? rows->order[r] : r) * rows->row_stride;
 }
 
+/* Input rows that pass all panels of W_ih together. */
+static int64_t NAME(slice_rows)(const packseq_matrix *ih) {
+    return greatest(MAX_ROWS * 4, (int64_t)(SLICE_BYTES / sizeof(REAL)) / ih->k / MAX_ROWS * MAX_ROWS);
+}
+
+/* Of the coded rows of the largest product. */
+static int64_t NAME(most_coded_bytes)(const packseq_job *job) {
+    const packseq_network *net = job->network;
+    int64_t most = 0;
+    for (int32_t i = 0; i < net->n_layers * net->n_directions; i++) {
+        const packseq_direction *weights = &net->directions[i];
+        const int64_t projected = least(job->block_rows, NAME(slice_rows)(&weights->ih));
+        most = greatest(most, NAME(coded_bytes)(projected, weights->ih.k));
+        most = greatest(most, NAME(coded_bytes)(job->shard_sequences, greatest(weights->hh.k, weights->late.k)));
+    }
+    return most;
+}
+
 /* Lays one member's arena out over `memory` and returns the bytes that the whole team's takes. */
 static int64_t NAME(arrange)(const packseq_job *job, char *memory, int32_t direction, int32_t member,
                              NAME(arena) * arena) {
@@ -75,6 +94,7 @@ static int64_t NAME(arrange)(const packseq_job *job, char *memory, int32_t direc
         TAKE(steps, i == member, offsets, int64_t);
         TAKE(x, i == member, job->block_rows, const REAL *);
         TAKE(h, i == member, job->shard_sequences, const REAL *);
+        TAKE(coded, i == member, NAME(most_coded_bytes)(job), char);
     }
 #undef TAKE
     return at;
@@ -134,6 +154,7 @@ static NAME(product) NAME(own_panels)(const NAME(walk) * w, const packseq_matrix
         .from = w->from * matrix->panels_per_block,
         .to = least(w->to * matrix->panels_per_block, matrix->n_panels),
         .last_first = w->last_first,
+        .coded = w->arena.coded,
     };
 }
 
@@ -180,6 +201,7 @@ static void NAME(narrow)(NAME(walk) * w, int64_t t, int64_t m) {
         .start_stride = stride,
         .c = w->arena.narrow,
         .c_stride = stride,
+        .coded = w->arena.coded,
     });
     for (int64_t r = 0; r < m; r++)
         memcpy(NAME(row)(&w->output, t, w->first + r) + w->column, w->arena.narrow + r * stride + w->column,

@@ -172,7 +172,13 @@ typedef struct {
     int64_t start_stride; /* 0: one row for all */
     REAL *c;
     int64_t c_stride;
+    char *coded; /* for formats that code their rows */
 } NAME(product);
+
+static int64_t NAME(coded_bytes)(int64_t rows, int64_t k) {
+    (void)rows, (void)k;
+    return 0;
+}
 
 /* One group of panels; the panel `next` comes after it. */
 static void NAME(multiply_panels)(const NAME(product) * x, int64_t panel, int64_t at_once, int64_t next) {

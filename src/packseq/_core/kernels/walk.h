@@ -19,7 +19,7 @@ static void NAME(step)(NAME(walk) * w, int64_t t, REAL *gates, int64_t m) {
 static void NAME(project)(NAME(walk) * w, int64_t n) {
     const packseq_cell_traits *cell = &packseq_cells[w->job->network->cell];
     const packseq_matrix *ih = &w->weights->ih;
-    const int64_t slice = greatest(MAX_ROWS * 4, (int64_t)(SLICE_BYTES / sizeof(REAL)) / ih->k / MAX_ROWS * MAX_ROWS);
+    const int64_t slice = NAME(slice_rows)(ih);
     const REAL *bias = (const REAL *)w->weights->bias;
     NAME(product) x = NAME(own_panels)(w, ih);
     x.start = bias;

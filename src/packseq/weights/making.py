@@ -19,6 +19,7 @@ from .errors import CheckpointError, CheckpointWarning
 NONLINEARITIES = ("tanh", "relu")
 # What `load` has an argument for, so that what a file leaves open has to be given.
 ASKED = ("nonlinearity", "recurrent_activation", "reset_after")
+ACTIVATIONS = ASKED[:2]
 
 
 def made(
@@ -80,7 +81,7 @@ def choice_of(
         raise ValueError(f"{name} is {value!r}; expected one of {choices}")
     if value and not fits:
         raise ValueError(f"{name} is {value!r}, but {found.prefix!r} is {found.kind}")
-    if value is None:
+    if value is None and fits:
         check_said(found, name)
     said = getattr(found.attributes, name)
     if value and said not in (None, value):
@@ -113,11 +114,12 @@ def flag_of(
 def check_said(found: Found, name: str) -> None:
     """Refuse a module without a setting that its file does not say and its format leaves open.
 
-    What `load` has no argument for is taken to be as in a plain layer, which the listing says.
+    What `load` has no argument for is taken to be as in a plain layer, which the listing says, once
+    the caller has said that the layer is one: by its activation.
     """
     unsaid = unsaid_of(found)
-    if name in unsaid:
-        asked = " and ".join(each for each in ASKED if each in unsaid)
+    if name in unsaid or (name in ACTIVATIONS and found.attributes.unsaid):
+        asked = " and ".join(each for each in ASKED if each in unsaid) or name
         raise CheckpointError(
             f"{found.prefix!r}: the file does not say its {found.attributes.unsaid}; load it with "
             f"{asked} given, where the others are those of a plain layer"

@@ -34,6 +34,12 @@ def test_the_walk_through(beside_torch):
     assert not failures_of(doctest.DocTestParser().get_doctest(chosen, {}, "packed.md", None, 0))
 
 
+def test_streaming():
+    text = (DOCS / "streaming.md").read_text()
+    chosen = "".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
+    assert not failures_of(doctest.DocTestParser().get_doctest(chosen, {}, "streaming.md", None, 0))
+
+
 @pytest.mark.parametrize(
     "module", [batching, comparing, costs, packed, parameters, predictor, streams]
 )

@@ -396,24 +396,28 @@ typedef struct {
     int64_t shards; /* 0: packseq_cut decides, for two threads */
     int32_t team, abreast;
     int32_t hasty; /* whoever comes last to a step leaves the team */
+    int apart; /* each sequence's states in a place of its own */
 } way;
 
 static const way WAYS[] = {
-    {"packed, one shard", PACKED, 1, 1, 1, 0},
-    {"packed, four shards", PACKED, 4, 1, 1, 0},
-    {"packed, team of 2", PACKED, 1, 2, 1, 0},
-    {"packed, team of 2, directions abreast", PACKED, 1, 2, 2, 0},
-    {"packed, 2 shards, team of 4", PACKED, 2, 4, 1, 0},
-    {"packed, 2 shards, team of 4, directions abreast", PACKED, 2, 4, 2, 0},
-    {"packed, hasty team of 2", PACKED, 1, 2, 1, 1},
-    {"packed, 2 shards, hasty team of 4", PACKED, 2, 4, 1, 1},
-    {"packed, 2 shards, hasty team of 4, directions abreast", PACKED, 2, 4, 2, 1},
-    {"padded, hasty team of 3", TIME_FIRST, 1, 3, 1, 1},
-    {"padded, three shards", TIME_FIRST, 3, 1, 1, 0},
-    {"padded, team of 2", TIME_FIRST, 1, 2, 1, 0},
-    {"padded, cut for two threads", TIME_FIRST, 0, 1, 1, 0},
-    {"batch first, three shards", BATCH_FIRST, 3, 1, 1, 0},
-    {"batch first, cut for two threads", BATCH_FIRST, 0, 1, 1, 0},
+    {"packed, one shard", PACKED, 1, 1, 1, 0, 0},
+    {"packed, four shards", PACKED, 4, 1, 1, 0, 0},
+    {"packed, team of 2", PACKED, 1, 2, 1, 0, 0},
+    {"packed, four shards, states apart", PACKED, 4, 1, 1, 0, 1},
+    {"packed, team of 2, states apart", PACKED, 1, 2, 1, 0, 1},
+    {"packed, hasty team of 2, states apart", PACKED, 1, 2, 1, 1, 1},
+    {"packed, team of 2, directions abreast", PACKED, 1, 2, 2, 0, 0},
+    {"packed, 2 shards, team of 4", PACKED, 2, 4, 1, 0, 0},
+    {"packed, 2 shards, team of 4, directions abreast", PACKED, 2, 4, 2, 0, 0},
+    {"packed, hasty team of 2", PACKED, 1, 2, 1, 1, 0},
+    {"packed, 2 shards, hasty team of 4", PACKED, 2, 4, 1, 1, 0},
+    {"packed, 2 shards, hasty team of 4, directions abreast", PACKED, 2, 4, 2, 1, 0},
+    {"padded, hasty team of 3", TIME_FIRST, 1, 3, 1, 1, 0},
+    {"padded, three shards", TIME_FIRST, 3, 1, 1, 0, 0},
+    {"padded, team of 2", TIME_FIRST, 1, 2, 1, 0, 0},
+    {"padded, cut for two threads", TIME_FIRST, 0, 1, 1, 0, 0},
+    {"batch first, three shards", BATCH_FIRST, 3, 1, 1, 0, 0},
+    {"batch first, cut for two threads", BATCH_FIRST, 0, 1, 1, 0, 0},
 };
 
 typedef struct {
@@ -482,6 +486,18 @@ static double error(const precision *p, const void *actual, int64_t at, const do
     return most;
 }
 
+/* Between states of all sequences, h [cells][B][R] and c [cells][B][H], and those of each, which come after another. */
+static void move_state(const precision *p, const network *net, const batch *b, int64_t r, char *one, char *h, char *c,
+                       int out) {
+    const int64_t cells = net->layers * net->directions;
+    for (int64_t i = 0; i < 2 * cells; i++) {
+        const int64_t width = i < cells ? net->state : net->hidden;
+        char *all = (i < cells ? h : c) + ((i % cells) * b->batch + r) * width * p->real_bytes;
+        memcpy(out ? one : all, out ? all : one, (size_t)(width * p->real_bytes));
+        one += width * p->real_bytes;
+    }
+}
+
 /* Runs the batch one way and returns the greatest error. */
 static double run_way(const precision *p, const packseq_network *packed, const network *net, const batch *b,
                       const way *way) {
@@ -513,7 +529,19 @@ static double run_way(const precision *p, const packseq_network *packed, const n
     const int32_t workers = cut(&job, net, b, way, bounds);
     job.workspace_stride = engine_of(p)->workspace(&job);
     job.workspace = allocate((size_t)(job.workspace_stride * (job.team > 1 ? 1 : workers)));
+    void *before[MOST_BATCH], *after[MOST_BATCH];
+    for (int64_t r = 0; way->apart && r < b->batch; r++) {
+        const size_t bytes = (size_t)(cells * (net->state + net->hidden) * p->real_bytes);
+        before[r] = allocate(bytes), after[r] = allocate(bytes);
+        move_state(p, net, b, r, before[r], h0, c0, 1);
+        job.before = before, job.after = after;
+        job.h0 = job.c0 = job.hn = job.cn = NULL;
+    }
     run_workers(p, &job, workers);
+    for (int64_t r = 0; way->apart && r < b->batch; r++) {
+        move_state(p, net, b, r, after[r], hn, cn, 0);
+        free(before[r]), free(after[r]);
+    }
 
     double most = error(p, hn, 0, b->hn, cells * b->batch * net->state);
     if (packseq_cells[net->kind.cell].has_c) most = fmax(most, error(p, cn, 0, b->cn, cells * b->batch * net->hidden));

@@ -446,6 +446,14 @@ def test_a_torchscript_program_of_nothing(tmp_path):
     refused(write(tmp_path / "file", content), "holds no LSTM")
 
 
+@pytest.mark.parametrize("opcode", [b"\x8d", b"\x8e", b"\x96"], ids=["text", "bytes", "bytearray"])
+@pytest.mark.parametrize("size", [1 << 30, 1 << 40, 1 << 62])
+@pytest.mark.parametrize("before", [b"", LEGACY], ids=["pickle", "torch"])
+def test_a_pickle_of_less_than_it_says(tmp_path, before, opcode, size):
+    content = before + pickled(opcode + size.to_bytes(8, "little"))
+    refused(write(tmp_path / "file", content), "cut off or malformed: .*only 1 remain")
+
+
 def test_two_pickles(tmp_path):
     content = zip_bytes([("a/data.pkl", pickled(b"}")), ("b/data.pkl", pickled(b"}"))])
     refused(write(tmp_path / "file", content), "2 files data.pkl")

@@ -107,8 +107,21 @@ class _MalformedError(Exception):
     """An opcode that cannot be obeyed."""
 
 
+class _Bounded:
+    """A file that is asked for no more than it holds: memory is taken for all that is asked for."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        start = file.tell()
+        self._file, self._end = file, file.seek(0, io.SEEK_END)
+        file.seek(start)
+        self.tell, self.readline = file.tell, file.readline
+
+    def read(self, count: int) -> bytes:
+        return self._file.read(min(count, self._end - self._file.tell()))
+
+
 def _opcodes(pickled: bytes | BinaryIO) -> Iterator[tuple[str, Any, int]]:
-    stream = io.BytesIO(pickled) if isinstance(pickled, bytes) else pickled
+    stream: Any = io.BytesIO(pickled) if isinstance(pickled, bytes) else _Bounded(pickled)
     start = stream.tell()
     name = ""
     while name != "STOP":

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 import packseq
 from packseq import weights
 from packseq.networks.architecture import PRECISIONS, RECURRENT_ACTIVATIONS
+from packseq.rows.plan import starts_of
 from packseq.tables import command
 from packseq.weights import formats
 from packseq.weights.errors import library_errors
@@ -289,7 +290,7 @@ def read_padded(path: Path, padded: Array, lengths: str | None) -> Batch:
         b = int(wrong[0])
         raise ValueError(f"{lengths}: sequence {b} has length {steps[b]}; expected 0 to {longest}")
     alive = np.arange(longest) < steps[:, None]
-    offsets = np.concatenate([[0], np.cumsum(steps, dtype=np.int64)])
+    offsets = starts_of(steps.astype(np.int64))
     return Batch(padded[alive].reshape(-1, features), offsets, longest)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from packseq.arguments import as_data
-from packseq.rows.plan import IndexArray
+from packseq.rows.plan import IndexArray, starts_of
 
 Array = NDArray[Any]
 Mask = NDArray[np.bool_]
@@ -51,7 +51,7 @@ class Lists:
 
     def ragged(self) -> tuple[Array, IndexArray]:
         """Rows (M, *) and offsets (B + 1,), of a chunk without faults."""
-        offsets = _ends(self.lengths)
+        offsets = starts_of(self.lengths)
         return self.values.reshape(int(offsets[-1]), *(self.row_shape or ())), offsets
 
 
@@ -94,7 +94,7 @@ def _of_objects(pa: ModuleType, objects: Array) -> Any:
     if there and all(_is_frame(row) and _alike(row, there[0]) for row in there):
         numbers = pa.array(np.concatenate(there).reshape(-1))
         steps = pa.FixedSizeListArray.from_arrays(numbers, there[0].shape[1])
-        ends = _ends(np.array([0 if row is None else len(row) for row in rows], np.int64))
+        ends = starts_of(np.array([0 if row is None else len(row) for row in rows], np.int64))
         mask = pa.array([row is None for row in rows])
         return pa.LargeListArray.from_arrays(pa.array(ends), steps, mask=mask)
     # Arrow takes nested lists of vectors, but no matrix.
@@ -134,7 +134,7 @@ def read(pa: ModuleType, chunk: Any, start: int, width: int | None = None) -> Li
         raise TypeError(f"column must hold lists, got type {chunk.type}{_help(pa, chunk.type)}")
     nulls = _nulls(chunk)
     lengths = np.where(nulls, 0, _sizes(pa, chunk))
-    walk = _Walk(_ends(lengths))
+    walk = _Walk(starts_of(lengths))
     values = _storage(pa, chunk.flatten())
     while is_list(pa, values.type):
         walk.descend(pa, values, width)
@@ -183,7 +183,7 @@ class _Walk:
                 lambda place: f"{sizes[place]} values instead of {width}",
             )
         self._deepen(width)
-        self.bounds = _ends(sizes)[self.bounds]
+        self.bounds = starts_of(sizes)[self.bounds]
 
     def _deepen(self, size: int | None) -> None:
         self.shape = None if size is None or self.shape is None else (*self.shape, size)
@@ -240,13 +240,6 @@ def _nulls(array: Any) -> Mask:
     if not array.null_count:
         return np.zeros(len(array), np.bool_)
     return np.asarray(array.is_null().to_numpy(zero_copy_only=False), np.bool_)
-
-
-def _ends(sizes: IndexArray) -> IndexArray:
-    """Offsets of lists that lie end to end."""
-    ends = np.zeros(len(sizes) + 1, np.int64)
-    np.cumsum(sizes, out=ends[1:])
-    return ends
 
 
 def _numbers(pa: ModuleType, values: Any) -> Array:

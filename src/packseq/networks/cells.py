@@ -202,7 +202,25 @@ class RNNCell(_Cell):
         return self._next(input, hx)
 
 
-class GRUCell(_Cell):
+class _GatedCell(_Cell):
+    """A cell whose gates go through an activation of the caller's choice."""
+
+    @classmethod
+    def from_state_dict(
+        cls,
+        mapping: Mapping[str, Any],
+        prefix: str = "",
+        *,
+        recurrent_activation: str = "sigmoid",
+        dtype: DTypeLike | None = None,
+    ) -> Self:
+        """Make the cell that a state dict holds; see :meth:`RNNCell.from_state_dict`."""
+        return cls._from_state_dict(
+            mapping, prefix, dtype, recurrent_activation=recurrent_activation
+        )
+
+
+class GRUCell(_GatedCell):
     """One step of a GRU, with torch's order of operations.
 
     Parameters
@@ -255,26 +273,12 @@ class GRUCell(_Cell):
 
     recurrent_activation: str = gate_activation("What r and z go through.")
 
-    @classmethod
-    def from_state_dict(
-        cls,
-        mapping: Mapping[str, Any],
-        prefix: str = "",
-        *,
-        recurrent_activation: str = "sigmoid",
-        dtype: DTypeLike | None = None,
-    ) -> Self:
-        """Make the cell that a state dict holds; see :meth:`RNNCell.from_state_dict`."""
-        return cls._from_state_dict(
-            mapping, prefix, dtype, recurrent_activation=recurrent_activation
-        )
-
     def __call__(self, input: ArrayLike, hx: ArrayLike | None = None) -> Array:
         """Take one step; see :meth:`RNNCell.__call__`."""
         return self._next(input, hx)
 
 
-class LSTMCell(_Cell):
+class LSTMCell(_GatedCell):
     """One step of an LSTM.
 
     Parameters
@@ -330,20 +334,6 @@ class LSTMCell(_Cell):
     peephole: bool = cell_option("peephole", "Whether i, f and o see c.")
 
     recurrent_activation: str = gate_activation("What i, f and o go through.")
-
-    @classmethod
-    def from_state_dict(
-        cls,
-        mapping: Mapping[str, Any],
-        prefix: str = "",
-        *,
-        recurrent_activation: str = "sigmoid",
-        dtype: DTypeLike | None = None,
-    ) -> Self:
-        """Make the cell that a state dict holds; see :meth:`RNNCell.from_state_dict`."""
-        return cls._from_state_dict(
-            mapping, prefix, dtype, recurrent_activation=recurrent_activation
-        )
 
     def __call__(
         self, input: ArrayLike, hx: Sequence[ArrayLike] | None = None

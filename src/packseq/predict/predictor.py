@@ -17,7 +17,7 @@ from packseq.optional import load
 from packseq.predict.computing import Computation, Output
 from packseq.predict.models import Embedding, Head, Model, fingerprint_of, is_path, model_of
 from packseq.predict.sequences import Sequences
-from packseq.rows.plan import IndexArray
+from packseq.rows.plan import IndexArray, starts_of
 from packseq.settings.isa import kernels
 from packseq.settings.threads import as_thread_count
 from packseq.version import __version__
@@ -316,7 +316,7 @@ def _arrow_lists(pa: ModuleType, values: Any, lengths: IndexArray, missing: Arra
 
     Of those that may be null Parquet gives back no fixed-size ones, and 32 bits are soon too few.
     """
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    offsets = starts_of(lengths)
     mask = pa.array(missing) if missing.any() else None
     return pa.LargeListArray.from_arrays(pa.array(offsets), values, mask=mask)
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from packseq._core import rows
-from packseq.rows.plan import IndexArray, Plan
+from packseq.rows.plan import IndexArray, Plan, starts_of
 
 Array = NDArray[Any]
 
@@ -51,8 +51,7 @@ def gather(packed: Array, plan: Plan, addresses: IndexArray) -> None:
 
 def unpack(data: Array, plan: Plan) -> Ragged:
     """Rows end to end in the caller's order, and their offsets, (B + 1,)."""
-    offsets = np.zeros(plan.batch_size + 1, np.int64)
-    np.cumsum(plan.lengths, out=offsets[1:])
+    offsets = starts_of(plan.lengths)
     if _in_order(plan):
         return data, offsets
     values = np.empty(data.shape, data.dtype)

@@ -103,20 +103,6 @@ static int64_t NAME(panels_at_once)(int64_t rows, int64_t panels_left) {
     return panels_left >= most ? most : least(1, panels_left);
 }
 
-/* Columns of panels from .. to of `rows` rows of C: what each begins with, plus A W^T. */
-typedef struct {
-    const packseq_matrix *weights;
-    int64_t from, to;
-    int32_t last_first; /* a hint: begin with the last panels, which a cache may hold from the time before */
-    const REAL *const *a;
-    int64_t rows;
-    const REAL *start;
-    int64_t start_stride; /* 0: one row for all */
-    REAL *c;
-    int64_t c_stride;
-    char *coded; /* room for the coded rows: coded_bytes(rows, k) */
-} NAME(product);
-
 static int64_t NAME(scale_bytes)(int64_t rows) { return round_up(rows * (int64_t)sizeof(REAL), 64); }
 
 static int64_t NAME(coded_bytes)(int64_t rows, int64_t k) {

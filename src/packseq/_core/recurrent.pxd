@@ -5,6 +5,9 @@ from libc.stdint cimport int32_t, int64_t
 
 from packseq._core.pool cimport Pool
 
+cdef extern from "tuning.h" nogil:
+    enum: PATIENT_PART
+
 cdef extern from "clock.h" nogil:
     int64_t packseq_nanoseconds() noexcept
 

@@ -249,7 +249,7 @@ cdef class Network:
         if job.team == 1 or size == PACKSEQ_SMALL:
             return workers
         # Members of a team wait for each other. Those of a small one are awake, and will come.
-        cdef int32_t come = pool.muster(workers, <int64_t> (takes / 4 * 1000))
+        cdef int32_t come = pool.muster(workers, <int64_t> (1000 * takes / PATIENT_PART))
         return workers if come == workers else packseq_cut(job, bounds, come)
 
     cdef int64_t workspace(self, const packseq_job *job, int32_t workers) noexcept nogil:

@@ -20,7 +20,8 @@ PART_BYTES = 256 << 20
 # Every thread has a window, and another waits for it: small ones keep all threads busy to the end,
 # and memory low. 40,000 sequences of 1 to 80 steps on two threads took 1.15 s by windows of 131,072
 # steps, and 1.5 s by 524,288; on one thread windows of 65,536 to 262,144 cost the same processor
-# time. By 8,192 steps at a time instead of 32,768 they took 14% longer.
+# time. By 8,192 steps at a time instead of 32,768 they took 14% longer. Each is one run on a shared
+# machine.
 MAX_STEPS = 32768
 SORT_WINDOW = 65536
 

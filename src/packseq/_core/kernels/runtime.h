@@ -7,6 +7,7 @@
 
 #include "clock.h"
 #include "kernels.h"
+#include "tuning.h"
 
 #if defined(__x86_64__)
 #include <xmmintrin.h>
@@ -62,9 +63,6 @@ static inline void relax_or_yield(int spins) {
 
 /* Who leaves a team: member 0, the caller, never does. */
 enum { NOBODY = 0 };
-
-/* Of the time that a call has taken, how much one may wait for a member. */
-#define PATIENT_PART 4
 
 /* What the last who comes to a barrier tells the others: how often all have come, and in these bits who is to leave. */
 #define LEAVER_BITS 12

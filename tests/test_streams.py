@@ -144,6 +144,19 @@ def test_variants(kind, options):
     assert_same_bits(np.stack(outputs), module(x)[0])
 
 
+@pytest.mark.parametrize("precision", ["int8", "bfloat16"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_fewer_bits(kind, precision):
+    module = make_module(kind, INPUT, HIDDEN, num_layers=2, rng=0).quantize(precision)
+    streams, sequences = Streams(module), [frames_of(6, seed) for seed in range(5)]
+    ids = [streams.open() for _ in sequences]
+    outputs = [
+        streams.push(ids[::-1], np.stack(rows)) for rows in zip(*sequences[::-1], strict=True)
+    ]
+    for b, x in enumerate(sequences):
+        assert_same_bits(np.stack([rows[-1 - b] for rows in outputs]), module(x)[0])
+
+
 # ---- forms of frames ---------------------------------------------------------------------------
 
 

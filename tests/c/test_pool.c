@@ -1,5 +1,5 @@
-/* The pool: in each round whoever has come works once, whoever was asleep, awake, roused or late; and where work is
- * taken in parts, each part is taken once. Ends with 0 if so. */
+/* The pool: in each round the work of each is done once, whoever was asleep, awake, roused, late or never came; and
+ * where work is taken in parts, each part is taken once. Ends with 0 if so. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -33,12 +33,10 @@ static int32_t recruit(void *pool, int32_t workers, uint32_t how) {
     return packseq_pool_ready(pool, workers) ? workers : 0;
 }
 
-/* Whether each of so many has worked once; of others only those who may come late. */
-static int as_told(const counts *c, int32_t workers, int all_come) {
-    for (int32_t w = 0; w < MOST_WORKERS; w++) {
-        if (c->calls[w] > (w < workers)) return 0;
-        if (c->calls[w] == 0 && w < workers && (w == 0 || all_come)) return 0;
-    }
+/* Whether the work of each of so many is done once, and nobody else's. */
+static int as_told(const counts *c, int32_t workers) {
+    for (int32_t w = 0; w < MOST_WORKERS; w++)
+        if (c->calls[w] != (w < workers)) return 0;
     for (int32_t part = 0; part < PARTS; part++)
         if (c->done[part] != (workers > 0)) return 0;
     return 1;
@@ -60,12 +58,20 @@ static int lend_and_run(void *pool, uint32_t *state, int hasty) {
     if (workers) packseq_pool_run(pool, count, &c, workers);
     if (packseq_pool_rounds(pool) != before + round) return puts("rounds are counted wrong"), 0;
     packseq_pool_give_back(pool);
-    return as_told(&c, workers, muster || !hasty) || !puts("work is not done as told");
+    return as_told(&c, workers) || !puts("work is not done as told");
+}
+
+/* Nobody has been started: the caller does it all. */
+static int run_without_others(void *pool) {
+    counts c = {0};
+    packseq_pool_run(pool, count, &c, MOST_WORKERS);
+    return as_told(&c, MOST_WORKERS) || !puts("work is left undone where nobody comes");
 }
 
 int main(void) {
     void *pool = packseq_pool_new();
     uint32_t state = 1;
+    if (!run_without_others(pool)) return 1;
     for (int i = 0; i < LOANS; i++) {
         if (!lend_and_run(pool, &state, i >= LOANS / 2)) return printf("loan %d\n", i), 1;
         if (draw(&state) % 16 == 0) /* some fall asleep */

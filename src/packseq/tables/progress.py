@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -34,4 +35,13 @@ def _bar(rows: int | None) -> Any:
         tqdm = load("tqdm", "run").tqdm
     except ImportError:
         return nullcontext()
-    return tqdm(total=rows, unit=" rows", unit_scale=True, file=sys.stderr)
+    # A terminal that does not know its size says 0, where tqdm would show nothing.
+    size = os.get_terminal_size(sys.stderr.fileno())
+    return tqdm(
+        total=rows,
+        unit=" rows",
+        unit_scale=True,
+        file=sys.stderr,
+        ncols=size.columns or 80,
+        nrows=size.lines or 24,
+    )

@@ -356,13 +356,25 @@ static int all_have_come(const pool *p) {
     return 1;
 }
 
-/* Works, and waits for those who have come. Others would find nothing left to do. */
+/* Does the work of those who have not come. Where each takes parts of it, there is nothing left to do, but a direction
+ * of a network, say, may be theirs alone. */
+static void stand_in(pool *p, packseq_work work, void *argument) {
+    int32_t absent = 0;
+    for (seat *s = p->seats; s < p->seats + p->invited - 1; s++) {
+        if (!take_place(s, p->round)) continue;
+        work(argument, s->index);
+        absent++;
+    }
+    if (absent) count_off(p, absent, p->round);
+}
+
+/* Works, for those too who have not come by then, and waits for those who have. */
 static void work_and_wait(pool *p, packseq_work work, void *argument, int64_t begun) {
     const int64_t before = p->round - 1;
     work(argument, 0);
     const int64_t worked = packseq_nanoseconds() - begun, patience = SPIN_NANOSECONDS + worked / SPIN_PART;
     p->worked += worked;
-    if (p->patience != PACKSEQ_ENDLESS && !spin(&p->ended, before, 0)) dismiss(p);
+    if (p->patience != PACKSEQ_ENDLESS && !spin(&p->ended, before, 0)) stand_in(p, work, argument);
     if (p->invited - 1 <= p->room && spin(&p->ended, before, patience)) return;
     pthread_mutex_lock(&p->lock);
     __atomic_store_n(&p->waiting, 1, __ATOMIC_SEQ_CST);

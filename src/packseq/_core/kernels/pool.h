@@ -39,7 +39,7 @@ int64_t packseq_pool_rounds(void *pool);
  * come, the caller included, if need be after so many nanoseconds and its patience. That round must be run. */
 int32_t packseq_pool_muster(void *pool, int32_t workers, int64_t time);
 /* work(argument, 0) here and work(argument, 1 ..) on others, so many in all, of those who have been mustered or else of
- * those who are reserved; returns when all are done. Who has not come when the caller is done is done without. */
+ * those who are reserved; returns when all are done. The caller, when it is done, does the work of who has not come. */
 void packseq_pool_run(void *pool, packseq_work work, void *argument, int32_t workers);
 
 /* For work that each takes a part of when it comes: parts are 0, 1, ... */

@@ -53,6 +53,7 @@ sanitize: ## The kernels' C tests under every instruction set of this machine, w
 
 sanitize-python: $(VENV)/.test ## The Python tests of modules, layout, operations and interchange, with sanitizers
 	PYTHON=$(BIN)/python tools/sanitize_python.sh
+	PYTHON=$(BIN)/python SANITIZERS=thread tools/sanitize_python.sh tests/test_streams.py
 
 fuzz: $(VENV)/.fuzz ## Each reader of checkpoints and the public functions, on bytes that reach new code
 	mkdir -p build/fuzz
@@ -66,6 +67,7 @@ fuzz: $(VENV)/.fuzz ## Each reader of checkpoints and the public functions, on b
 
 soak: $(VENV)/.test ## Threads, forks, modules and checkpoints for minutes: the same bits, memory and descriptors flat
 	$(BIN)/python tools/soak.py --minutes $(SOAK_MINUTES)
+	$(BIN)/python tools/soak_threads.py --minutes $(SOAK_MINUTES)
 
 neon: ## The kernels for 64-bit Arm, cross-compiled and run by qemu (Debian's packages)
 	sh tests/c/neon.sh

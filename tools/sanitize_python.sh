@@ -1,12 +1,13 @@
 #!/bin/sh
-# Builds the extensions with AddressSanitizer and UBSan, apart from those in place, and runs tests on them: those
-# named, or those below. Left out are tests that limit the address space, of which the sanitizer reserves terabytes,
+# Builds the extensions with AddressSanitizer and UBSan, or SANITIZERS=thread, apart from those in place, and runs tests
+# on them: those named, or those below. Left out are tests that limit the address space, of which the sanitizer reserves terabytes,
 # that kill or fork processes full of threads, that only read files, or on which torch computes.
 set -eu
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
-built=build/sanitized
-flags="-g -fsanitize=address,undefined -fno-sanitize-recover=undefined"
+sanitizers=${SANITIZERS:-address,undefined}
+built=build/sanitized-$sanitizers
+flags="-g -fsanitize=$sanitizers -fno-sanitize-recover=undefined"
 
 "$python" -m pip install --quiet 'setuptools>=77' 'Cython>=3.1' # it builds without isolation
 CFLAGS=$flags LDFLAGS=$flags "$python" setup.py --quiet build --parallel 2 --build-base $built --build-lib $built/lib
@@ -19,7 +20,11 @@ if [ $# = 0 ]; then
 fi
 # The runtimes come before Python, which was built without them, and the C++ library before what throws.
 LD_PRELOAD=
-for library in libasan.so libubsan.so libstdc++.so.6; do
+case $sanitizers in
+thread) runtimes=libtsan.so ;;
+*) runtimes="libasan.so libubsan.so libstdc++.so.6" ;;
+esac
+for library in $runtimes; do
     LD_PRELOAD="$LD_PRELOAD $(${CC:-cc} -print-file-name=$library)"
 done
 # Python frees little at its end, and its own allocator would hide what is read too far.

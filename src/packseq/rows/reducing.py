@@ -1,4 +1,4 @@
-"""Reductions of each sequence over its steps, and what is built on them.
+"""Reductions of each sequence over its steps or of each row along an axis, and what needs them.
 
 Rows (N, *) of any dtype, cast to one that the walks of _core.segments have. What has no step
 reduces to what the operation gives over nothing: 0, -inf, NaN, and -1 for a place that is none.
@@ -7,6 +7,7 @@ reduces to what the operation gives over nothing: 0, -inf, NaN, and -1 for a pla
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -114,6 +115,28 @@ def _shared_weights(weights: Array, row_shape: tuple[int, ...]) -> tuple[Array, 
         if weights.shape[1:] == (*row_shape[:axes], *[1] * (len(row_shape) - axes)):
             return weights, math.prod(row_shape[axes:])
     return np.ascontiguousarray(np.broadcast_to(weights, (len(weights), *row_shape))), 1
+
+
+# ---- along an axis of each row ----
+#
+# Its entries, moved to the front, are the steps of one sequence, whose row is all rows without that
+# axis. So what is made of each row's entries follows from them and their order alone, as over time,
+# whatever the layout of the rows, whose sums NumPy itself takes in an order that depends on it.
+
+
+def reduce_rows(reduce: Callable[[Array, Plan], Array], data: Array, axis: int) -> Array:
+    """(N, *) without `axis`, of what reduces (K, *) to (1, *)."""
+    reduced: Array = reduce(*_as_steps(data, axis))[0]
+    return reduced
+
+
+def walk_rows(walk: Callable[[Array, Plan], Array], data: Array, axis: int) -> Array:
+    """(N, *), of what takes (K, *) to (K, *)."""
+    return np.ascontiguousarray(np.moveaxis(walk(*_as_steps(data, axis)), 0, axis))
+
+
+def _as_steps(data: Array, axis: int) -> tuple[Array, Plan]:
+    return np.moveaxis(data, axis, 0), Plan.from_lengths(np.array([data.shape[axis]], np.int64))
 
 
 # ---- walks: rows as _as_walked gives them, (B, *) in packed order ----

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from packseq.costs import as_counts, savings
+from packseq.costs import Savings, as_counts, savings
 from packseq.optional import load
 from packseq.packed import PackedSequence
 from packseq.rows.plan import IndexArray
@@ -83,20 +83,7 @@ def plot_packing(lengths_or_packed: ArrayLike | PackedSequence, ax: Axes | None 
             np.array(rest),
         )
         _draw(half, picture, batch_size, longest, room)
-    titles = [
-        f"padded: {saved.padded.steps:,} steps",
-        f"packed: {saved.packed.steps:,} steps, {saved.waste:.0%} saved",
-    ]
-    if not all(map(room.fits, titles)):
-        titles = [title.replace(": ", ":\n") for title in titles]
-    sizes = "batch_sizes, step by step"
-    for half, title, below, beside in (
-        (padded, titles[0], "step", "sequence, as given"),
-        (packed, titles[1], sizes if room.fits(sizes) else "batch_sizes", "longest first"),
-    ):
-        half.set_title(title, fontsize=room.text)
-        half.set_xlabel(below, fontsize=room.text)
-        half.set_ylabel(beside, fontsize=room.text)
+    _describe(padded, packed, saved, room)
     packed.set_yticks([])
     ticks = _labelled(longest, room.labels(_short(batch_size)))
     packed.set_xticks(ticks, [_short(int(np.count_nonzero(lengths > tick))) for tick in ticks])
@@ -135,6 +122,24 @@ class _Room:
     def labels(self, longest: str) -> int:
         """How many numbers may stand below a picture, where none is longer than this one."""
         return max(2, int(self.half / ((len(longest) + 1.5) * _CHARACTER * self.text)))
+
+
+def _describe(padded: Axes, packed: Axes, saved: Savings, room: _Room) -> None:
+    """Titles and the words along the axes."""
+    titles = [
+        f"padded: {saved.padded.steps:,} steps",
+        f"packed: {saved.packed.steps:,} steps, {saved.waste:.0%} saved",
+    ]
+    if not all(map(room.fits, titles)):
+        titles = [title.replace(": ", ":\n") for title in titles]
+    sizes = "batch_sizes, step by step"
+    for half, title, below, beside in (
+        (padded, titles[0], "step", "sequence, as given"),
+        (packed, titles[1], sizes if room.fits(sizes) else "batch_sizes", "longest first"),
+    ):
+        half.set_title(title, fontsize=room.text)
+        half.set_xlabel(below, fontsize=room.text)
+        half.set_ylabel(beside, fontsize=room.text)
 
 
 def plot_savings(lengths: ArrayLike | PackedSequence, ax: Axes | None = None) -> Axes:

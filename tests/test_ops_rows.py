@@ -109,6 +109,18 @@ def test_a_rows_bits_are_its_own(name, dtype, row_shape, axis):
         assert_same_bits(reduced(same, name, axis), together)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_rows_bits_are_its_own_in_many_blocks(name):
+    """Rows are turned 512 KiB at a time, of which these are more."""
+    rows = uneven((3, 50_000), np.float32)
+    together = reduced(rows, name, -1)
+    for n in range(3):
+        assert_same_bits(reduced(rows[n : n + 1], name, -1)[0], together[n])
+    wide = uneven((5000, 40), np.float32)
+    together = reduced(wide, name, -1)
+    assert_same_bits(reduced(wide[4000:4100], name, -1), together[4000:4100])
+
+
 def test_numpys_own_sums_would_depend_on_the_layout():
     """Or there was nothing to promise."""
     rows = uneven((37, 130), np.float32)

@@ -285,11 +285,9 @@ class PackedSequence(Reductions):
         >>> p[1:].lengths, p[p.lengths > 1].lengths, p[[2, 0]].lengths
         (array([2, 1]), array([3, 2]), array([1, 3]))
         """
-        # Asked before any code of the user's runs, which an index may have.
-        array, plan = self._array, self._plan
-        chosen = indexing.sequences_at(index, plan.batch_size)
+        chosen = indexing.sequences_at(index, self.batch_size)
         if isinstance(chosen, int):
-            return moving.sequence(array, plan, chosen)
+            return moving.sequence(self._array, self._plan, chosen)
         return self._select(chosen)
 
     def _refused(self, *_: object) -> NoReturn:

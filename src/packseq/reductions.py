@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Self, SupportsIndex, overload
 
 from numpy.typing import NDArray
 
 from packseq.arguments import as_row_axis
 from packseq.rows import moving, reducing
-from packseq.rows.plan import IndexArray, Plan
+from packseq.rows.plan import IndexArray
 from packseq.rowwise import Rowwise
 
 Array = NDArray[Any]
-Walk = Callable[[Array, Plan], Array]
 
 
 class Reductions(Rowwise):
@@ -68,7 +66,7 @@ class Reductions(Rowwise):
         roundings of the sum of magnitudes, does not grow with the length. Either way the bits of a
         result follow from what it sums alone, and not from the batch, its strides or threads.
         Cost: one read of the rows; large batches are shared among threads, to the same bits. Along
-        an axis the rows are first copied, with that axis outermost.
+        an axis the rows are copied a few at a time, with that axis outermost, on one thread.
 
         Examples
         --------
@@ -210,13 +208,13 @@ class Reductions(Rowwise):
         """Return the logarithm of :meth:`softmax`, computed without it, so that none is log(0)."""
         return self._walked(reducing.log_softmax, axis)
 
-    def _reduced(self, reduce: Walk, axis: SupportsIndex | None) -> Array | Self:
+    def _reduced(self, reduce: reducing.Walk, axis: SupportsIndex | None) -> Array | Self:
         if axis is None:
             return reduce(self._array, self._plan)
         place = as_row_axis(axis, self._array.ndim)
         return self._of(reducing.reduce_rows(reduce, self._array, place), self._plan)
 
-    def _walked(self, walk: Walk, axis: SupportsIndex | None) -> Self:
+    def _walked(self, walk: reducing.Walk, axis: SupportsIndex | None) -> Self:
         if axis is None:
             return self._of(walk(self._array, self._plan), self._plan)
         place = as_row_axis(axis, self._array.ndim)

@@ -2,22 +2,23 @@
 
     python examples/language_id.py                       # the held-out lines, and how fast
     python examples/language_id.py "Die Datei wurde gespeichert" "O arquivo foi salvo"
+    python examples/language_id.py --help
 
 A small bidirectional LSTM (trained by train.py) reads a line byte by byte, once from each end;
 its two last states decide. Lines differ in length 200-fold, so that a padded batch is mostly
 padding. Packed, the LSTM never runs over any of it.
 """
 
+import argparse
 import json
 import os
 import statistics
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 
-from packseq import LSTM, pack_sequence, pad_sequence, weights
+from packseq import LSTM, get_num_threads, pack_sequence, pad_sequence, weights
 
 HERE = Path(__file__).parent
 BATCH = 64
@@ -101,7 +102,7 @@ def print_speeds(model, lines):
     tokens = sum(map(len, lines))
     print(
         f"\nSpeed on {len(lines):,} of the lines, {tokens:,} tokens (bytes);"
-        f" median of {ROUNDS} runs, {os.cpu_count()} cores"
+        f" median of {ROUNDS} runs on {threads_in_words()}"
     )
     for name in ways:
         differ = np.count_nonzero(answers[name] != answers["packed"])
@@ -112,12 +113,33 @@ def print_speeds(model, lines):
     )
 
 
+def threads_in_words():
+    threads = get_num_threads()
+    return f"{threads} thread{'s' * (threads != 1)} of {os.cpu_count()} cores"
+
+
+def lines_asked_for():
+    """The lines of the command line; --help shows the words at the top of this file."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "line",
+        nargs="*",
+        help="a line to tell the language of; without one, the held-out lines are read. Put -- "
+        "before lines that start with a dash",
+    )
+    return parser.parse_args().line
+
+
 def main():
+    asked = lines_asked_for()
     model = LanguageIdentifier(HERE / "language_id.safetensors")
-    if sys.argv[1:]:
-        answers = model.packed([os.fsencode(text) for text in sys.argv[1:]])
-        for text, language in zip(sys.argv[1:], answers, strict=True):
+    if asked:
+        answers = model.packed([os.fsencode(text) for text in asked])
+        for text, language in zip(asked, answers, strict=True):
             print(f"  {language}  {text}")
+        print(f"on {threads_in_words()}")
         return
 
     rows = [

@@ -81,5 +81,21 @@ def test_lines_from_the_command_line():
         "uk": "Доброго ранку, як у вас справи?",
         "pt": "Você não tem permissão para fazer isso",
     }
-    answers = [row.split()[0] for row in demo(*lines.values()).splitlines()]
-    assert answers == list(lines)
+    *rows, threads = demo(*lines.values()).splitlines()
+    assert [row.split()[0] for row in rows] == list(lines)
+    assert re.fullmatch(r"on \d+ threads? of \d+ cores", threads)
+
+
+def test_lines_that_start_with_a_dash_follow_two():
+    row, _ = demo("--", "-v gibt mehr Meldungen aus, und zwar über jede Datei").splitlines()
+    assert row.split()[:2] == ["de", "-v"]
+
+
+def test_help_says_what_it_is_and_takes():
+    text = demo("--help")
+    assert "Which language is a line of text written in?" in text
+    assert "a line to tell the language of" in text
+
+
+def test_the_speeds_name_their_threads(report):
+    assert re.search(r"median of 5 runs on \d+ threads? of \d+ cores", report)

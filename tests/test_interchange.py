@@ -78,6 +78,23 @@ class TestArrow:
         assert column.to_pylist() == [s.tolist() for s in batch.sequences]
         assert_sequences(from_arrow(column), batch.sequences)
 
+    @given(batches((np.float32, np.int8, np.bool_), row_shapes=ROW_SHAPES))
+    def test_capsules_hand_over_the_same_lists(self, batch):
+        assert self.pa.array(batch.packed).equals(to_arrow(batch.packed))
+        assert_sequences(from_arrow(batch.packed), batch.sequences)
+
+    def test_a_requested_schema_is_pyarrows_to_meet(self):
+        wanted = self.pa.large_list(self.pa.float64())
+        column = self.pa.array(make_batch([2, 1], (), np.float64).packed, wanted)
+        assert column.type == wanted
+        assert column.to_pylist() == to_arrow(make_batch([2, 1]).packed).to_pylist()
+
+    def test_capsules_of_what_arrow_has_not(self):
+        with pytest.raises(TypeError, match="Arrow has no lists of dtype complex64"):
+            make_batch([2, 1], (), np.complex64).packed.__arrow_c_array__()
+        with pytest.raises(ValueError, match=r"no lists of rows of shape \(0,\)"):
+            make_batch([2, 1], (0,)).packed.__arrow_c_array__()
+
     @given(LENGTHS, st.data())
     def test_slices_and_chunks(self, lengths, data):
         batch = make_batch(lengths, (2,), np.float32)

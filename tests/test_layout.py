@@ -273,3 +273,37 @@ def test_many_sequences(form, lengths):
     packed = pack_sequence(form(sequences))
     assert_same_bits(packed.data, pack(sequences)[0])
     assert_all_same_bits(unpack_sequence(packed), sequences)
+
+
+@pytest.mark.parametrize(
+    ("sequences", "dtype", "row_shape"),
+    [
+        ([[5, 6], []], np.int64, ()),
+        ([[], (), [0.5]], np.float64, ()),
+        ([[], np.ones((2, 3), np.float32)], np.float32, (3,)),
+        ([[[1, 2]], []], np.int64, (2,)),
+        ([[], ()], np.float64, ()),
+        ([np.array([]), []], np.float64, ()),
+    ],
+)
+@pytest.mark.parametrize("function", [pack_sequence, pad_sequence])
+def test_an_empty_list_takes_dtype_and_shape_from_the_others(function, sequences, dtype, row_shape):
+    made = function(sequences)
+    assert made.dtype == dtype
+    if function is pack_sequence:
+        assert made.data.shape[1:] == row_shape
+        np.testing.assert_array_equal(made.lengths, [len(s) for s in sequences])
+    else:
+        assert made.shape == (max(map(len, sequences)), len(sequences), *row_shape)
+
+
+def test_an_empty_list_beside_tensors():
+    torch = pytest.importorskip("torch", reason="makes the tensors")
+    packed = pack_sequence([[], torch.ones(2, 3, dtype=torch.int16)])
+    assert packed.data.dtype == torch.int16
+    np.testing.assert_array_equal(packed.lengths, [0, 2])
+
+
+def test_an_empty_array_says_its_dtype():
+    with pytest.raises(ValueError, match=r"sequences\[1\] has float64, sequences\[0\] has int64"):
+        pack_sequence([[5, 6], np.array([])])

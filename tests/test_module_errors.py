@@ -374,3 +374,17 @@ def test_what_the_weights_decide_cannot_be_changed(name):
     assert getattr(module, name) == before
     with raises(AttributeError, "weight_ih_l0"):
         module.weight_ih_l0 = np.zeros((16, 3), np.float32)
+
+
+@by_kind
+def test_a_series_of_numbers_is_told_to_take_an_axis(kind):
+    module, series = make_module(kind, 1, 4), np.ones(3, np.float32)
+    packed = PackedSequence(series, [2, 1])
+    for input in (series, packed):
+        with raises(ValueError, r"where a step is one number, pass x\[:, None\] for each sequence"):
+            module(input)
+    wide = make_module(kind, 2, 4)
+    for input in (series, packed):
+        with pytest.raises(ValueError, match="got") as caught:
+            wide(input)
+        assert "None" not in str(caught.value)

@@ -127,6 +127,80 @@ def test_map_takes_any_function_that_keeps_the_rows():
     assert_sequences(norms, [np.linalg.norm(s, axis=-1) for s in P.sequences], rtol=1e-6)
 
 
+# ---- NumPy's other functions ----
+
+
+REDUCTIONS = ["sum", "mean", "max", "min", "argmax", "cumsum"]
+
+
+@pytest.mark.parametrize("name", [*REDUCTIONS, "amax", "amin"])
+@pytest.mark.parametrize("axis", [1, 2, -1, -2])
+def test_numpys_reductions_along_an_axis_of_the_row(name, axis):
+    function = getattr(np, name)
+    expected = [function(s, axis=axis) for s in Q.sequences]
+    # Sums of quarters are exact; a mean is one division of such.
+    assert_sequences(function(Q.packed, axis=axis), expected)
+    assert_sequences(function(Q.packed, axis), expected)
+
+
+LIMITS = make_batch([3, 0, 5, 1], (3,), np.float32, seed=3)
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [(-0.25, 0.5), (None, 0.5), (-0.25, None), (None, None), (np.array([-1, 0, 0.25]), 0.5)],
+)
+def test_clip(limits):
+    low, high = limits
+    assert_sequences(np.clip(Q.packed, low, high), [s.clip(low, high) for s in Q.sequences])
+    assert_sequences(np.clip(Q.packed, min=low, max=high), [s.clip(low, high) for s in Q.sequences])
+    out = Q.packed.map(np.zeros_like)
+    assert np.clip(Q.packed, low, high, out) is out
+    assert_sequences(out, [s.clip(low, high) for s in Q.sequences])
+
+
+def test_clip_between_packed_limits_keeps_the_dtype():
+    clipped = np.clip(P.packed, LIMITS.packed - 1, LIMITS.packed)
+    assert clipped.dtype == np.float32
+    pairs = zip(P.sequences, LIMITS.sequences, strict=True)
+    assert_sequences(clipped, [s.clip(x[:, None] - 1, x[:, None]) for s, x in pairs])
+    assert np.clip(P.packed, 0, 0.5).dtype == np.float32
+
+
+@pytest.mark.parametrize("other_choice", [0, 0.5, np.arange(3, dtype=np.float32)])
+def test_where_chooses_row_by_row(other_choice):
+    chosen = np.where(P.packed > 0, P.packed, other_choice)
+    assert chosen.dtype == np.float32
+    assert_sequences(chosen, [np.where(s > 0, s, other_choice) for s in P.sequences])
+    mask = np.array([True, False, True])
+    chosen = np.where(mask, other_choice, P.packed)
+    assert_sequences(chosen, [np.where(mask, other_choice, s) for s in P.sequences])
+
+
+def test_where_broadcasts_the_rows_of_packed_operands():
+    chosen = np.where(LIMITS.packed > 0, P.packed, -1)
+    pairs = zip(LIMITS.sequences, P.sequences, strict=True)
+    assert_sequences(chosen, [np.where(x[:, None] > 0, s, np.float32(-1)) for x, s in pairs])
+
+
+def test_concatenate_joins_batches_or_rows():
+    joined = np.concatenate([P.packed, Q.packed])
+    assert_sequences(joined, [s.astype(np.float64) for s in (*P.sequences, *Q.sequences)])
+    pairs = zip(P.sequences, Q.sequences, strict=True)
+    assert_sequences(
+        np.concatenate((P.packed, Q.packed), axis=-1),
+        [np.concatenate(pair, axis=-1) for pair in pairs],
+    )
+
+
+def test_another_librarys_function_is_asked_first():
+    class Other:
+        def __array_function__(self, func, types, args, kwargs):
+            return "theirs"
+
+    assert np.where(P.packed, Other(), 0) == "theirs"
+
+
 def test_one_layout_made_twice_is_shared():
     sorted_ = PackedSequence([1.0, 2, 3], [2, 1])
     same = PackedSequence([1.0, 2, 3], [2, 1], sorted_indices=[0, 1])
@@ -207,16 +281,56 @@ ROWS = make_batch([3, 1], ()).packed
         ),
         (lambda: np.frompyfunc(str, 1, 1)(ROWS), TypeError, "gives Python objects"),
         (lambda: np.asarray(P.packed), TypeError, "a PackedSequence is no array: data holds"),
+        (lambda: np.median(P.packed), TypeError, "np.median: a PackedSequence is no array: data"),
+        (lambda: np.std(P.packed, axis=-1), TypeError, r"np.std: .* map\(\) takes any function"),
         *(
             (
-                lambda function=function: function(P.packed),
+                lambda name=name: getattr(np, name)(P.packed),
                 TypeError,
-                "a PackedSequence is no array: data holds",
+                f"np.{name} of a .* p.{name}",
             )
-            for function in (np.sum, np.mean, np.max, np.argmax, np.where)
+            for name in ("sum", "mean", "max", "min", "argmax", "cumsum")
+        ),
+        (
+            lambda: np.sum(P.packed),
+            TypeError,
+            r"p.sum\(\) goes over the .* and p.data.sum\(\) over all",
+        ),
+        (lambda: np.sum(P.packed, axis=0), ValueError, "of the 2 axes of a row, .* got 0"),
+        (
+            lambda: np.sum(P.packed, axis=(1, 2)),
+            TypeError,
+            r"must be an integer, got \(1, 2\)",
+        ),
+        (
+            lambda: np.max(P.packed, -1, keepdims=True),
+            TypeError,
+            "np.max of .* takes no keepdims",
+        ),
+        (lambda: np.where(P.packed), TypeError, "np.where of a condition alone"),
+        (
+            lambda: np.where(P.packed, 1, other([3])),
+            ValueError,
+            "np.where: operands must share",
+        ),
+        (lambda: np.where(P.packed, 1, np.array([None] * 3)), TypeError, "not hold Python obj"),
+        (lambda: np.clip(P.packed, 0, other([3])), ValueError, "np.minimum: operands must share"),
+        (
+            lambda: np.clip(P.packed, 0, 1, dtype=float),
+            TypeError,
+            r"clip\(\) got .* \'dtype\'",
+        ),
+        (
+            lambda: np.concatenate([P.packed, np.ones((3, 2, 3))]),
+            TypeError,
+            r"arrays\[1\] must be a PackedSequence, got ndarray",
+        ),
+        (
+            lambda: np.concatenate([P.packed, other([3], (3,))]),
+            ValueError,
+            r"arrays\[1\] has rows of shape \(3,\), arrays\[0\] of \(2, 3\)",
         ),
         (lambda: bool(P.packed == 1), ValueError, "ambiguous: ask data.any"),
-        (lambda: list(P.packed), TypeError, "not iterable"),
         (lambda: hash(P.packed), TypeError, "unhashable"),
     ],
 )

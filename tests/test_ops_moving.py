@@ -251,7 +251,6 @@ PACKED = make_batch([3, 1], (4,)).packed
     [
         (lambda: PACKED[2], IndexError, "sequence 2 is out of range: there are 2"),
         (lambda: PACKED[-3], IndexError, "sequence -3 is out of range"),
-        (lambda: PACKED[0:1], TypeError, "the index of one sequence must be an integer, got slice"),
         (lambda: PACKED.select([0, 2]), ValueError, r"between -2 and 1, got indices\[1\] = 2"),
         (lambda: PACKED.select([True, False]), TypeError, "indices must be integers, got .* bool"),
         (lambda: PACKED.select([[0]]), ValueError, "indices must be 1-D"),

@@ -1,6 +1,7 @@
 """What packing saves: counts, batches of similar length, and pictures."""
 
-from itertools import pairwise
+import re
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ def test_the_first_worked_example():
     assert (saved.padded.steps, saved.packed.steps) == (64, 45)
     assert saved.waste == 1 - 45 / 64
     assert str(saved) == "64 padded steps, 45 packed: 30% of padded work is padding"
+    assert repr(saved) == f"Savings({saved})"
 
 
 def test_the_second_worked_example():
@@ -262,6 +264,15 @@ def test_html_is_bounded_and_tells_the_waste():
     assert len(large._repr_html_()) < 5000
 
 
+def test_html_names_its_axes_in_the_colour_of_the_text_around_it():
+    html = PackedSequence(np.zeros(45), np.array([8, 8, 8, 7, 5, 4, 3, 2]))._repr_html_()
+    words = re.findall("<text [^>]*>(.*?)</text>", html)
+    assert words == ["8", "steps", "0", "8 sequences, longest first"]
+    fills = re.findall('fill="(.*?)"', html)
+    assert fills[0] == "currentColor"  # of all but the bars
+    assert len(fills) == 2
+
+
 def test_html_is_escaped():
     packed = PackedSequence(np.zeros(2, np.dtype([("<b>", "i4")])), [1, 1])
     assert "<b>" in repr(packed)
@@ -298,6 +309,48 @@ def test_plot_packing_draws_every_step_once_a_half(pyplot):
     assert packed.get_title() == "packed: 45 steps, 30% saved"
     labels = [label.get_text() for label in packed.get_xticklabels()]
     assert labels == ["8", "8", "8", "7", "5", "4", "3", "2"]
+
+
+SIZES = pytest.mark.parametrize("size", [(3, 2), (6, 3), (12, 4)])
+LARGE = np.random.default_rng(0).integers(1, 500, 10_000)
+
+
+def boxes(texts):
+    """Where drawn texts are, of those that say something."""
+    return [text.get_window_extent() for text in texts if text.get_text()]
+
+
+def assert_apart(drawn):
+    for one, other in combinations(drawn, 2):
+        assert not one.overlaps(other)
+
+
+@SIZES
+@pytest.mark.parametrize("lengths", [FIRST, LARGE, [1], [10**9, 1]])
+def test_no_text_of_plot_packing_lies_on_another(pyplot, size, lengths):
+    figure, ax = pyplot.subplots(figsize=size, layout="constrained")
+    plot_packing(lengths, ax=ax)
+    figure.canvas.draw()
+    texts = []
+    for half in ax.child_axes:
+        texts += [half.title, half.xaxis.label, half.yaxis.label]
+        assert_apart(boxes(half.get_xticklabels()))
+    assert_apart(boxes(texts))
+    padded, packed = ax.child_axes
+    assert not packed.yaxis.label.get_window_extent().overlaps(padded.get_window_extent())
+
+
+@SIZES
+@pytest.mark.parametrize("lengths", [FIRST, LARGE, [5] * 2000, [1]])
+def test_the_legend_of_plot_savings_is_off_the_curves(pyplot, size, lengths):
+    figure, ax = pyplot.subplots(figsize=size, layout="constrained")
+    plot_savings(lengths, ax=ax)
+    figure.canvas.draw()
+    assert ax.get_legend().get_window_extent().y0 >= ax.get_window_extent().y1
+    assert ax.get_legend().get_window_extent().x1 <= figure.bbox.x1
+    assert_apart(boxes(ax.get_xticklabels()))
+    shown = [label.get_text() for label in ax.get_xticklabels()]
+    assert (shown[0], shown[-1]) == ("1", f"{len(lengths):,}")
 
 
 @pytest.mark.parametrize("lengths", [[1], [0, 0], [5, 0], range(1, 1000), [3] * 10_000])

@@ -96,11 +96,15 @@ FLOORS = [
     ("networks/architecture", "what a network is, apart from its weights"),
     ("layout", "pack, pad, unpack: checks, then one call down"),
     ("packed", "PackedSequence: thin methods over rows/"),
+    ("reductions", "its sums, extremes and softmax"),
+    ("rowwise", "its rows under NumPy's operators and functions"),
+    ("rows/joining", "several packed batches made one"),
     ("rows/movers", "the contract of the two movers, and which one rows need"),
     ("rows/tensors", "rows moved between layouts of tensors"),
     ("rows/arrays", "rows moved between layouts of arrays"),
     (
-        "rows/moving rows/reducing rows/elementwise rows/ragged rows/picture",
+        "rows/moving rows/reducing rows/elementwise rows/ragged rows/picture "
+        "rows/indexing rows/lists",
         "what is done to packed rows, as functions of rows and their plan",
     ),
     ("rows/plan", "what lengths alone decide: order, steps, offsets"),

@@ -139,6 +139,25 @@ def as_axis(axis: SupportsIndex, ndim: int) -> int:
     )
 
 
+def as_row_axis(axis: SupportsIndex, ndim: int) -> int:
+    """Return an axis of a row, of rows (N, *) that have `ndim` with N's, which is none.
+
+    Raises
+    ------
+    TypeError
+        Not an integer.
+    ValueError
+        No axis of such a row.
+    """
+    place = as_integer(axis, "axis")
+    if 0 < place < ndim or -ndim < place < 0:
+        return place % ndim
+    raise ValueError(
+        f"axis must be one of the {ndim - 1} axes of a row, such as -1, got {axis}: the steps of "
+        "each sequence are reduced without an axis"
+    )
+
+
 def as_ends(sizes: Iterable[SupportsIndex], total: int) -> list[int]:
     """Check the sizes that an axis of `total` entries is cut into, and return where each ends.
 

@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal, SupportsIndex
 
-import numpy as np
-
-from packseq.arguments import as_axis
 from packseq.checks import INT64_MAX, as_integer
 from packseq.packed import PackedSequence, check_packed
-from packseq.rows import moving
-from packseq.rows.elementwise import shared_plan
+from packseq.rows import joining, moving
 
 
 def concatenate(
@@ -46,31 +42,8 @@ def concatenate(
     -----
     Cost: one copy of all rows.
     """
-    parts = _as_packed(sequences)
-    first = parts[0]
-    if isinstance(axis, str) and axis != "time":
-        raise ValueError(f"axis must be an integer or 'time', got {axis!r}")
-    place = as_axis(0 if isinstance(axis, str) else axis, first._array.ndim)
-    for k, part in enumerate(parts):
-        if _without(part, place) != _without(first, place):
-            raise ValueError(
-                f"sequences[{k}] has rows of shape {part.data.shape[1:]}, "
-                f"sequences[0] of {first.data.shape[1:]}"
-            )
-    if place:
-        plan = shared_plan([part._plan for part in parts], "sequences")
-        return PackedSequence._of(np.concatenate([part._array for part in parts], place), plan)
-    dtype = np.result_type(*(part.dtype for part in parts))
-    pairs = [(part._array.astype(dtype, copy=False), part._plan) for part in parts]
-    if axis != "time":
-        return PackedSequence._of(*moving.join_batches(pairs))
-    for k, part in enumerate(parts):
-        if part.batch_size != first.batch_size:
-            raise ValueError(
-                f"sequences[{k}] has {part.batch_size} sequences to join in time, sequences[0] has "
-                f"{first.batch_size}"
-            )
-    return PackedSequence._of(*moving.join_time(pairs))
+    pairs = [(part._array, part._plan) for part in _as_packed(sequences)]
+    return PackedSequence._of(*joining.join(pairs, axis, "sequences"))
 
 
 def windows(
@@ -128,9 +101,3 @@ def _as_packed(sequences: Iterable[PackedSequence]) -> list[PackedSequence]:
     for k, part in enumerate(parts):
         check_packed(part, f"sequences[{k}]")
     return parts
-
-
-def _without(part: PackedSequence, place: int) -> tuple[int, ...]:
-    """The shape of a row without the axis that is joined."""
-    shape = part.data.shape
-    return shape[1:] if place == 0 else (*shape[1:place], *shape[place + 1 :])

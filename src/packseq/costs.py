@@ -39,7 +39,7 @@ class Work:
     bytes: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Savings:
     """What a batch takes padded and packed.
 
@@ -63,6 +63,9 @@ class Savings:
             f"{self.padded.steps} padded steps, {self.packed.steps} packed: "
             f"{self.waste:.0%} of padded work is padding"
         )
+
+    def __repr__(self) -> str:
+        return f"Savings({self})"
 
 
 def savings(
@@ -119,8 +122,8 @@ def savings(
     --------
     The two batches that explanations of packing start from. The first one's lengths sum to 45:
 
-    >>> print(savings([4, 6, 8, 5, 4, 3, 7, 8]))
-    64 padded steps, 45 packed: 30% of padded work is padding
+    >>> savings([4, 6, 8, 5, 4, 3, 7, 8])
+    Savings(64 padded steps, 45 packed: 30% of padded work is padding)
 
     The second has batch sizes 6, 6, 5, 4, 3, 3, 2, 2, 1, times a (9, 3) matrix, of which one output
     column is counted:

@@ -12,7 +12,7 @@ from packseq import columns
 from packseq.arguments import as_data
 from packseq.optional import load
 from packseq.packed import PackedSequence, check_packed
-from packseq.rows import ragged
+from packseq.rows import lists, ragged
 
 Array = NDArray[Any]
 
@@ -86,21 +86,7 @@ def to_arrow(sequence: PackedSequence) -> Any:
     -----
     Cost: one scatter of N rows, which Arrow then shares.
     """
-    pa = load("pyarrow", "arrow")
-    values, offsets = _unpacked(sequence)
-    if 0 in values.shape[1:]:
-        raise ValueError(f"Arrow has no lists of rows of shape {values.shape[1:]}")
-    if values.dtype.kind not in "biufMm":
-        raise TypeError(f"Arrow has no lists of dtype {values.dtype} that from_arrow would take")
-    try:
-        array = pa.array(np.ascontiguousarray(values).reshape(-1))
-    except (pa.ArrowNotImplementedError, pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise TypeError(f"Arrow has no lists of dtype {values.dtype}: {error}") from error
-    for size in values.shape[:0:-1]:
-        array = pa.FixedSizeListArray.from_arrays(array, size)
-    if len(values) < 2**31:
-        return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), array)
-    return pa.LargeListArray.from_arrays(pa.array(offsets), array)
+    return lists.as_arrow(*_unpacked(sequence))
 
 
 def from_awkward(array: Any) -> PackedSequence:

@@ -8,6 +8,7 @@ which the caller waits, as for no other.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import compress
 from typing import Any, Literal, SupportsIndex
 
 import numpy as np
@@ -125,6 +126,7 @@ def pack_sequence(sequences: Iterable[ArrayLike], enforce_sorted: bool = False) 
     ----------
     sequences : list of array_like, each of shape (L, *)
         Of one dtype (any but object) and one trailing shape; any lengths, 0 included, any strides.
+        An empty list takes both from the others.
     enforce_sorted : bool
         Refuse sequences that are not longest first, rather than sort them.
 
@@ -199,7 +201,8 @@ def pad_sequence(
     Parameters
     ----------
     sequences : list of array_like, each of shape (L, *)
-        Of one dtype (any but object) and one trailing shape.
+        Of one dtype (any but object) and one trailing shape, which an empty list takes from the
+        others.
     batch_first : bool
         Put the batch on the first axis.
     padding_value : scalar
@@ -312,9 +315,9 @@ def _as_sequences(sequences: Iterable[ArrayLike], name: str) -> list[NDArray[Any
         if views is not None:
             return views
         sequences = listed
-    if not isinstance(sequences, Iterable):
+    if not isinstance(sequences, Iterable) or isinstance(sequences, PackedSequence):
         raise TypeError(f"{name} must be a list of arrays, got {type(sequences).__name__}")
-    arrays = [as_data(values, f"{name}[{b}]") for b, values in enumerate(sequences)]
+    arrays = _listed(sequences, name)
     if not arrays:
         raise ValueError(f"{name} must hold at least one sequence, got none")
     first = arrays[0]
@@ -337,6 +340,17 @@ def _as_sequences(sequences: Iterable[ArrayLike], name: str) -> list[NDArray[Any
                 f"{name}[0] has {dtype_name(first)}"
             )
     return arrays
+
+
+def _listed(sequences: Iterable[ArrayLike], name: str) -> list[NDArray[Any]]:
+    """Arrays of what is array_like: an empty list says no dtype or shape, and takes the others'."""
+    values = [*sequences]
+    arrays = [as_data(value, f"{name}[{b}]") for b, value in enumerate(values)]
+    tells = [not isinstance(value, list | tuple) or len(value) > 0 for value in values]
+    model = next(compress(arrays, tells), None)
+    if model is None or model.ndim == 0:
+        return arrays
+    return [array if told else model[:0] for array, told in zip(arrays, tells, strict=True)]
 
 
 def _place(array: NDArray[Any]) -> str:

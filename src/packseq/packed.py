@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
-from typing import Any, ClassVar, NoReturn, SupportsIndex, final
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, SupportsIndex, final, overload
 
 import numpy as np
-from numpy.lib.mixins import NDArrayOperatorsMixin
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from packseq.arguments import as_axis, as_data, as_ends, as_int64_vector, as_numpy_data, as_offsets
-from packseq.checks import as_integer, kind_of
-from packseq.rows import elementwise, moving, picture, ragged, reducing
+from packseq.checks import as_integer
+from packseq.reductions import Reductions
+from packseq.rows import elementwise, indexing, lists, moving, picture, ragged, reducing
 from packseq.rows.arrays import cast_padding
 from packseq.rows.movers import mover_of
 from packseq.rows.plan import IndexArray, Plan
-from packseq.tensor_checks import is_tensor
-
-_NO_ARRAY = (
-    "a PackedSequence is no array: data holds its rows, map() takes any function of them, and "
-    "pad_packed_sequence pads them"
-)
+from packseq.rowwise import check_rows
 
 
 @final
-class PackedSequence(NDArrayOperatorsMixin):
+class PackedSequence(Reductions):
     """A batch laid out time-major, longest sequence first: step 0 of all, then step 1 of the rest.
 
     Made by :func:`pack_sequence` or :func:`pack_padded_sequence`; the constructor takes the fields
@@ -57,10 +53,7 @@ class PackedSequence(NDArrayOperatorsMixin):
     Source: torch.nn.utils.rnn.PackedSequence, which is a tuple; this is not.
     """
 
-    __slots__ = ("_data", "_plan")
-
-    _data: NDArray[Any]
-    _plan: Plan
+    __slots__ = ()
 
     def __init__(
         self,
@@ -130,14 +123,6 @@ class PackedSequence(NDArrayOperatorsMixin):
         """
         return ragged.unpack(self._array, self._plan)
 
-    @classmethod
-    def _of(cls, data: NDArray[Any], plan: Plan) -> PackedSequence:
-        """Join rows to a plan that is known to fit them."""
-        packed = cls.__new__(cls)
-        object.__setattr__(packed, "_data", data[...])
-        object.__setattr__(packed, "_plan", plan)
-        return packed
-
     @property
     def data(self) -> NDArray[Any]:
         """The rows of every step in turn, shape (N, *); a view, whose elements can be set."""
@@ -184,16 +169,6 @@ class PackedSequence(NDArrayOperatorsMixin):
         """Bytes of `data`."""
         return self._data.nbytes
 
-    @property
-    def _array(self) -> NDArray[Any]:
-        """The rows, for what works on NumPy's only."""
-        if is_tensor(self._data):
-            raise TypeError(
-                "this works on rows of NumPy, but the batch holds a torch tensor: apply torch to "
-                "its data, or pack its data.numpy()"
-            )
-        return self._data
-
     def astype(self, dtype: DTypeLike) -> PackedSequence:
         """Return a copy with the rows cast as ``numpy.ndarray.astype`` does; the plan is shared.
 
@@ -206,32 +181,7 @@ class PackedSequence(NDArrayOperatorsMixin):
         """
         return PackedSequence._of(mover_of(self._data).astype(self._data, dtype), self._plan)
 
-    # ---- NumPy's functions and operators: each acts on every row ----
-
-    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        outputs = kwargs.pop("out", ())
-        where = kwargs.pop("where", True)
-        if not all(map(_is_operand, (*inputs, *outputs, where))):
-            return NotImplemented
-        if method != "__call__":
-            raise TypeError(
-                f"np.{ufunc.__name__}.{method} would mix the sequences: sum(), max(), cumsum() and "
-                "so on go along each one, and data holds the rows"
-            )
-        if ufunc is np.matmul:
-            return _matmul(inputs, outputs, kwargs)
-        if ufunc.signature is not None:
-            raise TypeError(f"np.{ufunc.__name__} works on whole arrays: use map() or data")
-        return _elementwise(ufunc, inputs, outputs, where, kwargs)
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NoReturn:
-        raise TypeError(_NO_ARRAY)
-
-    def __array_function__(self, *call: Any) -> NoReturn:
-        raise TypeError(_NO_ARRAY)
-
-    def __bool__(self) -> NoReturn:
-        raise ValueError("the truth of a PackedSequence is ambiguous: ask data.any() or data.all()")
+    # ---- what acts on every row, beside NumPy's functions and operators ----
 
     def map(self, function: Callable[[NDArray[Any]], ArrayLike]) -> PackedSequence:
         """Apply a function of the rows, for all that is no NumPy operator.
@@ -289,30 +239,70 @@ class PackedSequence(NDArrayOperatorsMixin):
 
     # ---- sequences and their steps ----
 
-    def __getitem__(self, index: SupportsIndex) -> NDArray[Any]:
-        """Return the steps of one sequence, in the caller's order; -1 is the last one.
+    def __len__(self) -> int:
+        """Return B, sequences of length 0 included."""
+        return self.batch_size
+
+    # An array has __index__ too, for the case of one number: it is no SupportsIndex here.
+    @overload
+    def __getitem__(  # type: ignore[overload-overlap]
+        self, index: builtins.slice | Sequence[int] | NDArray[Any]
+    ) -> Self: ...
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> NDArray[Any]: ...
+    def __getitem__(
+        self, index: SupportsIndex | builtins.slice | Sequence[int] | NDArray[Any]
+    ) -> NDArray[Any] | PackedSequence:
+        """Return the steps of one sequence, or several sequences, in the caller's order.
+
+        Parameters
+        ----------
+        index : int, slice, array_like of bool of shape (B,), or array_like of int of shape (K,)
+            -1 is the last sequence. Time is cut by :meth:`slice`.
 
         Returns
         -------
         ndarray of shape (L, *)
-            A view of `data` where the sequence's steps are evenly apart there, as in a batch of
-            equal lengths; else a copy.
+            For an integer: a view of `data` where the sequence's steps are evenly apart there, as
+            in a batch of equal lengths; else a copy.
+        PackedSequence
+            For all else what :meth:`select` gives: a copy, packed anew.
 
         Raises
         ------
         TypeError
-            `index` is no integer; :meth:`select` takes several.
+            `index` is none of these.
         IndexError
-            It is out of range.
-        """
-        b = as_integer(index, "the index of one sequence")
-        if not -self.batch_size <= b < self.batch_size:
-            raise IndexError(f"sequence {b} is out of range: there are {self.batch_size}")
-        return moving.sequence(self._array, self._plan, b % self.batch_size)
+            An integer is out of range; a mask is not of shape (B,).
+        ValueError
+            A list of integers is not 1-D.
 
-    # A loop over sequences is a loop over range(batch_size): what unpacks this as torch's tuple of
-    # four fields would otherwise take four sequences for them.
-    __iter__: ClassVar[None] = None
+        Examples
+        --------
+        >>> p = pack_sequence([np.array([1, 2, 3]), np.array([10, 20]), np.array([7])])
+        >>> p[0]
+        array([1, 2, 3])
+        >>> p[1:].lengths, p[p.lengths > 1].lengths, p[[2, 0]].lengths
+        (array([2, 1]), array([3, 2]), array([1, 3]))
+        """
+        chosen = indexing.sequences_at(index, self.batch_size)
+        if isinstance(chosen, int):
+            return moving.sequence(self._array, self._plan, chosen)
+        return self._select(chosen)
+
+    def _refused(self, *_: object) -> NoReturn:
+        raise TypeError(
+            "a PackedSequence is not iterable, since what unpacks torch's tuple of four fields "
+            "would take four sequences for them: unpack_sequence(p) lists the sequences, and data, "
+            "batch_sizes, sorted_indices and unsorted_indices are the fields"
+        )
+
+    if TYPE_CHECKING:
+        __iter__: ClassVar[None]
+        __contains__: ClassVar[None]
+        __reversed__: ClassVar[None]
+    else:
+        __iter__ = __contains__ = __reversed__ = _refused
 
     def select(self, indices: ArrayLike) -> PackedSequence:
         """Take sequences: a sub-batch, another order, repetitions.
@@ -320,7 +310,8 @@ class PackedSequence(NDArrayOperatorsMixin):
         Parameters
         ----------
         indices : array_like of int, shape (K,)
-            Each in -B to B - 1, the caller's order. ``np.flatnonzero`` makes them of a mask.
+            Each in -B to B - 1, the caller's order. ``p[indices]`` is the same, and takes slices
+            and masks too.
 
         Returns
         -------
@@ -339,15 +330,14 @@ class PackedSequence(NDArrayOperatorsMixin):
         Cost: one copy of the rows that are taken, and O(K log K).
         """
         chosen = as_int64_vector(indices, "indices")
-        size = self.batch_size
-        if len(bad := np.flatnonzero((chosen < -size) | (chosen >= size))):
-            raise ValueError(
-                f"indices must be between {-size} and {size - 1}, got indices[{bad[0]}] = "
-                f"{chosen[bad[0]]}"
-            )
-        return PackedSequence._of(
-            *moving.select(self._array, self._plan, np.where(chosen < 0, chosen + size, chosen))
-        )
+        try:
+            return self._select(indexing.from_the_start(chosen, self.batch_size, "indices"))
+        except IndexError as error:
+            raise ValueError(*error.args) from None
+
+    def _select(self, indices: IndexArray) -> PackedSequence:
+        """Take sequences in 0 to B - 1."""
+        return PackedSequence._of(*moving.select(self._array, self._plan, indices))
 
     def slice(
         self, start: SupportsIndex | None = None, stop: SupportsIndex | None = None
@@ -450,127 +440,7 @@ class PackedSequence(NDArrayOperatorsMixin):
             for start, end in pieces
         ]
 
-    # ---- each sequence over its steps ----
-
-    def first(self) -> NDArray[Any]:
-        """Return each sequence's first row, shape (B, *): a copy, zeros for length 0."""
-        return moving.first(self._array, self._plan)
-
-    def last(self) -> NDArray[Any]:
-        """Return each sequence's last row, shape (B, *): a copy, zeros for length 0.
-
-        Of a network's output it is the forward direction's last state, and of an empty sequence
-        the state that it starts from.
-        """
-        return moving.last(self._array, self._plan)
-
-    def sum(self) -> NDArray[Any]:
-        """Sum each sequence over its steps: shape (B, *), 0 for length 0.
-
-        Returns
-        -------
-        ndarray of shape (B, *)
-            In the caller's order, of NumPy's dtype for sums: integers widen to 64 bits and wrap.
-
-        Raises
-        ------
-        TypeError
-            The rows are not numbers.
-
-        Notes
-        -----
-        float32 is added up in float64 but for groups of eight steps, so that the error, at most 4
-        roundings of the sum of magnitudes, does not grow with the length.
-        Cost: one read of the rows; large batches are shared among threads, to the same bits.
-        """
-        return reducing.sum_(self._array, self._plan)
-
-    def mean(self) -> NDArray[Any]:
-        """Average each sequence over its steps: shape (B, *), NaN for length 0.
-
-        Integers give float64. Errors, accuracy and cost are those of :meth:`sum`.
-        """
-        return reducing.mean(self._array, self._plan)
-
-    def max(self) -> NDArray[Any]:
-        """Return the maximum of each sequence over its steps: shape (B, *), in the rows' dtype.
-
-        A NaN is the maximum of what it is in. Of length 0 it is -inf, an integer dtype's least
-        value, or False: the maximum of all steps is then that of the parts' maxima.
-
-        Raises
-        ------
-        TypeError
-            The rows are not real numbers.
-        """
-        return reducing.max_(self._array, self._plan)
-
-    def min(self) -> NDArray[Any]:
-        """Return the minimum of each sequence over its steps: shape (B, *), in the rows' dtype.
-
-        A NaN is the minimum of what it is in. Of length 0 it is inf, an integer dtype's greatest
-        value, or True.
-
-        Raises
-        ------
-        TypeError
-            The rows are not real numbers.
-        """
-        return reducing.min_(self._array, self._plan)
-
-    def argmax(self) -> IndexArray:
-        """Return the step of each sequence's first maximum: int64, shape (B, *), -1 for length 0.
-
-        The first NaN comes before every number.
-
-        Raises
-        ------
-        TypeError
-            The rows are not real numbers.
-        """
-        return reducing.argmax(self._array, self._plan)
-
-    def logsumexp(self) -> NDArray[Any]:
-        """Return log(sum(exp(x))) of each sequence over its steps: shape (B, *), -inf for length 0.
-
-        Integers give float64.
-
-        Raises
-        ------
-        TypeError
-            The rows are not real numbers.
-        """
-        return reducing.logsumexp(self._array, self._plan)
-
-    def cumsum(self) -> PackedSequence:
-        """Sum each sequence up to each of its steps; of NumPy's dtype for sums.
-
-        Raises
-        ------
-        TypeError
-            The rows are not numbers.
-
-        Notes
-        -----
-        The running sum of float32 is kept in float64.
-        """
-        return PackedSequence._of(reducing.cumsum(self._array, self._plan), self._plan)
-
-    def softmax(self) -> PackedSequence:
-        """Turn scores into weights that sum to 1 over the steps of each sequence.
-
-        Each element of a row is a score of its own. Integers give float64.
-
-        Raises
-        ------
-        TypeError
-            The rows are not real numbers.
-        """
-        return PackedSequence._of(reducing.softmax(self._array, self._plan), self._plan)
-
-    def log_softmax(self) -> PackedSequence:
-        """Return the logarithm of :meth:`softmax`, computed without it, so that none is log(0)."""
-        return PackedSequence._of(reducing.log_softmax(self._array, self._plan), self._plan)
+    # ---- each sequence over its steps: the others are in reductions.py ----
 
     def attend(self, scores: PackedSequence) -> NDArray[Any]:
         """Average each sequence over its steps, weighted by the softmax of its scores.
@@ -599,6 +469,25 @@ class PackedSequence(NDArrayOperatorsMixin):
         if not elementwise.broadcasts(theirs, own):
             raise ValueError(f"scores must have rows that broadcast against {own}, got {theirs}")
         return reducing.attend(self._array, reducing.softmax(scores._array, plan), plan)
+
+    def __arrow_c_array__(self, requested_schema: object = None) -> tuple[object, object]:
+        """Hand what :func:`to_arrow` gives to a library of Arrow's, through its capsules.
+
+        Raises
+        ------
+        ImportError
+            pyarrow is not installed.
+        TypeError, ValueError
+            As for :func:`to_arrow`.
+
+        Notes
+        -----
+        Source: the Arrow PyCapsule interface.
+        """
+        capsules: tuple[object, object] = lists.as_arrow(*self.to_ragged()).__arrow_c_array__(
+            requested_schema
+        )
+        return capsules
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"PackedSequence is immutable: cannot set {name!r}")
@@ -634,76 +523,8 @@ def _view(indices: IndexArray | None) -> IndexArray | None:
     return None if indices is None else indices[...]
 
 
-# ---- NumPy's functions ----
-
-
-def _is_operand(value: object) -> bool:
-    """Whether no other type's `__array_ufunc__` should be asked."""
-    if isinstance(value, PackedSequence | np.ndarray | np.generic) or value is None:
-        return True
-    return not hasattr(value, "__array_ufunc__")
-
-
-def _rows(value: object) -> NDArray[Any] | None:
-    return value._array if isinstance(value, PackedSequence) else None
-
-
-def _elementwise(
-    ufunc: np.ufunc, inputs: Sequence[Any], outputs: Sequence[Any], where: Any, kwargs: Any
-) -> Any:
-    name = f"np.{ufunc.__name__}"
-    operands = [_as_operand(value, name) for value in (*inputs, where)]
-    packed = [value for value in (*operands, *outputs) if isinstance(value, PackedSequence)]
-    plan = elementwise.shared_plan([value._plan for value in packed], f"{name}: operands")
-    if not any(isinstance(value, PackedSequence) for value in operands):
-        raise TypeError(f"{name}: out is a PackedSequence, but no operand is")
-    axes = max(value._array.ndim - 1 for value in packed)
-    *arrays, mask = elementwise.aligned(operands, [*map(_rows, operands)], axes, name)
-    if outputs:
-        kwargs["out"] = tuple(_out_rows(out, name) for out in outputs)
-    if mask is not True:
-        kwargs["where"] = mask
-    results = ufunc(*arrays, **kwargs)
-    results = results if ufunc.nout > 1 else (results,)
-    wanted = outputs or (None,) * ufunc.nout
-    wrapped = tuple(
-        _packed_result(result, plan, name) if out is None else out
-        for result, out in zip(results, wanted, strict=True)
-    )
-    return wrapped if ufunc.nout > 1 else wrapped[0]
-
-
-def _as_operand(value: Any, name: str) -> Any:
-    # Python's numbers stay so, since NumPy lets them keep the rows' dtype.
-    if isinstance(value, PackedSequence | int | float | complex):
-        return value
-    return as_numpy_data(value, f"{name}: an operand")
-
-
-def _out_rows(out: object, name: str) -> NDArray[Any] | None:
-    if out is not None and not isinstance(out, PackedSequence):
-        raise TypeError(f"{name}: out must be a PackedSequence, got {type(out).__name__}")
-    return _rows(out)
-
-
-def _packed_result(result: NDArray[Any], plan: Plan, name: str) -> PackedSequence:
-    if result.dtype.hasobject:
-        raise TypeError(f"{name} gives Python objects, which are no rows")
-    return PackedSequence._of(result, plan)
-
-
-def _matmul(inputs: Sequence[Any], outputs: Sequence[Any], kwargs: Any) -> PackedSequence:
-    left, right = inputs
-    if not isinstance(left, PackedSequence) or isinstance(right, PackedSequence):
-        raise TypeError("matmul needs a PackedSequence on its left and a matrix on its right")
-    if outputs or kwargs:
-        raise TypeError("matmul of a PackedSequence takes no further arguments")
-    matrix = as_numpy_data(right, "matmul: the matrix")
-    return PackedSequence._of(elementwise.matmul(left._array, matrix), left._plan)
-
-
 def check_packed(value: object, name: str) -> PackedSequence:
     """Return a PackedSequence, or raise a TypeError that names `name`."""
-    if not isinstance(value, PackedSequence):
-        raise TypeError(f"{name} must be a PackedSequence, got {kind_of(value)}")
-    return value
+    packed = check_rows(value, name)
+    assert isinstance(packed, PackedSequence)  # the one class of them
+    return packed

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from packseq.costs import as_counts, savings
+from packseq.costs import Savings, as_counts, savings
 from packseq.optional import load
 from packseq.packed import PackedSequence
 from packseq.rows.plan import IndexArray
@@ -26,8 +28,14 @@ _MOST_LABELS = 12
 
 # tab10's colours but the grey one, which would look like padding.
 _FEW = np.array([0, 1, 2, 3, 4, 5, 6, 8, 9])
-_PADDING = (0.93, 0.93, 0.93, 1.0)
-_NOTHING = (1.0, 1.0, 1.0, 0.0)
+# Grey on any background, light or dark.
+_PADDING = (0.5, 0.5, 0.5, 0.25)
+_NOTHING = (0.5, 0.5, 0.5, 0.0)
+
+# Of a text's size, a character is so wide; a drawing of less than so many inches has smaller text.
+_CHARACTER = 0.6
+_FULL_WIDTH = 6.0
+_LEAST_SCALE = 0.65
 
 
 def plot_packing(lengths_or_packed: ArrayLike | PackedSequence, ax: Axes | None = None) -> Axes:
@@ -64,35 +72,74 @@ def plot_packing(lengths_or_packed: ArrayLike | PackedSequence, ax: Axes | None 
     saved = savings(lengths)
     colours = _colours(batch_size)
     steps = _thinned(longest)
-
     rows = _thinned(batch_size)
-    picture = np.where(
-        (lengths[rows, None] > steps)[..., None], colours[rows, None], np.array(_PADDING)
-    )
-    half = ax.inset_axes((0.0, 0.0, 0.47, 0.88))
-    _draw(half, picture, batch_size, longest)
-    half.set_title(f"padded: {saved.padded.steps:,} steps", fontsize="medium")
-    half.set_xlabel("step")
-    half.set_ylabel("sequence, as given")
+    room = _Room.of(ax)
 
-    picture = np.where(
-        (lengths[order[rows], None] > steps)[..., None],
-        colours[order[rows], None],
-        np.array(_NOTHING),
-    )
-    half = ax.inset_axes((0.53, 0.0, 0.47, 0.88))
-    _draw(half, picture, batch_size, longest)
-    half.set_title(
-        f"packed: {saved.packed.steps:,} steps, {saved.waste:.0%} saved", fontsize="medium"
-    )
-    half.set_xlabel("batch_sizes, step by step")
-    half.set_yticks([])
-    half.set_ylabel("longest first")
-    ticks = _labelled(longest)
-    half.set_xticks(ticks, [_short(int(np.count_nonzero(lengths > tick))) for tick in ticks])
+    padded, packed = (ax.inset_axes(place) for place in room.halves())
+    for half, sequences, rest in ((padded, rows, _PADDING), (packed, order[rows], _NOTHING)):
+        picture = np.where(
+            (lengths[sequences, None] > steps)[..., None],
+            colours[sequences, None],
+            np.array(rest),
+        )
+        _draw(half, picture, batch_size, longest, room)
+    _describe(padded, packed, saved, room)
+    packed.set_yticks([])
+    ticks = _labelled(longest, room.labels(_short(batch_size)))
+    packed.set_xticks(ticks, [_short(int(np.count_nonzero(lengths > tick))) for tick in ticks])
     for side in ("top", "right"):
-        half.spines[side].set_visible(False)
+        packed.spines[side].set_visible(False)
     return ax
+
+
+@dataclass(frozen=True, slots=True)
+class _Room:
+    """What a drawing has room for: `width` is in inches, `scale` and `text` the size of text."""
+
+    width: float
+    scale: float
+    text: float
+
+    @classmethod
+    def of(cls, ax: Axes) -> _Room:
+        width = ax.get_window_extent().width / ax.figure.dpi
+        scale = min(1.0, max(_LEAST_SCALE, width / _FULL_WIDTH))
+        return cls(width, scale, scale * load("matplotlib", "plot").rcParams["font.size"])
+
+    def halves(self) -> list[tuple[float, float, float, float]]:
+        """Places side by side for two pictures, and between them for a label."""
+        gap = min(0.3, max(0.06, 0.35 / self.width)) if self.width else 0.06
+        return [(left, 0.0, (1 - gap) / 2, 0.88) for left in (0.0, (1 + gap) / 2)]
+
+    @property
+    def half(self) -> float:
+        """The points across a picture, which text may be of."""
+        return 72 * self.width * self.halves()[0][2]
+
+    def fits(self, text: str) -> bool:
+        return len(text) * _CHARACTER * self.text <= self.half
+
+    def labels(self, longest: str) -> int:
+        """How many numbers may stand below a picture, where none is longer than this one."""
+        return max(2, int(self.half / ((len(longest) + 1.5) * _CHARACTER * self.text)))
+
+
+def _describe(padded: Axes, packed: Axes, saved: Savings, room: _Room) -> None:
+    """Titles and the words along the axes."""
+    titles = [
+        f"padded: {saved.padded.steps:,} steps",
+        f"packed: {saved.packed.steps:,} steps, {saved.waste:.0%} saved",
+    ]
+    if not all(map(room.fits, titles)):
+        titles = [title.replace(": ", ":\n") for title in titles]
+    sizes = "batch_sizes, step by step"
+    for half, title, below, beside in (
+        (padded, titles[0], "step", "sequence, as given"),
+        (packed, titles[1], sizes if room.fits(sizes) else "batch_sizes", "longest first"),
+    ):
+        half.set_title(title, fontsize=room.text)
+        half.set_xlabel(below, fontsize=room.text)
+        half.set_ylabel(beside, fontsize=room.text)
 
 
 def plot_savings(lengths: ArrayLike | PackedSequence, ax: Axes | None = None) -> Axes:
@@ -123,23 +170,47 @@ def plot_savings(lengths: ArrayLike | PackedSequence, ax: Axes | None = None) ->
     if ax is None:
         ax = pyplot.figure(figsize=(6, 3.4), layout="constrained").add_subplot()
     sizes = [2**k for k in range(len(counts).bit_length()) if 2**k < len(counts)] + [len(counts)]
-    for label, values, marker in (
-        ("in the order given", counts, "o"),
-        ("sorted by length", -np.sort(-counts), "s"),
+    # The wider line is seen below the other where both are one.
+    for label, values, marker, width in (
+        ("as given", counts, "o", 3.0),
+        ("sorted", -np.sort(-counts), "s", 1.2),
     ):
         waste = [100 * _waste(values, size) for size in sizes]
-        ax.plot(sizes, waste, marker=marker, markersize=4, label=label)
-    ax.axhline(0, color="0.3", linestyle="--", label="packed")
+        ax.plot(sizes, waste, marker=marker, markersize=2 + width, linewidth=width, label=label)
+    room = _Room.of(ax)
+    ax.axhline(0, color=ax.xaxis.label.get_color(), alpha=0.6, linestyle="--", label="packed")
     ax.set_xscale("log", base=2)
-    shown = sizes[:: 1 + len(sizes) // 10]
+    shown = _far_apart(sizes, room.labels(_short(sizes[-1])))
     ax.set_xticks(shown, [_short(size) for size in shown])
+    ax.tick_params(labelsize=room.text)
     ax.minorticks_off()
     ax.set_xmargin(0.07)  # room for the last size below its point
     ax.set_ylim(-4, 104)
-    ax.set_xlabel("batch size")
-    ax.set_ylabel("padding, % of steps")
-    ax.legend(frameon=False)
+    ax.set_xlabel("batch size", fontsize=room.text)
+    ax.set_ylabel("padding, % of steps", fontsize=room.text)
+    # Above, where no curve is.
+    ax.legend(
+        loc="lower center",
+        bbox_to_anchor=(0.5, 1.0),
+        ncols=3,
+        frameon=False,
+        fontsize=room.text,
+        handlelength=1.5,
+        columnspacing=1.2,
+    )
     return ax
+
+
+def _far_apart(sizes: list[int], half: int) -> list[int]:
+    """Sizes, the last among them, that have room on a logarithmic axis: twice as many as across
+    half of a drawing."""
+    last = sizes[-1]
+    gap = math.log2(last) / (2 * half)
+    shown: list[int] = []
+    for size in sizes[:-1]:
+        if (not shown or math.log2(size / shown[-1]) >= gap) and math.log2(last / size) >= gap:
+            shown.append(size)
+    return [*shown, last]
 
 
 def _as_batch(lengths: ArrayLike | PackedSequence) -> IndexArray:
@@ -165,21 +236,23 @@ def _colours(batch_size: int) -> NDArray[np.float64]:
     return np.asarray(colormaps["turbo"](np.linspace(0.05, 0.95, batch_size)))
 
 
-def _draw(ax: Axes, picture: NDArray[np.float64], B: int, T: int) -> None:
+def _draw(ax: Axes, picture: NDArray[np.float64], B: int, T: int, room: _Room) -> None:
     if T:
         extent = (-0.5, T - 0.5, B - 0.5, -0.5)
         ax.imshow(picture, extent=extent, aspect="auto", interpolation="nearest")
     ax.set_xlim(-0.5, max(T, 1) - 0.5)
     ax.set_ylim(B - 0.5, -0.5)
     if max(B, T) <= _MOST_LINES:
-        ax.vlines(np.arange(T + 1) - 0.5, -0.5, B - 0.5, color="white", linewidth=1.5)
-        ax.hlines(np.arange(B + 1) - 0.5, -0.5, T - 0.5, color="white", linewidth=1.5)
-    ax.locator_params(integer=True, nbins=6)
-    if T <= _MOST_LABELS:
+        lines = {"color": ax.get_facecolor(), "linewidth": 1.5 * room.scale}
+        ax.vlines(np.arange(T + 1) - 0.5, -0.5, B - 0.5, **lines)
+        ax.hlines(np.arange(B + 1) - 0.5, -0.5, T - 0.5, **lines)
+    ax.locator_params(axis="x", integer=True, nbins=min(6, room.labels(_short(T))))
+    ax.locator_params(axis="y", integer=True, nbins=6)
+    if min(_MOST_LABELS, room.labels(_short(T))) >= T:
         ax.set_xticks(np.arange(T))
     if B <= _MOST_LABELS:
         ax.set_yticks(np.arange(B))
-    ax.tick_params(length=2, labelsize="small")
+    ax.tick_params(length=2, labelsize=0.85 * room.text)
 
 
 def _thinned(count: int) -> IndexArray:
@@ -189,11 +262,12 @@ def _thinned(count: int) -> IndexArray:
     return np.array([k * count // shown for k in range(shown)], np.int64)
 
 
-def _labelled(count: int) -> IndexArray:
-    """Where to write a number: at every place if there is room, else at five."""
-    if count <= _MOST_LABELS:
+def _labelled(count: int, room: int) -> IndexArray:
+    """Where to write a number: at every place if there is room, else at up to five."""
+    if count <= min(_MOST_LABELS, room):
         return np.arange(count)
-    return np.array([(k * (count - 1) + 2) // 4 for k in range(5)], np.int64)
+    last = min(5, room) - 1
+    return np.array([(k * (count - 1) + last // 2) // last for k in range(last + 1)], np.int64)
 
 
 def _short(number: int) -> str:

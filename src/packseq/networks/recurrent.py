@@ -258,6 +258,7 @@ class Recurrent(Parameterised):
         if rows.ndim != 2:
             raise ValueError(
                 f"input.data must have shape (N, {self.input_size}), got {tuple(rows.shape)}"
+                f"{self._hint(rows)}"
             )
         self._check_width(rows, "input.data")
         return rows, "packed", input._plan
@@ -270,7 +271,7 @@ class Recurrent(Parameterised):
         if rows.ndim not in (2, 3):
             raise ValueError(
                 f"input must be 2-D (one sequence) or 3-D (a padded batch), got {rows.ndim}-D, "
-                f"shape {tuple(rows.shape)}"
+                f"shape {tuple(rows.shape)}{self._hint(rows)}"
             )
         self._check_width(rows, "input")
         if rows.ndim == 2:
@@ -282,6 +283,12 @@ class Recurrent(Parameterised):
             return rows, axes, None
         by_time = rows.swapaxes(0, 1) if self.batch_first else rows
         return rows, axes, _plan(as_lengths(lengths, by_time, "input"), by_time.shape[0])
+
+    def _hint(self, rows: Any) -> str:
+        """What helps with a series of one number a step."""
+        if rows.ndim != 1 or self.input_size != 1:
+            return ""
+        return ": where a step is one number, pass x[:, None] for each sequence x"
 
     def _check_width(self, rows: Any, name: str) -> None:
         if rows.shape[-1] != self.input_size:

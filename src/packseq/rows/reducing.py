@@ -1,4 +1,4 @@
-"""Reductions of each sequence over its steps, and what is built on them.
+"""Reductions of each sequence over its steps or of each row along an axis, and what needs them.
 
 Rows (N, *) of any dtype, cast to one that the walks of _core.segments have. What has no step
 reduces to what the operation gives over nothing: 0, -inf, NaN, and -1 for a place that is none.
@@ -7,7 +7,8 @@ reduces to what the operation gives over nothing: 0, -inf, NaN, and -1 for a pla
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from packseq.rows.plan import Plan
 from packseq.settings.threads import crew
 
 Array = NDArray[Any]
+Walk: TypeAlias = Callable[[Array, Plan], Array]
 
 _KINDS = {"b": "bool", "i": "int", "u": "unsigned int", "f": "float", "c": "complex"}
 
@@ -114,6 +116,40 @@ def _shared_weights(weights: Array, row_shape: tuple[int, ...]) -> tuple[Array, 
         if weights.shape[1:] == (*row_shape[:axes], *[1] * (len(row_shape) - axes)):
             return weights, math.prod(row_shape[axes:])
     return np.ascontiguousarray(np.broadcast_to(weights, (len(weights), *row_shape))), 1
+
+
+# ---- along an axis of each row ----
+#
+# Its entries, moved to the front, are the steps of one sequence, whose row is all rows without that
+# axis. So what is made of each row's entries follows from them and their order alone, as over time,
+# whatever the layout of the rows, whose sums NumPy itself takes in an order that depends on it.
+
+# So many bytes of rows are turned at a time, to stay in cache. For 20,000 rows of 256 float32 on an
+# AMD EPYC, 128 KiB, 512 KiB and all at once, ms: a sum 10.0, 7.3, 12.7; a softmax 28.4, 26.9, 33.6.
+_BLOCK_BYTES = 512 << 10
+
+
+def reduce_rows(reduce: Walk, data: Array, axis: int) -> Array:
+    """(N, *) without `axis`, of what reduces (K, *) to (1, *)."""
+    return np.concatenate([reduce(*_as_steps(data[at], axis))[0] for at in _blocks(data)])
+
+
+def walk_rows(walk: Walk, data: Array, axis: int) -> Array:
+    """(N, *), of what takes (K, *) to (K, *)."""
+    walked = np.empty(data.shape, walk(*_as_steps(data[:0], axis)).dtype)
+    for at in _blocks(data):
+        walked[at] = np.moveaxis(walk(*_as_steps(data[at], axis)), 0, axis)
+    return walked
+
+
+def _blocks(data: Array) -> list[slice]:
+    """All rows, some at a time: at least one slice, which may be of none."""
+    rows = max(1, _BLOCK_BYTES // max(1, data.itemsize * math.prod(data.shape[1:])))
+    return [slice(start, start + rows) for start in range(0, max(1, len(data)), rows)]
+
+
+def _as_steps(data: Array, axis: int) -> tuple[Array, Plan]:
+    return np.moveaxis(data, axis, 0), Plan.from_lengths(np.array([data.shape[axis]], np.int64))
 
 
 # ---- walks: rows as _as_walked gives them, (B, *) in packed order ----

@@ -8,7 +8,7 @@ which the caller waits, as for no other.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Literal, SupportsIndex
+from typing import Any, Literal, SupportsIndex, TypeVar, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,7 +20,9 @@ from packseq.checks import as_flag, as_integer, check_size
 from packseq.packed import PackedSequence, check_packed
 from packseq.rows.movers import mover_of
 from packseq.rows.plan import IndexArray, Plan
-from packseq.tensor_checks import dtype_name, is_tensor
+from packseq.tensor_checks import TensorLike, dtype_name, is_tensor
+
+Tensor = TypeVar("Tensor")
 
 
 def pack_padded_sequence(
@@ -188,12 +190,26 @@ def unpack_sequence(packed_sequences: PackedSequence) -> list[NDArray[Any]]:
     return sequences
 
 
+@overload
+def pad_sequence(
+    sequences: Iterable[TensorLike[Tensor]],
+    batch_first: bool = False,
+    padding_value: Any = 0.0,
+    padding_side: Literal["right", "left"] = "right",
+) -> Tensor: ...
+@overload
 def pad_sequence(
     sequences: Iterable[ArrayLike],
     batch_first: bool = False,
     padding_value: Any = 0.0,
     padding_side: Literal["right", "left"] = "right",
-) -> NDArray[Any]:
+) -> NDArray[Any]: ...
+def pad_sequence(
+    sequences: Iterable[Any],
+    batch_first: bool = False,
+    padding_value: Any = 0.0,
+    padding_side: Literal["right", "left"] = "right",
+) -> Any:
     """Stack a list of sequences, padded to the longest.
 
     Parameters
@@ -238,9 +254,17 @@ def pad_sequence(
     return padded
 
 
+@overload
+def unpad_sequence(
+    padded_sequences: TensorLike[Tensor], lengths: ArrayLike, batch_first: bool = False
+) -> list[Tensor]: ...
+@overload
 def unpad_sequence(
     padded_sequences: ArrayLike, lengths: ArrayLike, batch_first: bool = False
-) -> list[NDArray[Any]]:
+) -> list[NDArray[Any]]: ...
+def unpad_sequence(
+    padded_sequences: Any, lengths: ArrayLike, batch_first: bool = False
+) -> list[Any]:
     """Undo :func:`pad_sequence` with padding on the right.
 
     Parameters

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
-from typing import Any, ClassVar, NoReturn, SupportsIndex, final
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, SupportsIndex, final
 
 import numpy as np
-from numpy.lib.mixins import NDArrayOperatorsMixin
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from packseq.arguments import as_axis, as_data, as_ends, as_int64_vector, as_numpy_data, as_offsets
 from packseq.checks import as_integer, kind_of
+from packseq.operators import Operators
 from packseq.rows import elementwise, moving, picture, ragged, reducing
 from packseq.rows.arrays import cast_padding
 from packseq.rows.movers import mover_of
@@ -25,7 +25,7 @@ _NO_ARRAY = (
 
 
 @final
-class PackedSequence(NDArrayOperatorsMixin):
+class PackedSequence(Operators):
     """A batch laid out time-major, longest sequence first: step 0 of all, then step 1 of the rest.
 
     Made by :func:`pack_sequence` or :func:`pack_padded_sequence`; the constructor takes the fields
@@ -224,8 +224,10 @@ class PackedSequence(NDArrayOperatorsMixin):
             raise TypeError(f"np.{ufunc.__name__} works on whole arrays: use map() or data")
         return _elementwise(ufunc, inputs, outputs, where, kwargs)
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NoReturn:
-        raise TypeError(_NO_ARRAY)
+    if not TYPE_CHECKING:  # which would take it for an array everywhere, np.tanh(p) included
+
+        def __array__(self, dtype: Any = None, copy: bool | None = None) -> NoReturn:
+            raise TypeError(_NO_ARRAY)
 
     def __array_function__(self, *call: Any) -> NoReturn:
         raise TypeError(_NO_ARRAY)

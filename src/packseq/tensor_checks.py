@@ -6,10 +6,22 @@ A tensor can only be there once its owner has imported torch, so torch is looked
 from __future__ import annotations
 
 import sys
-from typing import Any, TypeGuard
+from typing import Any, Protocol, TypeGuard, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+Tensor_co = TypeVar("Tensor_co", covariant=True)
+
+
+class TensorLike(Protocol[Tensor_co]):
+    """A torch tensor to type checkers, which then need no torch; NumPy's arrays have none of this.
+
+    It is generic in what its methods return, the plain tensor that a subclass's are too.
+    """
+
+    def cpu(self) -> Tensor_co: ...
+    def data_ptr(self) -> int: ...
 
 
 def is_tensor(value: object) -> TypeGuard[Any]:

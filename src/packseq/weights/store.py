@@ -18,7 +18,7 @@ from .arrays import BFLOAT16, Array
 from .backward import Backward
 from .canonical import Attributes, Checkpoint, Found, describe, listed, nothing_in, prefixes
 from .errors import CheckpointError
-from .making import made
+from .making import Loaded, made
 from .renaming import prefixes_of, renamed
 
 # Why `convert` leaves out what it was not asked for.
@@ -129,7 +129,7 @@ def load(
     batch_first: bool | None = None,
     reset_after: bool | None = None,
     precision: str | None = None,
-) -> Any:
+) -> Loaded:
     """The LSTM, GRU or RNN in a checkpoint, ready to run; the framework need not be installed.
 
     Parameters
@@ -164,9 +164,10 @@ def load(
     Returns
     -------
     LSTM, GRU, RNN, one of their cells, or Backward
-        In the file's precision. ``batch_first`` if asked for, or where the format is (Keras; ONNX
-        with layout 1). Backward where an ONNX node has direction "reverse",
-        or a Keras layer ``go_backwards``.
+        The type is the union of these; ``assert isinstance(module, packseq.LSTM)`` tells type
+        checkers which. In the file's precision. ``batch_first`` if asked for, or where the format
+        is (Keras; ONNX with layout 1). Backward where an ONNX node has direction "reverse", or a
+        Keras layer ``go_backwards``.
 
     Raises
     ------
@@ -220,7 +221,7 @@ def load_with_state(
     batch_first: bool | None = None,
     reset_after: bool | None = None,
     precision: str | None = None,
-) -> tuple[Any, Any]:
+) -> tuple[Loaded, Any]:
     """The module in a checkpoint, and the initial states that are stored with it.
 
     Parameters

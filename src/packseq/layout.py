@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from packseq._core.order import outside
 from packseq._core.rows import alike
-from packseq.arguments import as_data, as_int64_vector
+from packseq.arguments import as_data, as_int64_vector, refuse_list_of_arrays
 from packseq.checks import as_flag, as_integer, check_size
 from packseq.packed import PackedSequence, check_packed
 from packseq.rows.movers import mover_of
@@ -52,7 +52,8 @@ def pack_padded_sequence(
     Raises
     ------
     TypeError
-        `input` is masked or of object dtype; `lengths` are not integers; a flag is not a bool.
+        `input` is masked, of object dtype or a list of arrays; `lengths` are not integers; a flag
+        is not a bool.
     ValueError
         `input` has fewer than two axes; `lengths` are of the wrong count, out of range, or unsorted
         with `enforce_sorted`. The message names the position and the value.
@@ -304,6 +305,7 @@ def unpad_sequence(
 def _as_time_major(values: ArrayLike, name: str, batch_first: bool) -> NDArray[Any]:
     """View a padded batch as (T, B, *)."""
     batch_first = as_flag(batch_first, "batch_first")
+    refuse_list_of_arrays(values, name)
     array = as_data(values, name)
     if array.ndim < 2:
         axes = "(B, T, *)" if batch_first else "(T, B, *)"

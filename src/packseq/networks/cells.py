@@ -186,7 +186,7 @@ class RNNCell(_Cell):
         Parameters
         ----------
         input : array_like of shape (B, I) or (I,)
-            Or a tensor of torch on the CPU; then tensors come back.
+            A list of rows too. Or a tensor of torch on the CPU; then tensors come back.
         hx : array_like of shape (B, H) or (H,), optional
             Zeros by default.
 

@@ -198,7 +198,8 @@ class Recurrent(Parameterised):
         Raises
         ------
         TypeError
-            `input` or a state is masked, or not of floats; an LSTM's `hx` is no pair; `lengths` or
+            `input` or a state is masked, or not of floats; `input` is a list of arrays, which
+            packseq.pack_sequence makes a batch of; an LSTM's `hx` is no pair; `lengths` or
             `num_threads` are not integers; `out` is no array of the module's dtype.
         ValueError
             A shape, a length, `out` or `num_threads` does not fit; `lengths` for what is no padded

@@ -5,6 +5,7 @@ from typing import Any, SupportsIndex, TypeAlias, TypeVar, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from packseq.arguments import refuse_list_of_arrays
 from packseq.layout import pack_padded_sequence, pad_packed_sequence
 from packseq.networks.recurrent import Recurrent
 from packseq.packed import PackedSequence
@@ -74,6 +75,7 @@ class Backward:
         if isinstance(input, PackedSequence):
             output, state = self.module(input.reverse(), hx, num_threads=num_threads)
             return output.reverse(), state
+        refuse_list_of_arrays(input, "input")
         batch_first = self.module.batch_first
         if lengths is None:
             axis = 1 if batch_first and np.ndim(input) == 3 else 0

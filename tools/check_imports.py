@@ -110,8 +110,9 @@ FLOORS = [
     ("arguments", "checks of arguments that are arrays, or that say how one is cut"),
     ("tensor_checks", "what is asked of tensors, without importing torch"),
     (
-        "checks optional version operators",
-        "checks of single arguments, libraries that may be missing, operators with their types",
+        "checks halves optional version operators",
+        "checks of single arguments, half precision, libraries that may be missing, operators with "
+        "their types",
     ),
     ("_core/plain _core/streams", "the short way of plain calls; states of live sessions"),
     ("_core/recurrent _core/segments", "the kernels, and walks over the steps of each sequence"),

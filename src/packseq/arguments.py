@@ -61,7 +61,8 @@ def refuse_list_of_arrays(values: object, name: str) -> None:
     TypeError
         A list or tuple holds an array or a tensor, or a list of these, to the third level: T, B, I.
     """
-    if isinstance(values, list | tuple):
+    # torch's PackedSequence is a tuple, and refused by its own name where arrays are taken.
+    if isinstance(values, list | tuple) and type(values).__name__ != "PackedSequence":
         place = _place_of_array(values, levels=3)
         if place is not None:
             raise TypeError(

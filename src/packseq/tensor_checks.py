@@ -11,6 +11,8 @@ from typing import Any, Protocol, TypeGuard, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from packseq.halves import widened
+
 Tensor_co = TypeVar("Tensor_co", covariant=True)
 
 
@@ -139,7 +141,7 @@ def as_host_integers(values: Any, name: str) -> NDArray[Any]:
 
 
 def as_host_floats(values: Any, name: str) -> NDArray[Any]:
-    """View a CPU tensor as an array.
+    """View a CPU tensor as an array; one of half precision is widened.
 
     Raises
     ------
@@ -152,9 +154,10 @@ def as_host_floats(values: Any, name: str) -> NDArray[Any]:
     refuse_gradient(values, name)
     if values.device.type != "cpu":
         raise ValueError(f"{name} must be on the CPU, got a tensor on {values.device}")
+    check_memory(values, name)
+    values = widened(values)
     if not hasattr(np, dtype_name(values)):
         raise TypeError(f"{name} must be float32 or float64, got dtype {dtype_name(values)}")
-    check_memory(values, name)
     array: NDArray[Any] = values.numpy(force=True)
     return array
 

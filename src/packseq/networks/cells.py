@@ -198,7 +198,7 @@ class RNNCell(_Cell):
         Raises
         ------
         TypeError
-            Neither float32 nor float64.
+            Not of floats, of 16 to 64 bits.
         ValueError
             Another shape; a tensor is elsewhere, or waits for a gradient.
 
@@ -371,7 +371,7 @@ class LSTMCell(_GatedCell):
         Raises
         ------
         TypeError
-            Neither float32 nor float64, or hx is no pair.
+            Not of floats, of 16 to 64 bits, or hx is no pair.
         ValueError
             Another shape; a tensor is elsewhere, or waits for a gradient.
 

@@ -182,7 +182,7 @@ class Streams(Generic[Module_co]):
         ----------
         id : int
         hx : array_like of shape (L, R), or for an LSTM a pair of shapes (L, R) and (L, H)
-            float32 or float64; copied.
+            Of floats, as in a module's call; copied.
 
         Raises
         ------
@@ -220,7 +220,7 @@ class Streams(Generic[Module_co]):
             Any sessions that are open, in any order, each once.
         frames : array_like of shape (n, I); list of array_like (L, I); or PackedSequence of (I,)
             In the order of `ids`: one frame of each, or several; a session without any keeps its
-            state. float32 or float64; the other width is converted. torch's tensors on the CPU too.
+            state. Of floats, as in a module's call. torch's tensors on the CPU too.
 
         Returns
         -------
@@ -319,8 +319,8 @@ class Streams(Generic[Module_co]):
         Parameters
         ----------
         mapping : mapping of str to array_like
-            As :meth:`state_dict` made it, of a module of the same layers and sizes. float64 and
-            float32 are converted.
+            As :meth:`state_dict` made it, of a module of the same layers and sizes. Floats are
+            converted.
 
         Raises
         ------

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from packseq.halves import widened
 from packseq.networks import cells, modules
 from packseq.networks.architecture import PLAIN, SIGMOID
 from packseq.networks.arguments import as_precision
@@ -272,6 +273,7 @@ def save(module: Any, path: FilePath) -> None:
     tell (``nonlinearity``, ``recurrent_activation``, ``batch_first``, ``reset_after``) is kept in
     the file's metadata, where `load` finds it. Weights of int8 are written as such, with their
     scales; those of bfloat16 as bfloat16: files are 4 and 2 times smaller, and load bit for bit.
+    torch's modules of half precision are widened to float32.
 
     Parameters
     ----------
@@ -301,7 +303,7 @@ def save(module: Any, path: FilePath) -> None:
         batch_first=getattr(inner, "batch_first", False),
         backward=isinstance(module, Backward),
     )
-    arrays = {name: np.asarray(array) for name, array in inner.state_dict().items()}
+    arrays = {name: np.asarray(widened(array)) for name, array in inner.state_dict().items()}
     precisions = {"": BFLOAT16} if getattr(inner, "precision", "") == BFLOAT16 else {}
     checkpoint = Checkpoint(arrays, {"": attributes}, precisions=precisions)
     safetensors_file.write(checkpoint, Path(path))

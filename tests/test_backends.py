@@ -155,13 +155,6 @@ def test_halves_stay_halves_in_torch(kind, dtype):
     )
 
 
-def test_halves_are_refused_by_the_kernels():
-    for dtype in (torch.float16, torch.bfloat16):
-        name = str(dtype).removeprefix("torch.")
-        with pytest.raises(TypeError, match=f"input must be float32 or float64, got dtype {name}"):
-            LSTM(2, 3)(torch.zeros(4, 2, dtype=dtype))
-
-
 def test_weights_go_up_once_and_again_when_they_change():
     module, x = LSTM(2, 3, backend="torch", rng=0), torch.ones(4, 2, device=device())
     upload = torch_layers.Layers._upload

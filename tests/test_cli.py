@@ -303,7 +303,7 @@ def test_bad_lengths(checkpoint, tmp_path, capsys, lengths, message):
     (np.zeros((2, 3), np.float32), "x.npy: shape (2, 3); expected (sequences, steps, features)"),
     (np.array([{}], dtype=object), "x.npy: "),
     (np.zeros((2, 4, 2), np.float32), "x.npy: the array must have rows of input_size = 3, got 2"),
-    (np.zeros((2, 4, 3), np.float16), "x.npy: the array must be float32 or float64, got float16"),
+    (np.zeros((2, 4, 3), np.int8), "x.npy: the array must be float32 or float64, got int8"),
 ], ids=["two axes", "objects", "width", "dtype"])  # fmt: skip
 def test_a_npy_that_is_no_padded_batch(checkpoint, tmp_path, capsys, array, message):
     np.save(tmp_path / "x.npy", array, allow_pickle=True)

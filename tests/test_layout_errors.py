@@ -68,6 +68,30 @@ def test_padded_batches(form, function, name, batch, error, message):
         function(form(batch), [1, 2, 3])
 
 
+@pytest.mark.parametrize(
+    ("batch", "place"),
+    [
+        ([np.zeros((4, 2)), np.zeros((4, 2))], r"\[0\]"),
+        ([np.zeros((4, 2)), np.zeros((3, 2))], r"\[0\]"),
+        ((np.zeros((4, 2)),), r"\[0\]"),
+        ([[1.0, 2.0], np.zeros(2)], r"\[1\]"),
+        ([[np.zeros(2), np.zeros(2)]], r"\[0\]\[0\]"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [(pack_padded_sequence, "input"), (unpad_sequence, "padded_sequences")],
+)
+def test_a_list_of_arrays_is_no_padded_batch(form, function, name, batch, place):
+    with pytest.raises(TypeError, match=f"{name}{place} is a (ndarray|Tensor).*pack_sequence"):
+        function(form(batch), [1, 1])
+
+
+def test_a_list_of_numbers_is_one_even_if_they_are_arrays_of_no_axes():
+    batch = [[np.array(1.0), np.float64(2.0)], [3.0, 4]]
+    np.testing.assert_array_equal(pack_padded_sequence(batch, [2, 1]).data, [1, 2, 3])
+
+
 def test_batch_first_is_in_the_message(form):
     with pytest.raises(ValueError, match=r"input must have shape \(B, T, \*\), got \(4,\)"):
         pack_padded_sequence(form(np.zeros(4)), [1], batch_first=True)

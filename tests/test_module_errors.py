@@ -7,6 +7,7 @@ import pytest
 from strategies import KINDS, Case, as_state, make_cell, make_module
 
 from packseq import GRU, LSTM, RNN, PackedSequence, RNNCell, pack_padded_sequence
+from packseq.weights import Backward
 
 pytestmark = pytest.mark.usefixtures("backend")
 by_kind = pytest.mark.parametrize("kind", KINDS)
@@ -209,6 +210,31 @@ def test_hx_that_is_no_float_array(kind, x):
 def test_input_that_is_no_array_at_all(kind, x):
     with raises((TypeError, ValueError), "input"):
         make_module(kind, 3, 4)(x)
+
+
+@pytest.mark.parametrize("second", [(5, 3), (2, 3)], ids=["equal", "shorter"])
+@pytest.mark.parametrize("hold", [list, tuple, lambda x: [x[0]], lambda x: [x, x]])
+@by_kind
+def test_a_list_of_arrays_is_no_batch(kind, hold, second):
+    """Whose first axis would be the steps: what is meant are sequences."""
+    sequences = hold([np.zeros((5, 3), np.float32), np.zeros(second, np.float32)])
+    for module in (make_module(kind, 3, 4), Backward(make_module(kind, 3, 4))):
+        with raises(
+            TypeError, r"input\[0\](\[0\])? is a (ndarray|Tensor)", "packseq.pack_sequence"
+        ):
+            module(sequences)
+
+
+@by_kind
+def test_lists_of_numbers_are_an_array(kind):
+    module, x = make_module(kind, 3, 4, rng=0), np.arange(12, dtype=np.float32).reshape(2, 2, 3)
+    np.testing.assert_array_equal(module(x.tolist())[0], module(x)[0])
+
+
+@by_kind
+def test_a_list_of_rows_is_a_cells_batch(kind):
+    cell, x = make_cell(kind, 3, 4, rng=0), np.arange(6, dtype=np.float32).reshape(2, 3)
+    np.testing.assert_array_equal(cell([*x]), cell(x))
 
 
 # ---- the state ----------------------------------------------------------------------------------

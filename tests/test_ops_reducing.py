@@ -263,9 +263,10 @@ def test_numbers_of_other_libraries_are_refused_by_name(name):
         mse_loss(packed, packed)
     with pytest.raises(TypeError, match=f"got {name}"):
         cross_entropy(packed, PackedSequence(np.zeros(3, np.int64), [2, 1]))
-    weights = {"weight_ih_l0": packed.data[:, :1], "weight_hh_l0": np.ones((3, 1))}
-    with pytest.raises(TypeError, match=f"weight_ih_l0 must be float16.* got dtype {name}"):
-        GRU.from_state_dict(weights)
+    if name != "bfloat16":  # which is widened
+        weights = {"weight_ih_l0": packed.data[:, :1], "weight_hh_l0": np.ones((3, 1))}
+        with pytest.raises(TypeError, match=f"weight_ih_l0 must be float16.* got dtype {name}"):
+            GRU.from_state_dict(weights)
 
 
 def test_attend_needs_scores_for_every_step():

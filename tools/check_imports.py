@@ -83,6 +83,7 @@ FLOORS = [
         "networks/modules networks/cells networks/streams",
         "RNN, GRU and LSTM, one step of each, and many live sessions of one",
     ),
+    ("networks/typed_calls", "what the modules' calls give, to type checkers"),
     ("networks/recurrent", "what the modules share: the one way through a call"),
     ("networks/plain_tensors", "the short way of plain calls, for tensors"),
     ("networks/runners", "which runner takes a call"),
@@ -112,7 +113,11 @@ FLOORS = [
     ("settings/backend settings/threads settings/isa", "what a process sets"),
     ("arguments", "checks of arguments that are arrays, or that say how one is cut"),
     ("tensor_checks", "what is asked of tensors, without importing torch"),
-    ("checks optional version", "checks of single arguments, and libraries that may be missing"),
+    (
+        "checks halves optional version operators",
+        "checks of single arguments, half precision, libraries that may be missing, operators with "
+        "their types",
+    ),
     ("_core/plain _core/streams", "the short way of plain calls; states of live sessions"),
     ("_core/recurrent _core/segments", "the kernels, and walks over the steps of each sequence"),
     ("_core/pool _core/order _core/rows", "threads, the order of a batch, rows as bytes"),

@@ -1,5 +1,8 @@
 """RNN, LSTM and GRU inference on sequences of different lengths, without one padded step."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from packseq.batching import batches
 from packseq.combining import concatenate, windows
 from packseq.comparing import compare
@@ -27,6 +30,10 @@ from packseq.settings.threads import get_num_threads, set_num_threads
 from packseq.tables.running import run
 from packseq.version import __version__
 from packseq.weights import load, save
+
+if TYPE_CHECKING:
+    from packseq import torch as torch
+    from packseq import weights as weights
 
 __all__ = [
     "GRU",
@@ -69,3 +76,20 @@ __all__ = [
     "unpad_sequence",
     "windows",
 ]
+
+
+def __dir__() -> list[str]:
+    """What is public: the names above, and the two modules beside them."""
+    return sorted([*__all__, "torch", "weights"])
+
+
+if not TYPE_CHECKING:  # to which any name would seem to be there
+
+    def __getattr__(name: str) -> object:
+        """Import packseq.torch, and torch with it, when it is first asked for."""
+        if name != "torch":
+            raise AttributeError(f"module 'packseq' has no attribute {name!r}")
+        try:
+            return import_module("packseq.torch")
+        except ImportError as error:
+            raise AttributeError(str(error)) from error

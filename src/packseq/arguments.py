@@ -9,7 +9,7 @@ from typing import Any, SupportsIndex
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from packseq.checks import INT64_MAX, as_array, as_integer
+from packseq.checks import INT64_MAX, as_array, as_integer, kind_of
 from packseq.tensor_checks import as_host_integers, as_tensor, is_tensor
 
 
@@ -49,6 +49,39 @@ def as_numpy_data(values: ArrayLike, name: str) -> NDArray[Any]:
     if is_tensor(values):
         raise TypeError(f"{name} must be an array of NumPy, got a torch tensor: pass its numpy()")
     return as_data(values, name)
+
+
+def refuse_list_of_arrays(values: object, name: str) -> None:
+    """Refuse arrays in a list where one array is wanted: as its first axis they would be steps.
+
+    Lists of numbers in lists are an array; so are numbers that are arrays of no axes.
+
+    Raises
+    ------
+    TypeError
+        A list or tuple holds an array or a tensor, or a list of these, to the third level: T, B, I.
+    """
+    # torch's PackedSequence is a tuple, and refused by its own name where arrays are taken.
+    if isinstance(values, list | tuple) and type(values).__name__ != "PackedSequence":
+        place = _place_of_array(values, levels=3)
+        if place is not None:
+            raise TypeError(
+                f"{name} must be one array or tensor, got a {type(values).__name__} that holds "
+                f"some ({name}{place}): packseq.pack_sequence makes a batch of sequences, and "
+                "numpy.stack or torch.stack one array of what is of one shape"
+            )
+
+
+def _place_of_array(values: Sequence[object], levels: int) -> str | None:
+    """The first entry that is an array, by its indices, and what it is; or None."""
+    for k, value in enumerate(values):
+        if isinstance(value, list | tuple):
+            place = _place_of_array(value, levels - 1) if levels > 1 else None
+            if place is not None:
+                return f"[{k}]{place}"
+        elif hasattr(value, "__array__") and getattr(value, "ndim", 1) > 0:
+            return f"[{k}] is a {kind_of(value)}"
+    return None
 
 
 def as_int64_vector(values: ArrayLike, name: str) -> NDArray[np.int64]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 import packseq
 from packseq import weights
+from packseq.halves import is_half
 from packseq.networks.architecture import PRECISIONS, RECURRENT_ACTIVATIONS
 from packseq.rows.plan import starts_of
 from packseq.tables import command
@@ -257,7 +258,7 @@ def check_values(path: str, batch: Batch, module: Any) -> None:
     """Refuse rows that the module does not take, by the name that they have in the file."""
     what = f"{path}: values" if batch.padded_length is None else f"{path}: the array"
     inner = module.module if isinstance(module, weights.Backward) else module
-    if batch.values.dtype.type not in (np.float32, np.float64):
+    if not is_half(batch.values) and batch.values.dtype.type not in (np.float32, np.float64):
         raise ValueError(f"{what} must be float32 or float64, got {batch.values.dtype}")
     if batch.values.shape[1] != inner.input_size:
         raise ValueError(

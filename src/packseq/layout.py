@@ -9,19 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import compress
-from typing import Any, Literal, SupportsIndex
+from typing import Any, Literal, SupportsIndex, TypeVar, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from packseq._core.order import outside
 from packseq._core.rows import alike
-from packseq.arguments import as_data, as_int64_vector
+from packseq.arguments import as_data, as_int64_vector, refuse_list_of_arrays
 from packseq.checks import as_flag, as_integer, check_size
 from packseq.packed import PackedSequence, check_packed
 from packseq.rows.movers import mover_of
 from packseq.rows.plan import IndexArray, Plan
-from packseq.tensor_checks import dtype_name, is_tensor
+from packseq.tensor_checks import TensorLike, dtype_name, is_tensor
+
+Tensor = TypeVar("Tensor")
 
 
 def pack_padded_sequence(
@@ -51,7 +53,8 @@ def pack_padded_sequence(
     Raises
     ------
     TypeError
-        `input` is masked or of object dtype; `lengths` are not integers; a flag is not a bool.
+        `input` is masked, of object dtype or a list of arrays; `lengths` are not integers; a flag
+        is not a bool.
     ValueError
         `input` has fewer than two axes; `lengths` are of the wrong count, out of range, or unsorted
         with `enforce_sorted`. The message names the position and the value.
@@ -190,12 +193,26 @@ def unpack_sequence(packed_sequences: PackedSequence) -> list[NDArray[Any]]:
     return sequences
 
 
+@overload
+def pad_sequence(
+    sequences: Iterable[TensorLike[Tensor]],
+    batch_first: bool = False,
+    padding_value: Any = 0.0,
+    padding_side: Literal["right", "left"] = "right",
+) -> Tensor: ...
+@overload
 def pad_sequence(
     sequences: Iterable[ArrayLike],
     batch_first: bool = False,
     padding_value: Any = 0.0,
     padding_side: Literal["right", "left"] = "right",
-) -> NDArray[Any]:
+) -> NDArray[Any]: ...
+def pad_sequence(
+    sequences: Iterable[Any],
+    batch_first: bool = False,
+    padding_value: Any = 0.0,
+    padding_side: Literal["right", "left"] = "right",
+) -> Any:
     """Stack a list of sequences, padded to the longest.
 
     Parameters
@@ -241,9 +258,17 @@ def pad_sequence(
     return padded
 
 
+@overload
+def unpad_sequence(
+    padded_sequences: TensorLike[Tensor], lengths: ArrayLike, batch_first: bool = False
+) -> list[Tensor]: ...
+@overload
 def unpad_sequence(
     padded_sequences: ArrayLike, lengths: ArrayLike, batch_first: bool = False
-) -> list[NDArray[Any]]:
+) -> list[NDArray[Any]]: ...
+def unpad_sequence(
+    padded_sequences: Any, lengths: ArrayLike, batch_first: bool = False
+) -> list[Any]:
     """Undo :func:`pad_sequence` with padding on the right.
 
     Parameters
@@ -283,6 +308,7 @@ def unpad_sequence(
 def _as_time_major(values: ArrayLike, name: str, batch_first: bool) -> NDArray[Any]:
     """View a padded batch as (T, B, *)."""
     batch_first = as_flag(batch_first, "batch_first")
+    refuse_list_of_arrays(values, name)
     array = as_data(values, name)
     if array.ndim < 2:
         axes = "(B, T, *)" if batch_first else "(T, B, *)"

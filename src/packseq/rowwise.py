@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import numpy as np
-from numpy.lib.mixins import NDArrayOperatorsMixin
 from numpy.typing import NDArray
 
 from packseq.arguments import as_numpy_data
 from packseq.checks import kind_of
+from packseq.operators import Operators
 from packseq.rows import elementwise, joining
 from packseq.rows.plan import Plan
 from packseq.tensor_checks import is_tensor
@@ -21,7 +21,7 @@ _NO_ARRAY = (
 )
 
 
-class Rowwise(NDArrayOperatorsMixin):
+class Rowwise(Operators):
     """Rows and their plan, as NumPy sees them: what :class:`packseq.PackedSequence` starts from."""
 
     __slots__ = ("_data", "_plan")

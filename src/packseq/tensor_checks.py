@@ -6,10 +6,24 @@ A tensor can only be there once its owner has imported torch, so torch is looked
 from __future__ import annotations
 
 import sys
-from typing import Any, TypeGuard
+from typing import Any, Protocol, TypeGuard, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from packseq.halves import widened
+
+Tensor_co = TypeVar("Tensor_co", covariant=True)
+
+
+class TensorLike(Protocol[Tensor_co]):
+    """A torch tensor to type checkers, which then need no torch; NumPy's arrays have none of this.
+
+    It is generic in what its methods return, the plain tensor that a subclass's are too.
+    """
+
+    def cpu(self) -> Tensor_co: ...
+    def data_ptr(self) -> int: ...
 
 
 def is_tensor(value: object) -> TypeGuard[Any]:
@@ -127,7 +141,7 @@ def as_host_integers(values: Any, name: str) -> NDArray[Any]:
 
 
 def as_host_floats(values: Any, name: str) -> NDArray[Any]:
-    """View a CPU tensor as an array.
+    """View a CPU tensor as an array; one of half precision is widened.
 
     Raises
     ------
@@ -140,9 +154,10 @@ def as_host_floats(values: Any, name: str) -> NDArray[Any]:
     refuse_gradient(values, name)
     if values.device.type != "cpu":
         raise ValueError(f"{name} must be on the CPU, got a tensor on {values.device}")
+    check_memory(values, name)
+    values = widened(values)
     if not hasattr(np, dtype_name(values)):
         raise TypeError(f"{name} must be float32 or float64, got dtype {dtype_name(values)}")
-    check_memory(values, name)
     array: NDArray[Any] = values.numpy(force=True)
     return array
 

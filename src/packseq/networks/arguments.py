@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from packseq.checks import as_array, as_flag, as_size, check_size, kind_of
+from packseq.halves import widened
 from packseq.networks.architecture import (
     CELLS,
     PRECISIONS,
@@ -213,14 +214,14 @@ def check_weight_sizes(architecture: Architecture, dtype: np.dtype[Any]) -> None
 
 
 def as_floats(values: Any, name: str, dtype: np.dtype[Any]) -> Array:
-    """View float32 or float64 values as native `dtype`, uncopied where they are that already.
+    """View values of floats as native `dtype`, uncopied where they are that already.
 
     The view is a new one: whoever has `values` may reshape it in place while a call goes on.
 
     Raises
     ------
     TypeError
-        Masked, or of any other dtype.
+        Masked, or not float32 or float64, or half precision, which is widened.
     ValueError
         Nested sequences that are ragged; a torch tensor that is not on the CPU, or that waits for
         a gradient.
@@ -229,11 +230,12 @@ def as_floats(values: Any, name: str, dtype: np.dtype[Any]) -> Array:
         return values[...]
     if is_tensor(values):
         values = as_host_floats(values, name)
-    array = as_array(values, name)
+    array = widened(as_array(values, name))
     if array.dtype.kind != "f" or array.dtype.itemsize not in (4, 8):
         raise TypeError(f"{name} must be float32 or float64, got dtype {array.dtype}")
     with np.errstate(all="ignore"):  # also where only the padding overflows
-        return array.astype(dtype, copy=False)[...]
+        floats: Array = array.astype(dtype, copy=False)[...]
+    return floats
 
 
 def as_state(values: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Self, SupportsIndex
+from typing import Any, Self, SupportsIndex, TypeVar, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -24,8 +24,11 @@ from packseq.networks.parameters import Parameterised, Rng, cell_option, gate_ac
 from packseq.networks.plain_tensors import call_plain
 from packseq.networks.runners import like_input
 from packseq.settings.threads import crew
+from packseq.tensor_checks import TensorLike
 
 __all__ = ["GRUCell", "LSTMCell", "RNNCell"]
+
+Tensor = TypeVar("Tensor")
 
 
 class _Cell(Parameterised):
@@ -173,13 +176,17 @@ class RNNCell(_Cell):
             mapping, prefix, dtype, cell={"nonlinearity": as_nonlinearity(nonlinearity)}
         )
 
-    def __call__(self, input: ArrayLike, hx: ArrayLike | None = None) -> Array:
+    @overload
+    def __call__(self, input: TensorLike[Tensor], hx: ArrayLike | None = None) -> Tensor: ...
+    @overload
+    def __call__(self, input: ArrayLike, hx: ArrayLike | None = None) -> Array: ...
+    def __call__(self, input: Any, hx: Any = None) -> Any:
         """Take one step.
 
         Parameters
         ----------
         input : array_like of shape (B, I) or (I,)
-            Or a tensor of torch on the CPU; then tensors come back.
+            A list of rows too. Or a tensor of torch on the CPU; then tensors come back.
         hx : array_like of shape (B, H) or (H,), optional
             Zeros by default.
 
@@ -191,7 +198,7 @@ class RNNCell(_Cell):
         Raises
         ------
         TypeError
-            Neither float32 nor float64.
+            Not of floats, of 16 to 64 bits.
         ValueError
             Another shape; a tensor is elsewhere, or waits for a gradient.
 
@@ -273,7 +280,11 @@ class GRUCell(_GatedCell):
 
     recurrent_activation: str = gate_activation("What r and z go through.")
 
-    def __call__(self, input: ArrayLike, hx: ArrayLike | None = None) -> Array:
+    @overload
+    def __call__(self, input: TensorLike[Tensor], hx: ArrayLike | None = None) -> Tensor: ...
+    @overload
+    def __call__(self, input: ArrayLike, hx: ArrayLike | None = None) -> Array: ...
+    def __call__(self, input: Any, hx: Any = None) -> Any:
         """Take one step; see :meth:`RNNCell.__call__`."""
         return self._next(input, hx)
 
@@ -335,9 +346,15 @@ class LSTMCell(_GatedCell):
 
     recurrent_activation: str = gate_activation("What i, f and o go through.")
 
+    @overload
+    def __call__(
+        self, input: TensorLike[Tensor], hx: Sequence[ArrayLike] | None = None
+    ) -> tuple[Tensor, Tensor]: ...
+    @overload
     def __call__(
         self, input: ArrayLike, hx: Sequence[ArrayLike] | None = None
-    ) -> tuple[Array, Array]:
+    ) -> tuple[Array, Array]: ...
+    def __call__(self, input: Any, hx: Any = None) -> Any:
         """Take one step.
 
         Parameters
@@ -354,7 +371,7 @@ class LSTMCell(_GatedCell):
         Raises
         ------
         TypeError
-            Neither float32 nor float64, or hx is no pair.
+            Not of floats, of 16 to 64 bits, or hx is no pair.
         ValueError
             Another shape; a tensor is elsewhere, or waits for a gradient.
 

@@ -11,12 +11,12 @@ from numpy.typing import DTypeLike
 from packseq.checks import as_flag
 from packseq.networks.arguments import as_architecture, as_nonlinearity
 from packseq.networks.parameters import Rng, cell_option, gate_activation
-from packseq.networks.recurrent import Recurrent
+from packseq.networks.typed_calls import OneState, TwoStates
 
 __all__ = ["GRU", "LSTM", "RNN"]
 
 
-class RNN(Recurrent):
+class RNN(OneState):
     """Elman RNN: ``h' = tanh(W_ih x + b_ih + W_hh h + b_hh)``, or relu.
 
     Parameters
@@ -124,7 +124,7 @@ class RNN(Recurrent):
         )
 
 
-class GRU(Recurrent):
+class GRU(OneState):
     """Gated recurrent unit.
 
     ``r, z = sigmoid(W_i x + b_i + W_h h + b_h)``,
@@ -233,7 +233,7 @@ class GRU(Recurrent):
         )
 
 
-class LSTM(Recurrent):
+class LSTM(TwoStates):
     """Long short-term memory.
 
     ``i, f, g, o = sigmoid, sigmoid, tanh, sigmoid of W_ih x + b_ih + W_hh h + b_hh``,

@@ -238,8 +238,8 @@ class Parameterised:
         Parameters
         ----------
         mapping : mapping of str to array_like
-            float16, float32 or float64 arrays (or torch tensors) by torch's names; copied and
-            converted to the module's dtype. A module takes a cell's too, and a cell those of a
+            float16, bfloat16, float32 or float64 arrays or torch tensors by torch's names; copied,
+            and converted to the module's dtype. A module takes a cell's too, and a cell those of a
             module of one layer and one direction, whose names end in ``_l0``.
         prefix : str
             What the names begin with, such as ``"encoder.lstm"``, with its final dot or without.

@@ -172,8 +172,8 @@ class Recurrent(Parameterised):
         ----------
         input : PackedSequence of rows (I,), or array_like
             An array is a padded batch of shape (T, B, I), or (B, T, I) if batch_first; or one
-            sequence of shape (T, I). float32 or float64; the other width is converted. Tensors of
-            torch too, which may be float16 or bfloat16 where torch runs; see packseq.set_backend.
+            sequence of shape (T, I). float32 or float64, the other width is converted; or float16
+            or bfloat16, which are widened. Tensors of torch too; see packseq.set_backend.
         hx : array_like of shape (L * D, B, R), or for an LSTM a pair (h, c), optional
             First states in the caller's order; zeros by default. R is proj_size or hidden_size; c
             has hidden_size. For one sequence, (L * D, R).
@@ -190,7 +190,8 @@ class Recurrent(Parameterised):
         -------
         output : PackedSequence, or ndarray of shape (T, B, D * R), (B, T, D * R) or (T, D * R)
             In the form of the input and in the module's dtype; the last layer's h at each step,
-            forward before reverse. For tensors, tensors on their device; halves stay halves.
+            forward before reverse. For tensors, tensors on their device, where torch runs those of
+            half precision in that.
         h_n : ndarray of shape (L * D, B, R), or a pair (h_n, c_n)
             Last states in the caller's order, also of a batch_first module. A sequence of length 0
             returns its first state.
@@ -198,7 +199,8 @@ class Recurrent(Parameterised):
         Raises
         ------
         TypeError
-            `input` or a state is masked, or not of floats; an LSTM's `hx` is no pair; `lengths` or
+            `input` or a state is masked, or not of floats; `input` is a list of arrays, which
+            packseq.pack_sequence makes a batch of; an LSTM's `hx` is no pair; `lengths` or
             `num_threads` are not integers; `out` is no array of the module's dtype.
         ValueError
             A shape, a length, `out` or `num_threads` does not fit; `lengths` for what is no padded

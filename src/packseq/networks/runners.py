@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from packseq.arguments import refuse_list_of_arrays
 from packseq.networks.arguments import as_floats
 from packseq.networks.call import Call, Runner
 from packseq.networks.kernels import OnKernels
@@ -47,8 +48,9 @@ def as_rows(values: Any, name: str, dtype: np.dtype[Any], where: str) -> Any:
     Raises
     ------
     TypeError, ValueError
-        Not of floats, or not where they can be read; the message names `name`.
+        Not of floats, a list of arrays, or not where they can be read; the message names `name`.
     """
+    refuse_list_of_arrays(values, name)
     if is_tensor(values) and where == "torch":
         return torch_layers().as_floats(values, name, dtype)
     return as_floats(values, name, dtype)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from packseq.checks import as_array, is_number
+from packseq.halves import widened
 from packseq.networks.architecture import PARAMETER_NAMES, PLAIN, Architecture, infer
 
 Array = NDArray[Any]
@@ -132,14 +133,14 @@ def as_weights(value: Any, name: str) -> Array:
     Raises
     ------
     TypeError
-        Masked, or not float16, float32 or float64 (or a tensor of bfloat16, which is widened).
+        Masked, or not float32 or float64, or half precision, which is widened.
     ValueError
         Nested sequences that are ragged.
     """
     if hasattr(value, "detach"):  # a torch tensor, without importing torch
-        value = value.detach().cpu()
-        value = value.float() if str(value.dtype) == "torch.bfloat16" else value
-    array = as_array(value, name)
+        value = widened(value.detach().cpu())
+    array = widened(as_array(value, name))
     if not is_number(array.dtype, "f"):
         raise TypeError(f"{name} must be float16, float32 or float64, got dtype {array.dtype}")
-    return array
+    weights: Array = array
+    return weights

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, SupportsIndex
+from typing import Any, Generic, SupportsIndex, TypeVar, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,18 +17,22 @@ from packseq.networks.arguments import allocate, as_floats, as_state, is_address
 from packseq.networks.call import split_states
 from packseq.networks.recurrent import Recurrent
 from packseq.networks.runners import like_input
+from packseq.networks.typed_calls import OneState, TwoStates
 from packseq.packed import PackedSequence
 from packseq.rows.plan import IndexArray, Plan
 from packseq.settings.backend import settings
 from packseq.settings.threads import crew
+from packseq.tensor_checks import TensorLike
 
 Array = NDArray[Any]
+Module_co = TypeVar("Module_co", bound=Recurrent, covariant=True)
+Tensor = TypeVar("Tensor")
 
 # Ids are handed out one after the other, so this is never reached but by a snapshot that says so.
 _MOST_IDS = INT64_MAX // 2
 
 
-class Streams:
+class Streams(Generic[Module_co]):
     """Live sessions of one module, each with a state of its own, which one call moves on together.
 
     Parameters
@@ -69,7 +73,7 @@ class Streams:
     True
     """
 
-    def __init__(self, module: Recurrent, capacity: SupportsIndex | None = None) -> None:
+    def __init__(self, module: Module_co, capacity: SupportsIndex | None = None) -> None:
         if not isinstance(module, Recurrent):
             raise TypeError(f"module must be an LSTM, GRU or RNN, got {type(module).__name__}")
         if module.bidirectional:
@@ -83,7 +87,7 @@ class Streams:
         self._sessions = self._new_sessions()
 
     @property
-    def module(self) -> Recurrent:
+    def module(self) -> Module_co:
         """What runs."""
         return self._module
 
@@ -151,6 +155,10 @@ class Streams:
         """
         self._sessions.write(_as_id(id), None, None)
 
+    @overload
+    def state(self: Streams[OneState], id: SupportsIndex) -> Array: ...
+    @overload
+    def state(self: Streams[TwoStates], id: SupportsIndex) -> tuple[Array, Array]: ...
     def state(self, id: SupportsIndex) -> Any:
         """Copy a session's state: after the last push that has ended, if there is one just now.
 
@@ -174,7 +182,7 @@ class Streams:
         ----------
         id : int
         hx : array_like of shape (L, R), or for an LSTM a pair of shapes (L, R) and (L, H)
-            float32 or float64; copied.
+            Of floats, as in a module's call; copied.
 
         Raises
         ------
@@ -195,6 +203,14 @@ class Streams:
 
     # ---- some of them ----
 
+    @overload
+    def push(self, ids: ArrayLike, frames: PackedSequence) -> PackedSequence: ...
+    @overload
+    def push(self, ids: ArrayLike, frames: list[Any] | tuple[Any, ...]) -> list[Array]: ...
+    @overload
+    def push(self, ids: ArrayLike, frames: TensorLike[Tensor]) -> Tensor: ...
+    @overload
+    def push(self, ids: ArrayLike, frames: ArrayLike) -> Array: ...
     def push(self, ids: ArrayLike, frames: Any) -> Any:
         """Run sessions on their next frames, and keep their new states.
 
@@ -204,7 +220,7 @@ class Streams:
             Any sessions that are open, in any order, each once.
         frames : array_like of shape (n, I); list of array_like (L, I); or PackedSequence of (I,)
             In the order of `ids`: one frame of each, or several; a session without any keeps its
-            state. float32 or float64; the other width is converted. torch's tensors on the CPU too.
+            state. Of floats, as in a module's call. torch's tensors on the CPU too.
 
         Returns
         -------
@@ -303,8 +319,8 @@ class Streams:
         Parameters
         ----------
         mapping : mapping of str to array_like
-            As :meth:`state_dict` made it, of a module of the same layers and sizes. float64 and
-            float32 are converted.
+            As :meth:`state_dict` made it, of a module of the same layers and sizes. Floats are
+            converted.
 
         Raises
         ------

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from packseq.arguments import as_numpy_data
+from packseq.halves import widened
 from packseq.networks.recurrent import Recurrent
 from packseq.predict.linear import Linear
 from packseq.weights.backward import Backward
@@ -139,7 +140,7 @@ def _as_head(head: Any, network: Recurrent) -> Rows | None:
 
 
 def _floats(values: Any, name: str, network: Recurrent) -> Array:
-    array = as_numpy_data(values, name)
+    array = widened(as_numpy_data(values, name))
     if array.dtype.kind not in "fiu":
         raise TypeError(f"{name} must hold numbers, got dtype {array.dtype}")
     return np.ascontiguousarray(array, network.dtype)

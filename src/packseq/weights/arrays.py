@@ -5,6 +5,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from packseq.halves import widened
+
 from .errors import CheckpointError
 from .limits import element_count
 
@@ -51,9 +53,8 @@ def halve_bfloat16(numbers: Array) -> NDArray[np.uint16]:
 
 
 def canonical(array: Array, what: str) -> Array:
-    """A native-endian array of a plain numeric dtype; float16 becomes float32."""
+    """A native-endian array of a plain numeric dtype, half precision widened."""
+    array = widened(array)
     if array.dtype.kind not in "biufc":
         raise CheckpointError(f"{what}: dtype {array.dtype} is not a number's")
-    if array.dtype == np.float16:
-        return array.astype(np.float32)
     return array.astype(array.dtype.newbyteorder("="), copy=False)

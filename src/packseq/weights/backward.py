@@ -1,12 +1,18 @@
 """A module that reads every sequence from its end: ONNX's direction "reverse"."""
 
-from typing import Any, SupportsIndex
+from typing import Any, SupportsIndex, TypeAlias, TypeVar, overload
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
+from packseq.arguments import refuse_list_of_arrays
 from packseq.layout import pack_padded_sequence, pad_packed_sequence
+from packseq.networks.recurrent import Recurrent
 from packseq.packed import PackedSequence
-from packseq.tensor_checks import is_tensor
+from packseq.tensor_checks import TensorLike, is_tensor
+
+Array: TypeAlias = NDArray[Any]
+Tensor = TypeVar("Tensor")
 
 
 class Backward:
@@ -22,9 +28,36 @@ class Backward:
         In one direction.
     """
 
-    def __init__(self, module: Any) -> None:
+    def __init__(self, module: Recurrent) -> None:
         self.module = module
 
+    @overload
+    def __call__(
+        self,
+        input: PackedSequence,
+        hx: Any = None,
+        *,
+        lengths: None = None,
+        num_threads: SupportsIndex | None = None,
+    ) -> tuple[PackedSequence, Array | tuple[Array, Array]]: ...
+    @overload
+    def __call__(
+        self,
+        input: TensorLike[Tensor],
+        hx: Any = None,
+        *,
+        lengths: ArrayLike | None = None,
+        num_threads: SupportsIndex | None = None,
+    ) -> tuple[Tensor, Tensor | tuple[Tensor, Tensor]]: ...
+    @overload
+    def __call__(
+        self,
+        input: ArrayLike,
+        hx: Any = None,
+        *,
+        lengths: ArrayLike | None = None,
+        num_threads: SupportsIndex | None = None,
+    ) -> tuple[Array, Array | tuple[Array, Array]]: ...
     def __call__(
         self,
         input: Any,
@@ -42,6 +75,7 @@ class Backward:
         if isinstance(input, PackedSequence):
             output, state = self.module(input.reverse(), hx, num_threads=num_threads)
             return output.reverse(), state
+        refuse_list_of_arrays(input, "input")
         batch_first = self.module.batch_first
         if lengths is None:
             axis = 1 if batch_first and np.ndim(input) == 3 else 0

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -21,6 +21,17 @@ NONLINEARITIES = ("tanh", "relu")
 ASKED = ("nonlinearity", "recurrent_activation", "reset_after")
 ACTIVATIONS = ASKED[:2]
 
+# What `load` returns.
+Loaded: TypeAlias = (
+    modules.RNN
+    | modules.GRU
+    | modules.LSTM
+    | cells.RNNCell
+    | cells.GRUCell
+    | cells.LSTMCell
+    | Backward
+)
+
 
 def made(
     checkpoint: Checkpoint,
@@ -28,7 +39,7 @@ def made(
     file_bytes: int,
     wanted: Mapping[str, Any],
     precision: str | None,
-) -> tuple[Any, Any]:
+) -> tuple[Loaded, Any]:
     """The module that was found, and its stored first states.
 
     Parameters
@@ -157,13 +168,16 @@ def completed(architecture: Architecture, settings: Mapping[str, Any]) -> Archit
 
 def build(
     found: Found, architecture: Architecture, arrays: dict[str, Array], batch_first: bool
-) -> Any:
+) -> Loaded:
     """The module itself."""
+    built: Any
     if architecture.one_step:
-        return getattr(cells, found.kind)._of(architecture, found.dtype, arrays)
-    kind = getattr(modules, found.kind)
-    module = kind._of(architecture, found.dtype, arrays, batch_first=batch_first)
-    return Backward(module) if found.attributes.backward else module
+        built = getattr(cells, found.kind)._of(architecture, found.dtype, arrays)
+    else:
+        kind = getattr(modules, found.kind)
+        built = kind._of(architecture, found.dtype, arrays, batch_first=batch_first)
+    module: Loaded = Backward(built) if found.attributes.backward else built
+    return module
 
 
 def initial_state(checkpoint: Checkpoint, found: Found, architecture: Architecture) -> Any:

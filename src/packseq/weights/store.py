@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from packseq.halves import widened
 from packseq.networks import cells, modules
 from packseq.networks.architecture import PLAIN, SIGMOID
 from packseq.networks.arguments import as_precision
@@ -18,7 +19,7 @@ from .arrays import BFLOAT16, Array
 from .backward import Backward
 from .canonical import Attributes, Checkpoint, Found, describe, listed, nothing_in, prefixes
 from .errors import CheckpointError
-from .making import made
+from .making import Loaded, made
 from .renaming import prefixes_of, renamed
 
 # Why `convert` leaves out what it was not asked for.
@@ -129,7 +130,7 @@ def load(
     batch_first: bool | None = None,
     reset_after: bool | None = None,
     precision: str | None = None,
-) -> Any:
+) -> Loaded:
     """The LSTM, GRU or RNN in a checkpoint, ready to run; the framework need not be installed.
 
     Parameters
@@ -164,9 +165,10 @@ def load(
     Returns
     -------
     LSTM, GRU, RNN, one of their cells, or Backward
-        In the file's precision. ``batch_first`` if asked for, or where the format is (Keras; ONNX
-        with layout 1). Backward where an ONNX node has direction "reverse",
-        or a Keras layer ``go_backwards``.
+        The type is the union of these; ``assert isinstance(module, packseq.LSTM)`` tells type
+        checkers which. In the file's precision. ``batch_first`` if asked for, or where the format
+        is (Keras; ONNX with layout 1). Backward where an ONNX node has direction "reverse", or a
+        Keras layer ``go_backwards``.
 
     Raises
     ------
@@ -220,7 +222,7 @@ def load_with_state(
     batch_first: bool | None = None,
     reset_after: bool | None = None,
     precision: str | None = None,
-) -> tuple[Any, Any]:
+) -> tuple[Loaded, Any]:
     """The module in a checkpoint, and the initial states that are stored with it.
 
     Parameters
@@ -271,6 +273,7 @@ def save(module: Any, path: FilePath) -> None:
     tell (``nonlinearity``, ``recurrent_activation``, ``batch_first``, ``reset_after``) is kept in
     the file's metadata, where `load` finds it. Weights of int8 are written as such, with their
     scales; those of bfloat16 as bfloat16: files are 4 and 2 times smaller, and load bit for bit.
+    torch's modules of half precision are widened to float32.
 
     Parameters
     ----------
@@ -300,7 +303,7 @@ def save(module: Any, path: FilePath) -> None:
         batch_first=getattr(inner, "batch_first", False),
         backward=isinstance(module, Backward),
     )
-    arrays = {name: np.asarray(array) for name, array in inner.state_dict().items()}
+    arrays = {name: np.asarray(widened(array)) for name, array in inner.state_dict().items()}
     precisions = {"": BFLOAT16} if getattr(inner, "precision", "") == BFLOAT16 else {}
     checkpoint = Checkpoint(arrays, {"": attributes}, precisions=precisions)
     safetensors_file.write(checkpoint, Path(path))

@@ -319,6 +319,8 @@ def numpy_dtype(dtype: Any) -> tuple[str, Byteorder]:
     if not isinstance(dtype, Inert) or dtype.name != "numpy.dtype" or not dtype.arguments:
         raise CheckpointError("is a NumPy array without a dtype")
     name, state = dtype.arguments[0], dtype.state
+    if isinstance(name, Global) and name.name == f"ml_dtypes.{BFLOAT16}":
+        return BFLOAT16, "<"
     if not isinstance(name, str) or not NUMPY_DTYPE.fullmatch(name):
         text = shown(name) if isinstance(name, str) else "that is none"
         raise CheckpointError(f"is a NumPy array of dtype {text}, which is not a number's")

@@ -31,11 +31,11 @@ def draw(runs, path):
     words = "packseq is so many times as fast (log scale); a bar ends at the fastest peer"
     figure.supxlabel(f"{words}; what is beyond {FARTHEST} is drawn there", fontsize=10)
     figure.tight_layout(rect=(0, 0, 1, 1 - 0.35 / figure.get_figheight()))
-    _save(figure, path)
+    save(figure, path)
     plt.close(figure)
 
 
-def _save(figure, path):
+def save(figure, path):
     """As a PNG of 64 colours: half the bytes."""
     figure.canvas.draw()
     pixels = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")

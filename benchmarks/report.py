@@ -19,6 +19,7 @@ from math import exp, log
 from pathlib import Path
 from statistics import median
 
+import precision_page
 from cases import CASES, STEP
 from measure import GEMM_FLOPS, GEMM_SIZE
 from picture import draw
@@ -27,6 +28,7 @@ from timing import (
     LEAST_SECONDS,
     OPENBLAS_THREAD_TIMEOUT,
     OUT_OF_RACE,
+    table,
     times_as_fast,
 )
 
@@ -41,6 +43,9 @@ ORDER = ["packseq", "torch packed", "torch padded", "ONNX Runtime", "NumPy"]
 TARGETS = [(1.7, 1.0, 0.90), (2.0, 1.0, 0.85)]
 LAYOUT_TARGET = 3.0
 STEP_TARGET = 6.0  # microseconds
+
+# int8 and bfloat16 take so many times what one case takes, for 16 cases of up to 7 ways.
+PRECISION_SECONDS = 40
 
 
 # ---- numbers ----
@@ -108,8 +113,9 @@ class Run:
         return GEMM_FLOPS / median(times) / 1e9
 
 
-def measure(threads, seconds):
-    command = [sys.executable, HERE / "measure.py", str(threads), str(seconds)]
+def json_of(script, *arguments):
+    """What a script of this folder prints, in a process of its own."""
+    command = [sys.executable, HERE / script, *arguments]
     settings = {
         **os.environ,
         "PYTHONWARNINGS": "ignore",
@@ -122,20 +128,35 @@ def measure(threads, seconds):
 # ---- words ----
 
 
-def write_report(runs, decay, layout):
-    parts = [f"# Benchmarks, {runs[0].kernels.upper()}", HEAD]
+def write_report(runs, decay, layout, precisions):
+    parts = [f"# Benchmarks, {float32_isa(runs).upper()}", HEAD]
     parts += losses(runs, layout)
     parts += summary(runs, layout)
     parts += [f"![How many times as fast packseq is]({file_name(runs)}.png)"]
     parts += [case_table(run) for run in runs]
     parts += layout_table(layout)
-    parts += [decay_table(decay), *how(runs)]
+    parts += [decay_table(decay), *fewer_bits(runs, precisions), *how(runs)]
     return "\n\n".join(parts) + "\n"
+
+
+def fewer_bits(runs, precisions):
+    """int8 and bfloat16, beside float32 and the peers that have them."""
+    about = (
+        f"Kernels for {runs[0].kernels}. How many times as fast: the median of ratios within\n"
+        "rounds. [precision.md](precision.md) says what int8 and bfloat16 are."
+    )
+    picture = f"![Speed against error]({file_name(runs)}-precision.png)"
+    return ["## Fewer bits, one thread", about, picture, precision_page.tables(precisions)]
 
 
 def file_name(runs):
     """Without its suffix: machines of other instruction sets keep theirs."""
-    return f"benchmarks-{runs[0].kernels}"
+    return f"benchmarks-{float32_isa(runs)}"
+
+
+def float32_isa(runs):
+    """What float32 runs on: one that adds to it for fewer bits has its name and more after "_"."""
+    return runs[0].kernels.partition("_")[0]
 
 
 HEAD = """Written by `make bench`; not by hand. Each library runs the same weights on the same
@@ -311,24 +332,21 @@ def versions(runs):
     return "- " + ", ".join(found)
 
 
-def table(rows):
-    """A Markdown table; the first row is its head, and all columns but the first are numbers."""
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
-    rule = "|---" + "|--:" * (len(rows[0]) - 1) + "|"
-    return "\n".join([lines[0], rule, *lines[1:]])
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=2.5, help="per case and number of threads")
     parser.add_argument("--output", type=Path, default=HERE.parent / "docs")
     options = parser.parse_args()
-    measured = {n: measure(n, options.seconds) for n in sorted({1, usable_cores()})}
+    threads, seconds = sorted({1, usable_cores()}), str(options.seconds)
+    measured = {n: json_of("measure.py", str(n), seconds) for n in threads}
     runs = [Run(m, TARGETS[n > 1]) for n, m in measured.items()]
-    report = write_report(runs, measured[1]["decay"], measured[1]["layout"])
+    of_cases = f"{options.seconds * PRECISION_SECONDS:g}"
+    precisions = json_of("precisions.py", "--seconds", of_cases)["cases"]
+    report = write_report(runs, measured[1]["decay"], measured[1]["layout"], precisions)
     options.output.mkdir(exist_ok=True)
     (options.output / f"{file_name(runs)}.md").write_text(report)
     draw(runs, options.output / f"{file_name(runs)}.png")
+    precision_page.draw(precisions, options.output / f"{file_name(runs)}-precision.png")
 
 
 if __name__ == "__main__":

@@ -110,6 +110,13 @@ def print_row(*cells):
     print("| " + " | ".join(map(str, cells)) + " |", flush=True)
 
 
+def table(rows):
+    """A whole one; the first row is its head, and all columns but the first are numbers."""
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    rule = "|---" + "|--:" * (len(rows[0]) - 1) + "|"
+    return "\n".join([lines[0], rule, *lines[1:]])
+
+
 def ms(times):
     """The median of seconds, in milliseconds."""
     return f"{1e3 * median(times):.3g}"

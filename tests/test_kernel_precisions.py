@@ -172,14 +172,17 @@ def test_int8_poisoned_rows_give_nan_and_others_what_they_gave(isa, poison, cell
 
 
 @by_isa
+@pytest.mark.parametrize("number", [127, -127, -128])
 @pytest.mark.parametrize("columns", [1, 3, 4, 5, 66_000])
-def test_int8_sums_of_any_length(isa, columns):
-    """The longest, of the largest numbers, is just below 2**31."""
+def test_int8_sums_of_any_length(isa, columns, number):
+    """Of the largest numbers, also the one that other libraries' files may have beyond ours."""
     (relu,) = (cell for cell in CELLS if cell.name == "rnn_relu")
-    plain = Architecture(relu, columns, 2, bias=False)
-    full = {name: np.ones(shape, np.float32) for name, shape in plain.shapes.items()}
-    parameters = rounded(plain, full, "int8")
-    x = np.ones((1, 1, columns), np.float32)
+    architecture = Architecture(relu, columns, 2, bias=False, precision="int8")
+    shapes = architecture.shapes.items()
+    scales = {name: np.ones(shape, np.float32) for name, shape in shapes if len(shape) == 1}
+    numbers = {name: np.full(shape, number, np.int8) for name, shape in shapes if len(shape) == 2}
     hx = [np.zeros((1, 1, 2), np.float32)]
-    out, _ = run(isa, replace(plain, precision="int8"), parameters, x, hx)
-    np.testing.assert_allclose(out, columns, rtol=1e-6)
+    for sign in (1, -1):
+        x = np.full((1, 1, columns), sign, np.float32)
+        out, _ = run(isa, architecture, numbers | scales, x, hx)
+        np.testing.assert_allclose(out, max(0, sign * number * columns), rtol=1e-6)

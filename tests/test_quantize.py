@@ -191,8 +191,6 @@ def test_int8_loads_int8_alone():
     state = quantized.state_dict()
     with pytest.raises(TypeError, match="weight_hh_l1 must be int8, got dtype float32"):
         quantized.load_state_dict(state | {"weight_hh_l1": np.zeros((48, 24), np.float32)})
-    with pytest.raises(ValueError, match=r"weight_hh_l1 must be in -127 \.\. 127, got -128"):
-        quantized.load_state_dict(state | {"weight_hh_l1": np.full((48, 12), -128, np.int8)})
 
 
 def test_a_wide_batch_goes_the_general_way_to_the_same_bits():
@@ -330,7 +328,6 @@ def test_a_module_that_runs_backward():
     ("name", "array", "message"),
     [
         ("weight_ih_l0", np.zeros((48, 9), np.float32), "has scales, and dtype float32"),
-        ("weight_ih_l0", np.full((48, 9), -128, np.int8), "holds -128"),
         ("weight_ih_l0_scale", np.ones(47, np.float32), r"shape \(47,\); expected \(48,\)"),
         ("weight_ih_l0_scale", np.ones(48, np.int32), "has dtype int32; expected a float"),
         ("weight_hh_l1_scale", None, "weight_hh_l1_scale is missing"),

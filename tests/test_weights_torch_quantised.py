@@ -1,5 +1,6 @@
 """torch's quantised tensors and dynamically quantised layers: their weights as float32. The judge
-is torch: what `dequantize` gives of the same tensors, and its plain layers with those.
+is torch: what `dequantize` gives of the same tensors, and its plain layers with those. What int8
+takes of them, tests/test_weights_int8.py has.
 """
 
 import io
@@ -139,7 +140,7 @@ def test_a_dynamically_quantised_layer_loads_as_the_plain_one(tmp_path, kind, op
     model = quantised(kind, options, dtype)
     save(model, tmp_path / "file.pt", how)
 
-    loaded = packseq.load(tmp_path / "file.pt")
+    loaded = packseq.load(tmp_path / "file.pt", precision="float32")
 
     assert_same_outputs(loaded, dequantised(model, kind, options))
     assert weights.unreadable(tmp_path / "file.pt") == {}
@@ -152,7 +153,7 @@ def test_a_dynamically_quantised_cell_loads_as_the_plain_one(tmp_path, kind, how
     model = torch.ao.quantization.quantize_dynamic(model, {type(model.core)})
     save(model, tmp_path / "file.pt", how)
 
-    loaded = packseq.load(tmp_path / "file.pt")
+    loaded = packseq.load(tmp_path / "file.pt", precision="float32")
 
     for part in ("ih", "hh"):
         weight, bias = getattr(model.core, f"_packed_weight_{part}").__getstate__()[0]

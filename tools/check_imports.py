@@ -66,6 +66,7 @@ FLOORS = [
     ("weights/torch/quantised", "packed weights under the plain layer's names"),
     ("weights/canonical", "the one mapping that every format becomes"),
     ("weights/torch/tensors", "tensors and NumPy's arrays, as pickles describe them"),
+    ("weights/int8", "weights of 8 bits as other libraries write them"),
     ("weights/torch/pickles", "torch's pickles, read without running them"),
     (
         "weights/archive weights/arrays weights/gates weights/strict_json weights/writing",

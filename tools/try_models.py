@@ -144,14 +144,15 @@ def usable(found: list[weights.Found]) -> list[weights.Found]:
 
 def row_of(title: str, path: Path, found: weights.Found, said: dict[str, str]) -> Row:
     """One module: loaded, compared and timed."""
-    module = str(found).partition(": ")[2].partition(f", {found.dtype}")[0]
+    module = str(found).partition(": ")[2].partition(f", {found.precision}")[0]
     row = Row(title, short(path), module, "yes")
     given = said if found.attributes.unsaid else {}
     try:
         module, _ = weights.load_with_state(path, found.prefix, **given)
     except weights.CheckpointError as error:
         return replace(row, module="", loads=f"no: {str(error).removeprefix(f'{path}: ')}")
-    row = replace(row, loads=", ".join(["yes", *(f"with {k}={v!r}" for k, v in given.items())]))
+    how = ["as int8"] * (found.precision == "int8") + [f"with {k}={v!r}" for k, v in given.items()]
+    row = replace(row, loads=", ".join(["yes", *how]))
     try:
         original = original_of(path, found, given)
     except NotAtHandError as error:
@@ -184,18 +185,16 @@ def original_of(path: Path, found: weights.Found, said: dict[str, str]) -> Origi
 def compared(row: Row, original: Original, module: Any, found: weights.Found) -> Row:
     """The row with how far the two are apart and what they take."""
 
-    def ours(x: np.ndarray) -> np.ndarray:
-        result = module(x) if original.hx is None else module(x, original.hx)
-        return result[0] if isinstance(result, tuple) else result
-
+    ours = rows_by(module, original)
+    exact = rows_by(module.dequantize(), original) if module.precision == "int8" else ours
     x, axis = original.x, 1 if found.attributes.batch_first else 0
-    largest, allowed = difference(ours, original.run, x)
+    largest, allowed = difference(exact, original.run, x)
     while not found.is_cell and allowed > MOST and x.shape[axis] > FEWEST_STEPS:
         x = np.ascontiguousarray(x.take(range(x.shape[axis] // 2), axis))
-        largest, allowed = difference(ours, original.run, x)
+        largest, allowed = difference(exact, original.run, x)
     row = replace(row, runtime=original.runtime, largest=largest, allowed=allowed)
     if original.shipped is not None:
-        row = replace(row, runtime=f"{row.runtime}, in float32; {of_integers(original)}")
+        row = replace(row, runtime=f"{row.runtime}, in float32; {of_integers(original, ours)}")
     if original.whole is not None:
         apart = distance(original.whole.before(), original.whole.after())
         row = replace(row, runtime=f"{row.runtime}; whole model by split: {apart}")
@@ -204,6 +203,16 @@ def compared(row: Row, original: Original, module: Any, found: weights.Found) ->
     # What is nobody's runtime has no time to beat.
     timed = original.runtime != ARITHMETIC
     return replace(row, before=best(lambda: before(original.x))) if timed else row
+
+
+def rows_by(module: Any, original: Original) -> Callable[[np.ndarray], np.ndarray]:
+    """What packseq's module makes of an input."""
+
+    def run(x: np.ndarray) -> np.ndarray:
+        result = module(x) if original.hx is None else module(x, original.hx)
+        return result[0] if isinstance(result, tuple) else result
+
+    return run
 
 
 def difference(
@@ -218,10 +227,14 @@ def difference(
     return largest, max(TOLERANCE * scale, ROUNDINGS * noise)
 
 
-def of_integers(original: Original) -> str:
-    """How far the file's own integer arithmetic is from that of float32."""
-    apart = np.abs(original.shipped(original.x) - original.run(original.x))
-    return f"its integers differ from that by {apart.mean():.1g} (mean), {apart.max():.1g} (most)"
+def of_integers(original: Original, ours: Callable[[np.ndarray], np.ndarray]) -> str:
+    """How far the file's own integer arithmetic is from that of float32, and how far ours."""
+    exact = original.run(original.x)
+    theirs, here = (np.abs(run(original.x) - exact) for run in (original.shipped, ours))
+    return (
+        f"its integers differ from that by {theirs.mean():.1g} (mean), {theirs.max():.1g} (most), "
+        f"packseq's by {here.mean():.1g}, {here.max():.1g}"
+    )
 
 
 def distance(before: list[Any], after: list[Any]) -> str:

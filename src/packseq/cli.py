@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 import packseq
 from packseq import weights
 from packseq.halves import is_half
-from packseq.networks.architecture import PRECISIONS, RECURRENT_ACTIVATIONS
+from packseq.networks.architecture import LOADED_PRECISIONS, RECURRENT_ACTIVATIONS
 from packseq.rows.plan import starts_of
 from packseq.tables import command
 from packseq.weights import formats
@@ -84,7 +84,7 @@ def parser() -> argparse.ArgumentParser:
     convert = commands.add_parser("convert", help="write a checkpoint as safetensors")
     convert.add_argument("file", metavar="FILE")
     convert.add_argument("output", metavar="OUT.safetensors")
-    convert.add_argument("--precision", choices=PRECISIONS, help="weights of fewer bits")
+    convert.add_argument("--precision", choices=LOADED_PRECISIONS, help="of the weights")
     convert.add_argument("--force", action="store_true", help="overwrite OUT if it exists")
     convert.add_argument("--optimizer", action="store_true", help="write an optimizer's state too")
     convert.set_defaults(command=run_convert)

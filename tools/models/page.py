@@ -101,16 +101,17 @@ judge, and {equal} of these are equal.
 
 - **compared with**: the runtime that the file was made for, which reads the file by itself: torch,
   Keras, or onnxruntime on the model's own nodes, with what the model gives them. Of integer models
-  the nodes are also run in float32, which is what packseq computes, and the difference that the
-  integers make is said. *whole model by split*: the three parts that `packseq.weights.split` gives,
-  one after the other, beside the whole, and how large its outputs are. *the arithmetic*: that of
-  tests/reference.py, since no runtime here has peepholes.
+  the nodes are also run in float32, which `load(precision="float32")` is compared with, and the
+  difference that integers make is said, of onnxruntime's and of packseq's int8. *whole model by
+  split*: the three parts that `packseq.weights.split` gives, one after the other, beside the whole,
+  and how large its outputs are. *the arithmetic*: that of tests/reference.py, since no runtime here
+  has peepholes.
 - **equal**: the largest difference between the outputs in float32, and what rounding explains: 33
   roundings of half an ulp, or 33 times what a rounding of the input does to the original's own
   output. Where that is over 1e-3, shorter sequences were taken.
 - **before, after**: milliseconds for a batch of eight sequences of 100 steps (8 rows of a cell; an
   ONNX model's own batch of one), in the original runtime and in packseq, one thread each. Integer
-  models run as integers before and in float32 after, which takes longer.
+  models run as integers before and after.
 - **with recurrent_activation**: Keras's weights alone, whose settings only the package's code says
   (tools/models/names.py). They are loaded and compared as forward layers, also rnnmorph's
   LSTM_1_backward, whose input its package turns round.

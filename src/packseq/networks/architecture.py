@@ -24,6 +24,8 @@ SIGMOID = "sigmoid"
 RECURRENT_ACTIVATIONS = (SIGMOID, "hard_sigmoid", "hard_sigmoid_0.2")
 # Fewer bits than a float has, for the weights of the products and what they multiply.
 PRECISIONS = ("int8", "bfloat16")
+# What the weights of a file can be had in; float32 is that of rounded ones.
+LOADED_PRECISIONS = (*PRECISIONS, "float32")
 # What the name of an int8 weight's scales ends in.
 SCALE = "_scale"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Any, SupportsIndex
 
@@ -26,7 +26,7 @@ Array = NDArray[Any]
 # The kernels count the columns of a gate row in 32 bits.
 _MOST_COLUMNS = 2**31 - 1
 # 255 * 127 times as many are less than 2**31: bytes with and without a sign, in the kernels' sums.
-_MOST_INT8_COLUMNS = 66_000
+MOST_INT8_COLUMNS = 66_000
 
 
 # ---- constructors ----
@@ -118,16 +118,16 @@ def as_recurrent_activation(value: str) -> str:
     return value
 
 
-def as_precision(value: str) -> str:
-    """Check a precision of fewer bits.
+def as_precision(value: str, among: Sequence[str] = PRECISIONS) -> str:
+    """Check a precision: one of fewer bits, or one `among` others.
 
     Raises
     ------
     ValueError
-        None of PRECISIONS.
+        It is none of them.
     """
-    if not isinstance(value, str) or value not in PRECISIONS:
-        raise ValueError(f"precision must be {' or '.join(map(repr, PRECISIONS))}, got {value!r}")
+    if not isinstance(value, str) or value not in among:
+        raise ValueError(f"precision must be {' or '.join(map(repr, among))}, got {value!r}")
     return value
 
 
@@ -198,9 +198,9 @@ def check_weight_sizes(architecture: Architecture, dtype: np.dtype[Any]) -> None
             f"at most {_MOST_COLUMNS}"
         )
     widest = max(architecture.input_size, architecture.output_size, hidden)
-    if architecture.precision == "int8" and widest > _MOST_INT8_COLUMNS:
+    if architecture.precision == "int8" and widest > MOST_INT8_COLUMNS:
         raise ValueError(
-            f"a weight has {widest} columns; int8 sums at most {_MOST_INT8_COLUMNS} exactly"
+            f"a weight has {widest} columns; int8 sums at most {MOST_INT8_COLUMNS} exactly"
         )
     size = columns * widest * dtype.itemsize
     if size > sys.maxsize:

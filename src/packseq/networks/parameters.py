@@ -20,7 +20,7 @@ from packseq.networks.arguments import (
     checked,
 )
 from packseq.networks.prepack import prepack
-from packseq.networks.rounding import is_matrix, rounded, to_bfloat16, widened
+from packseq.networks.rounding import dequantized, is_matrix, rounded, to_bfloat16
 from packseq.networks.state_dicts import (
     as_integers,
     as_prefix,
@@ -317,7 +317,7 @@ class Parameterised:
         if not self._architecture.precision:
             raise ValueError(f"only what was quantized can be dequantized; this is {self!r}")
         architecture = replace(self._architecture, precision=None)
-        return self._with(architecture, widened(self._weights.parameters))
+        return self._with(architecture, dequantized(self._weights.parameters))
 
     def _with(self, architecture: Architecture, parameters: Mapping[str, Array]) -> Self:
         """The same with other weights."""

@@ -1,7 +1,8 @@
 """Weights of fewer bits: what int8 and bfloat16 make of them, and back.
 
-Only matrices are rounded; biases and peepholes stay float32. An int8 weight is integers of
--127 .. 127 and a scale for each of its rows, an array of its own beside it.
+Only matrices are rounded; biases and peepholes stay float32. An int8 weight is integers and a scale
+for each of its rows, an array of its own beside it. What is rounded here is -127 .. 127; other
+libraries' files may have -128 too.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def rounded(
     return result
 
 
-def widened(parameters: Mapping[str, Array]) -> dict[str, Array]:
+def dequantized(parameters: Mapping[str, Array]) -> dict[str, Array]:
     """The float32 parameters that rounded ones stand for."""
     return {
         name: array * parameters[name + SCALE][:, None] if array.dtype == np.int8 else array

@@ -116,14 +116,10 @@ def as_integers(value: Any, name: str) -> Array:
     ------
     TypeError
         Of another dtype.
-    ValueError
-        A number is -128: the kernels count on those of -127 .. 127.
     """
     array = as_array(value, name)
     if array.dtype != np.int8:
         raise TypeError(f"{name} must be int8, got dtype {array.dtype}")
-    if (array == -128).any():
-        raise ValueError(f"{name} must be in -127 .. 127, got -128")
     return array
 
 

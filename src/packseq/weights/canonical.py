@@ -308,13 +308,11 @@ def describe(checkpoint: Checkpoint, prefix: str) -> Found:
 
 
 def check_numbers(array: Array, name: str, integers: bool) -> None:
-    """Refuse what is not of floats or, of int8, no integers of -127 .. 127."""
+    """Refuse what is not of floats or, of int8, not of its integers."""
     if not integers and array.dtype not in (np.float32, np.float64):
         raise CheckpointError(f"{name} has dtype {array.dtype}; expected a float")
     if integers and array.dtype != np.int8:
         raise CheckpointError(f"{name} has scales, and dtype {array.dtype}; expected int8")
-    if integers and (array == -128).any():
-        raise CheckpointError(f"{name} holds -128; expected int8 of -127 to 127")
 
 
 def inferred(arrays: Mapping[str, Array], prefix: str) -> Architecture:

@@ -62,7 +62,8 @@ def made(
     arrays = parameters(checkpoint, found.prefix, architecture, file_bytes)
     module = build(found, architecture, arrays, settings["batch_first"])
     if precision not in (None, found.precision):
-        module = module.quantize(str(precision))
+        widens = precision == "float32"
+        module = module.dequantize() if widens else module.quantize(str(precision))
     return module, initial_state(checkpoint, found, architecture)
 
 

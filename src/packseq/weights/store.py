@@ -10,9 +10,9 @@ import numpy as np
 
 from packseq.halves import widened
 from packseq.networks import cells, modules
-from packseq.networks.architecture import PLAIN, SIGMOID
+from packseq.networks.architecture import LOADED_PRECISIONS, PLAIN, SIGMOID, Architecture
 from packseq.networks.arguments import as_precision
-from packseq.networks.rounding import rounded
+from packseq.networks.rounding import dequantized, rounded
 
 from . import formats, safetensors_file
 from .arrays import BFLOAT16, Array
@@ -158,17 +158,18 @@ def load(
         Whether a GRU applies r after the product, from a file that does not say; True by default,
         as in torch; to be given for Keras's weights alone, of a GRU without bias. Otherwise as for
         `batch_first`, but that it is the caller's for a GRU that torch's exporter wrote wrongly.
-    precision : {"int8", "bfloat16"}, optional
-        Weights of fewer bits, as :meth:`packseq.LSTM.quantize` makes them; those of a file that was
-        written so need no word.
+    precision : {"int8", "bfloat16", "float32"}, optional
+        Weights of fewer bits, as :meth:`packseq.LSTM.quantize` makes them; those of a file that has
+        such need no word, and "float32" makes of them the module of the rounded weights.
 
     Returns
     -------
     LSTM, GRU, RNN, one of their cells, or Backward
         The type is the union of these; ``assert isinstance(module, packseq.LSTM)`` tells type
-        checkers which. In the file's precision. ``batch_first`` if asked for, or where the format
-        is (Keras; ONNX with layout 1). Backward where an ONNX node has direction "reverse", or a
-        Keras layer ``go_backwards``.
+        checkers which. In the file's precision: int8 also of ONNX's DynamicQuantizeLSTM and
+        torch's dynamically quantised layers, where it can hold their integers. ``batch_first`` if
+        asked for, or where the format is (Keras; ONNX with layout 1). Backward where an ONNX node
+        has direction "reverse", or a Keras layer ``go_backwards``.
 
     Raises
     ------
@@ -246,7 +247,7 @@ def load_with_state(
         As for `load`.
     """
     if precision is not None:
-        as_precision(precision)
+        as_precision(precision, LOADED_PRECISIONS)
     checkpoint, file_bytes = formats.read(Path(path))
     if rename is not None:
         checkpoint = renamed(checkpoint, rename)
@@ -332,8 +333,9 @@ def convert(
         Overwritten if it exists.
     optimizer : bool
         Whether the state of an optimizer is written too, where a file of torch's or Keras's has it.
-    precision : {"int8", "bfloat16"}, optional
+    precision : {"int8", "bfloat16", "float32"}, optional
         What the weights of every module that packseq can run become; all else stays as it is.
+        float32 is what those of fewer bits stand for.
 
     Returns
     -------
@@ -357,7 +359,7 @@ def convert(
             raise ValueError(f"{os.fspath(target)} is a source, which would be lost")
     kept = whole if optimizer else whole.without_optimizer()
     if precision is not None:
-        kept = in_precision(kept, as_precision(precision))
+        kept = in_precision(kept, as_precision(precision, LOADED_PRECISIONS))
     left_out = dict.fromkeys(whole.arrays.keys() - kept.arrays.keys(), OF_AN_OPTIMIZER)
     left_out |= kept.placeholders
     for name, array in kept.arrays.items():
@@ -369,21 +371,31 @@ def convert(
 
 
 def in_precision(checkpoint: Checkpoint, precision: str) -> Checkpoint:
-    """The same with every module that can run here in weights of fewer bits."""
+    """The same with the weights of every module that can run here in `precision`."""
     arrays, precisions = dict(checkpoint.arrays), dict(checkpoint.precisions)
     for found in modules_in(checkpoint):
         architecture = found.architecture
         if architecture is None or found.attributes.unsupported or found.precision == precision:
             continue
-        if found.precision != "float32":
-            raise ValueError(f"only float32 can be rounded to {precision}; the file has {found}")
         prefix = found.prefix
-        before = {name: arrays[prefix + name] for name in architecture.shapes}
-        after = rounded(architecture, before, precision)
+        before = {name: arrays.pop(prefix + name) for name in architecture.shapes}
+        after = changed(found, architecture, before, precision)
         arrays |= {prefix + name: array for name, array in after.items()}
+        precisions.pop(prefix, None)
         if precision == BFLOAT16:
             precisions[prefix] = precision
     return replace(checkpoint, arrays=arrays, precisions=precisions)
+
+
+def changed(
+    found: Found, architecture: Architecture, parameters: dict[str, Array], precision: str
+) -> dict[str, Array]:
+    """A module's parameters in another precision than its own."""
+    if architecture.precision and precision == "float32":
+        return dequantized(parameters)
+    if found.precision == "float32":
+        return rounded(architecture, parameters, precision)
+    raise ValueError(f"only float32 can be rounded to {precision}; the file has {found}")
 
 
 def described(checkpoint: Checkpoint, prefix: str, path: FilePath) -> Found:

@@ -10,10 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from packseq.networks.architecture import SCALE
+
 from ..arrays import Array
 from ..canonical import Attributes
 from ..errors import CheckpointError, library_errors
 from ..gates import ONNX, ONNX_PEEPHOLES, TORCH, in_torchs_order
+from ..int8 import centred
 from .folding import Call, dequantized
 from .nodes import (
     DEFAULTS,
@@ -104,10 +107,8 @@ class Layers:
 
         P (D, 3*H), where it is stored and not zero, is split in three.
         """
-        arrays = {
-            "weight_ih": self._weight(node, W, 3, f"{where}: weight_ih"),
-            "weight_hh": self._weight(node, R, 3, f"{where}: weight_hh"),
-        }
+        arrays = self._matrix(node, W, "weight_ih", where)
+        arrays |= self._matrix(node, R, "weight_hh", where)
         if node.input(B):
             arrays["bias"] = self._weight(node, B, 2, f"{where}: bias")
         if self._has_peepholes(node):
@@ -115,6 +116,7 @@ class Layers:
         hidden = arrays["weight_hh"].shape[2]
         height = len(TORCH[node.kind]) * hidden
         rows = {"weight_ih": height, "weight_hh": height, "bias": 2 * height}
+        rows |= {f"weight_ih{SCALE}": height, f"weight_hh{SCALE}": height}
         rows["peepholes"] = len(ONNX_PEEPHOLES) * hidden
         for name, array in arrays.items():
             if array.shape[1] != rows[name]:
@@ -135,9 +137,10 @@ class Layers:
     def _weight(self, node: Node, position: int, rank: int, what: str) -> Array:
         """An input with an axis of directions before its rows."""
         stored = self._values.constant(node.input(position), what)
-        array = stored.array
-        if position in SCALES and is_quantized(node.proto):
-            array = self._dequantized(node, position, stored, what)
+        return self._checked(node, stored.array, rank, what)
+
+    def _checked(self, node: Node, array: Array, rank: int, what: str) -> Array:
+        """The array, if it has this many axes and as many directions as its node."""
         if array.ndim != rank or 0 in array.shape or array.shape[0] != node.directions:
             raise CheckpointError(
                 f"{what} has shape {array.shape}; expected {rank} axes, the first of "
@@ -145,17 +148,30 @@ class Layers:
             )
         return array
 
-    def _dequantized(self, node: Node, position: int, stored: Stored, what: str) -> Array:
-        """The floats of a weight of integers (D, I, G*H), as (D, G*H, I)."""
-        places = SCALES[position], SCALES[position] + 1
-        names = [node.input(place) for place in places]
-        scale = self._values.constant(names[0], f"{what}: its scale")
-        zero = self._values.constant(names[1], f"{what}: its zero point") if names[1] else None
+    def _matrix(self, node: Node, position: int, name: str, where: str) -> dict[str, Array]:
+        """A weight (D, G*H, I) by its name; one of integers, which is (D, I, G*H) in the file.
+
+        Its scales (D, G*H) stand beside it; where our int8 has no such integers, it is in floats.
+        """
+        what = f"{where}: {name}"
+        if not is_quantized(node.proto):
+            return {name: self._weight(node, position, 3, what)}
+        stored = self._values.constant(node.input(position), what)
+        scale_name, zero_name = (node.input(SCALES[position] + i) for i in range(2))
+        scale = self._values.constant(scale_name, f"{what}: its scale")
+        zero = self._values.constant(zero_name, f"{what}: its zero point") if zero_name else None
         call = Call(node.proto, [], 0, self._tensors)
-        spread = Stored(by_column(scale.array), scale.type)
         with library_errors(what):
+            scales = Stored(by_column(scale.array), scale.type)
             zeros = None if zero is None else by_column(zero.array)
-            return dequantized(stored, spread, zeros, call).array.swapaxes(1, 2)
+            call.charge(stored.array.shape, np.float32)  # should its module become one of floats
+            numbers = centred(stored.array, zeros)
+            if numbers is None or scale.type != "FLOAT" or not np.isfinite(scales.array).all():
+                floats = dequantized(stored, scales, zeros, call).array
+                return {name: self._checked(node, floats.swapaxes(1, 2), 3, what)}
+            weight = self._checked(node, numbers.swapaxes(1, 2), 3, what)
+            each = np.broadcast_to(scales.array, (len(weight), 1, weight.shape[1]))[:, 0]
+            return {name: weight, name + SCALE: each}
 
     def _with_states(self, node: Node, where: str) -> Node:
         """The node with its first states: those that are stored, and those that the caller gives.

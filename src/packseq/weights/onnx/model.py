@@ -15,6 +15,7 @@ from packseq.optional import load
 from ..arrays import Array
 from ..canonical import FIRST_NAMES, Attributes, Checkpoint
 from ..errors import CheckpointError, library_errors
+from ..int8 import by_module
 from . import protobuf
 from .between import STEPS, joins
 from .layers import Layers, is_foreign, kind_of, label
@@ -87,7 +88,8 @@ class Module:
         if self.reason:
             raise CheckpointError(self.reason)
         named = [*stack_parameters(self.stack), *stack_states(self.stack)]
-        return stack_attributes(self.stack), {prefix + name: array for name, array in named}
+        arrays = by_module({prefix + name: array for name, array in named})
+        return stack_attributes(self.stack), arrays
 
 
 class Model:

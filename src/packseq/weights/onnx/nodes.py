@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from packseq.networks.architecture import PLAIN, RECURRENT_ACTIVATIONS
+from packseq.networks.architecture import PLAIN, RECURRENT_ACTIVATIONS, SCALE
 
 from ..arrays import Array
 from ..canonical import Attributes
@@ -53,7 +53,7 @@ Y, Y_H, Y_C = range(3)
 
 @dataclass(frozen=True)
 class Node:
-    """An LSTM, GRU or RNN node, its weights in torch's order."""
+    """An LSTM, GRU or RNN node, its weights in torch's order; scales beside those of integers."""
 
     kind: str
     proto: Any
@@ -69,6 +69,11 @@ class Node:
     def hidden_size(self) -> int:
         """H."""
         return int(self.weights["weight_hh"].shape[2])
+
+    @property
+    def parameters(self) -> set[str]:
+        """The names of its weights, whatever their precision."""
+        return {name for name in self.weights if not name.endswith(SCALE)}
 
     def input(self, position: int) -> str:
         """The name of an input, "" where it is left out."""
@@ -171,7 +176,7 @@ def alike(lower: Node, upper: Node) -> bool:
         and lower.attributes == upper.attributes
         and lower.directions == upper.directions
         and lower.hidden_size == upper.hidden_size
-        and lower.weights.keys() == upper.weights.keys()
+        and lower.parameters == upper.parameters
         and upper.weights["weight_ih"].shape[2] == lower.directions * lower.hidden_size
         and lower.input(LENGTHS) == upper.input(LENGTHS)
         and states_follow(lower, upper)
@@ -198,8 +203,9 @@ def stack_parameters(stack: list[Node]) -> Iterator[tuple[str, Array]]:
     """The parameters of a chain of nodes as the layers of one module."""
     for layer, node in enumerate(stack):
         for name, array in node.weights.items():
+            plain = name.removesuffix(SCALE)
             for part, direction in zip(array, ("", "_reverse"), strict=False):
-                yield f"{name}_l{layer}{direction}", part
+                yield f"{plain}_l{layer}{direction}{name[len(plain) :]}", part
 
 
 def stack_states(stack: list[Node]) -> Iterator[tuple[str, Array]]:

@@ -123,7 +123,7 @@ class Cut:
         self._types = self._inferred()
         x = self._types.get(self._stack[0].input(X))
         own = self._stack[0].weights
-        dtype = np.result_type(own["weight_ih"], own["weight_hh"])
+        dtype = np.result_type(np.float32, own["weight_ih"], own["weight_hh"])
         self._element = getattr(self._onnx.TensorProto, ELEMENTS[dtype.name])
         self._given = (x is not None and x.tensor_type.elem_type) or self._element
         self._results = {name for node in self._stack for name in node.proto.output if name}

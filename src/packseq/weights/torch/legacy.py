@@ -34,14 +34,14 @@ def read(stream: BinaryIO, content: memoryview) -> Checkpoint:
     if not isinstance(first, int) or first != MAGIC_NUMBER:
         if stream.tell() != len(content):
             raise CheckpointError("is a pickle with other bytes after it, which is not torch's")
-        return tree.checkpoint(first, Tensors(Storages(content, stream, {})).array)
+        return tree.checkpoint(first, Tensors(Storages(content, stream, {})))
     if pickles.load(stream) != PROTOCOL:
         raise CheckpointError(f"is a torch file of a version other than {PROTOCOL}")
     pickles.load(stream)  # what the machine was: the bytes are little-endian whatever it was
     types: dict[str, str] = {}
     made = pickles.load(stream, lambda identifier: noted(identifier, types))
     storages = Storages(content, stream, types)
-    return tree.checkpoint(made, Tensors(storages).array)
+    return tree.checkpoint(made, Tensors(storages))
 
 
 def noted(identifier: Any, types: dict[str, str]) -> Any:

@@ -1,8 +1,8 @@
 """torch's dynamically quantised layers: packed weights, given the names of the plain layer's.
 
 An LSTM or GRU keeps an object of torch's C++ for each layer and direction, by its number in
-``_all_weight_values``, a cell one for each weight; what they pickle is quantised tensors or, for
-float16, plain ones. Inputs and states, which torch quantises at every step, are not quantised here.
+``_all_weight_values``, a cell one for each weight; what they pickle is quantised tensors, which
+become int8 where that has the same numbers, or, for float16, plain ones.
 
 Source: torch.ao.nn.quantized.dynamic.modules.rnn, ATen/native/RNN.cpp (``__getstate__``).
 """
@@ -14,6 +14,7 @@ from typing import Any
 
 from ..arrays import Array
 from ..canonical import Checkpoint
+from ..int8 import by_module
 from .pickles import Inert
 
 # The class stands with the state of an object that Python pickled; TorchScript names it.
@@ -28,9 +29,9 @@ SCHEMES = ("quantized_dynamic", "quantized_fp16")
 TAGGED = "torch.jit._pickle.restore_type_tag"
 
 OF_LAYER = re.compile(
-    r"(.*?)_all_weight_values\.(\d{1,4})\.param\.([ih]h)\.(weight|bias)", re.DOTALL
+    r"(.*?)_all_weight_values\.(\d{1,4})\.param\.([ih]h)\.(weight|bias)(_scale)?", re.DOTALL
 )
-OF_CELL = re.compile(r"(.*?)_packed_weight_([ih]h)\.(weight|bias)", re.DOTALL)
+OF_CELL = re.compile(r"(.*?)_packed_weight_([ih]h)\.(weight|bias)(_scale)?", re.DOTALL)
 
 
 def is_packed(value: Inert) -> bool:
@@ -73,10 +74,15 @@ def packed_in(state: Mapping[Any, Any]) -> Iterator[tuple[Any, Any]]:
 def name_of(name: str) -> str:
     """A name of packed weights as the plain layer has it, but for the layer's number and way."""
     if match := OF_CELL.fullmatch(name):
-        return f"{match[1]}{match[3]}_{match[2]}"
+        return f"{match[1]}{match[3]}_{match[2]}{match[4] or ''}"
     if match := OF_LAYER.fullmatch(name):
-        return f"{match[1]}{match[4]}_{match[3]}_l0"
+        return f"{match[1]}{match[4]}_{match[3]}_l0{match[5] or ''}"
     return name
+
+
+def is_weight(name: str) -> bool:
+    """Whether a name is that of a packed weight of a recurrent layer."""
+    return name_of(name) != name and name.endswith(".weight")
 
 
 def renamed(checkpoint: Checkpoint, directions: Mapping[str, int]) -> Checkpoint:
@@ -92,7 +98,7 @@ def renamed(checkpoint: Checkpoint, directions: Mapping[str, int]) -> Checkpoint
             return name
         layer, backwards = divmod(int(match[2]), count)
         way = "_reverse" if backwards else ""
-        return f"{match[1]}{match[4]}_{match[3]}_l{layer}{way}"
+        return f"{match[1]}{match[4]}_{match[3]}_l{layer}{way}{match[5] or ''}"
 
     placeholders = {new(name): reason for name, reason in checkpoint.placeholders.items()}
     for prefix, count in ways.items():
@@ -102,7 +108,7 @@ def renamed(checkpoint: Checkpoint, directions: Mapping[str, int]) -> Checkpoint
             )
     return replace(
         checkpoint,
-        arrays={new(name): array for name, array in checkpoint.arrays.items()},
+        arrays=by_module({new(name): array for name, array in checkpoint.arrays.items()}),
         placeholders=placeholders,
     )
 

@@ -7,9 +7,11 @@ import re
 from typing import Any, Literal, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..arrays import BFLOAT16, Array, from_bytes, item_bytes
 from ..errors import CheckpointError
+from ..int8 import centred
 from ..limits import check_budget, element_count
 from .pickles import Global, Inert, Persistent, shown
 
@@ -130,8 +132,34 @@ class Tensors:
         flat = self._storage(storage, dtype)
         return self._view(flat, offset, size, stride)
 
+    def int8(self, described: Inert) -> tuple[Array, Array] | None:
+        """The integers of a quantised matrix and the scales of its rows; None where int8 cannot be.
+
+        Raises
+        ------
+        CheckpointError
+            As for `array`.
+        """
+        if described.name != QUANTISED:
+            return None
+        integers, scale, zero = self._affine(described.arguments)
+        is_by_row = integers.ndim == 2 and scale.shape in ((), (len(integers), 1))
+        numbers = centred(integers, zero) if is_by_row and np.isfinite(scale).all() else None
+        if numbers is None:
+            return None
+        return numbers, np.array(np.broadcast_to(scale.ravel(), (len(numbers),)))
+
     def _quantised(self, arguments: tuple[Any, ...]) -> Array:
         """The float32 that a tensor of integers stands for: scale (q - zero point), as in torch."""
+        integers, scale, zero = self._affine(arguments)
+        with np.errstate(over="ignore", invalid="ignore"):  # a scale is what the file says
+            whole = (integers.astype(np.int64) - zero).astype(np.float32)
+            return np.asarray(whole * scale)
+
+    def _affine(
+        self, arguments: tuple[Any, ...]
+    ) -> tuple[Array, NDArray[np.float32], NDArray[np.int64]]:
+        """Integers, and the scales (float32) and zero points that broadcast to them."""
         integers = self._strided(QUANTISED, arguments[:4])
         quantizer = arguments[4] if len(arguments) > 4 else ()
         if integers.dtype.kind not in "iu" or not isinstance(quantizer, tuple) or not quantizer:
@@ -140,19 +168,16 @@ class Tensors:
         check_budget(self._expanded, self._storages.file_bytes, "what is dequantised")
         scheme, *parts = quantizer
         kind = scheme.name if isinstance(scheme, Global) else ""
-        scale: Any
-        zero: Any
         if kind == "torch.per_tensor_affine" and list(map(type, parts)) == [float, int]:
-            scale, zero = np.float64(parts[0]), parts[1]
-            if not -MAX_ZERO <= zero <= MAX_ZERO:
+            if not -MAX_ZERO <= parts[1] <= MAX_ZERO:
                 raise CheckpointError("is a quantised tensor whose zero point is none")
+            scale, zero = np.array(parts[0]), np.array(parts[1])
         elif kind == "torch.per_channel_affine" and len(parts) == 3:
             scale, zero = self._channels(integers.shape, *parts)
         else:
             raise CheckpointError(f"is a tensor quantised by {shown(kind)}, which is not read")
-        with np.errstate(over="ignore", invalid="ignore"):  # a scale is what the file says
-            whole = (integers.astype(np.int64) - zero).astype(np.float32)
-            return np.asarray(whole * scale.astype(np.float32))
+        with np.errstate(over="ignore"):
+            return integers, scale.astype(np.float32), zero.astype(np.int64)
 
     def _channels(
         self, shape: tuple[int, ...], scales: Any, zeros: Any, axis: Any

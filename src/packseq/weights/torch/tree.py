@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from packseq.networks.architecture import SIGMOID
+from packseq.networks.architecture import SCALE, SIGMOID
 
 from ..arrays import Array
 from ..canonical import Attributes, Checkpoint
@@ -55,11 +55,9 @@ MODES = {"RNN_TANH": "tanh", "RNN_RELU": "relu"}
 Said = Callable[[Inert], Attributes | None]
 
 
-def checkpoint(
-    content: Any, decode: Callable[[Inert], Array], said: Said | None = None
-) -> Checkpoint:
+def checkpoint(content: Any, made: tensors.Tensors, said: Said | None = None) -> Checkpoint:
     """All of `content`; `said` tells what a scripted module's code says of it."""
-    walk = _Walk(decode, said or attributes_of)
+    walk = _Walk(made, said or attributes_of)
     walk.top(content)
     return quantised.renamed(
         Checkpoint(walk.arrays, walk.attributes, walk.placeholders, tuple(walk.optimizers)),
@@ -70,13 +68,13 @@ def checkpoint(
 class _Walk:
     """The walk, and what it has found so far."""
 
-    def __init__(self, decode: Callable[[Inert], Array], said: Said) -> None:
+    def __init__(self, made: tensors.Tensors, said: Said) -> None:
         self.arrays: dict[str, Array] = {}
         self.attributes: dict[str, Attributes] = {}
         self.placeholders: dict[str, str] = {}
         self.optimizers: list[str] = []
         self.directions: dict[str, int] = {}
-        self._decode = decode
+        self._made = made
         self._said = said
         self._first_weights = 0
         self._walked: set[int] = set()
@@ -115,9 +113,16 @@ class _Walk:
             return
         self._first_weights += quantised.name_of(name).rpartition(".")[2] in FIRST_WEIGHTS
         try:
-            self.arrays[name] = self._decode(described)
+            self.arrays |= self._arrays(described, name)
         except CheckpointError as error:
             self._unreadable(name, str(error))
+
+    def _arrays(self, described: Inert, name: str) -> dict[str, Array]:
+        """A tensor's array; of a packed weight, its integers and their scales, if it has such."""
+        int8 = self._made.int8(described) if quantised.is_weight(name) else None
+        if int8 is None:
+            return {name: self._made.array(described)}
+        return dict(zip((name, name + SCALE), int8, strict=True))
 
     def _container(self, value: Any, name: str, quiet: bool, again: bool) -> None:
         if isinstance(value, Inert) and PLAIN.fullmatch(value.name):

@@ -19,16 +19,16 @@ def read(archive: Archive) -> Checkpoint:
     """Every tensor in the file; the keys that lead to it are joined by dots."""
     root = find_root(archive)
     content = pickles.load(archive.read(f"{root}{PICKLE}"))
-    decode = Tensors(Storages(archive, root, "data/")).array
+    made = Tensors(Storages(archive, root, "data/"))
     if not any(name.startswith(f"{root}{script.CODE}") for name in archive.names):
-        return tree.checkpoint(content, decode)
+        return tree.checkpoint(content, made)
     code = script.Code(archive, root)
-    checkpoint = tree.checkpoint(content, decode, code.attributes)
+    checkpoint = tree.checkpoint(content, made, code.attributes)
     if f"{root}{script.CONSTANTS}" not in archive.names:
         return checkpoint
     constants = pickles.load(archive.read(f"{root}{script.CONSTANTS}"))
-    decode = Tensors(Storages(archive, root, "constants/")).array
-    return code.with_constants(checkpoint, tree.checkpoint(constants, decode))
+    made = Tensors(Storages(archive, root, "constants/"))
+    return code.with_constants(checkpoint, tree.checkpoint(constants, made))
 
 
 def find_root(archive: Archive) -> str:

@@ -96,6 +96,8 @@ WALK(argmax) {
 
 #define LEAST_EXP EXP_OF_REAL(-87.33654f, -708.3964185322641) /* ln of the smallest normal number */
 
+DEFINE_EXP_Q(NAME(exp_q), REAL)
+
 /* exp(x) for x <= 0 or NaN, within 1 ulp; 0 where it is below the smallest normal number. */
 static inline REAL NAME(exp_of)(REAL x) {
     const REAL shifted = EXP_SHIFTED(x), r = EXP_REST(x, EXP_POWER(shifted)), r2 = r * r;
@@ -104,7 +106,7 @@ static inline REAL NAME(exp_of)(REAL x) {
         NATURAL bits;
     } scale = {shifted};
     scale.bits = EXP_SCALE(scale.bits);
-    return x < LEAST_EXP ? 0 : scale.number * (1 + (r2 * EXP_Q(r, r2) + r));
+    return x < LEAST_EXP ? 0 : scale.number * (1 + (r2 * NAME(exp_q)(r, r2) + r));
 }
 
 /* out, as long as data and possibly data itself: each step with its sequence's own number of other. */

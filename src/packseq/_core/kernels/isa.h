@@ -23,6 +23,7 @@
 #include <string.h>
 
 #include "exponential.h"
+#include "inline.h"
 #include "kernels.h"
 #include "runtime.h"
 #include "sizes.h"
@@ -33,7 +34,6 @@
 #define TEXT_(a) #a
 #define TEXT(a) TEXT_(a)
 
-#define INLINE inline __attribute__((always_inline))
 #define REAL float
 #define INTEGER int32_t
 #define NATURAL uint32_t

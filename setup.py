@@ -44,6 +44,8 @@ setup(
             extension("segments", depends=WALKS),
             extension("recurrent", KERNELS, HEADERS),
             extension("plain", depends=HEADERS),
+            extension("gemm"),
+            extension("blas", depends=[f"{CORE}/squash.h", f"{CORE}/squashes.h", *HEADERS]),
         ],
         compiler_directives={
             "language_level": 3,

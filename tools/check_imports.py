@@ -71,7 +71,8 @@ FLOORS = [
     ("networks/kernels networks/offload", "runners: the kernels, and arrays through a GPU"),
     ("networks/torch_layers", "the same calls in torch"),
     ("networks/parameters", "named, read-only weights"),
-    ("networks/prepack", "weights in the kernels' order"),
+    ("networks/engines", "weights as this process's engine reads them"),
+    ("networks/prepack networks/blas", "weights in the kernels' order, and in BLAS's"),
     ("networks/call", "one call, and the contract of whoever runs it"),
     ("networks/arguments", "checks of what modules and cells take"),
     ("networks/architecture", "what a network is, apart from its weights"),
@@ -91,8 +92,12 @@ FLOORS = [
     ("tensor_checks", "what is asked of tensors, without importing torch"),
     ("checks optional version", "checks of single arguments, and libraries that may be missing"),
     ("_core/plain", "the short way of plain calls"),
+    ("_core/blas", "the cells on BLAS"),
     ("_core/recurrent _core/segments", "the kernels, and walks over the steps of each sequence"),
-    ("_core/pool _core/order _core/rows", "threads, the order of a batch, rows as bytes"),
+    (
+        "_core/pool _core/order _core/rows _core/gemm",
+        "threads, the order of a batch, rows as bytes, products by BLAS",
+    ),
     (
         "_core/__init__ networks/__init__ rows/__init__ settings/__init__ "
         "weights/keras/__init__ weights/onnx/__init__ weights/torch/__init__",

@@ -226,19 +226,3 @@ cdef class Network:
         if self.typenum == cnp.NPY_FLOAT:
             return parts * self.kernels.workspace_f32(job)
         return parts * self.kernels.workspace_f64(job)
-
-
-cdef void *data(object array) noexcept:
-    return NULL if array is None else (<cnp.ndarray> array).data
-
-
-cdef void view(packseq_rows *rows, cnp.ndarray array, const packseq_job *job, object offsets) noexcept:
-    cdef int64_t itemsize = cnp.PyArray_ITEMSIZE(array)
-    rows.base = array.data
-    if cnp.PyArray_NDIM(array) == 2:
-        rows.offsets = <const int64_t *> data(offsets)
-        rows.row_stride = cnp.PyArray_STRIDES(array)[0] // itemsize
-    else:
-        rows.order = job.order
-        rows.step_stride = cnp.PyArray_STRIDES(array)[0] // itemsize
-        rows.row_stride = cnp.PyArray_STRIDES(array)[1] // itemsize

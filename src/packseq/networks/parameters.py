@@ -8,12 +8,10 @@ from typing import Any, Self, TypeVar
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from packseq._core.recurrent import Network
 from packseq.checks import as_array, as_read_only
 from packseq.networks.architecture import Architecture
 from packseq.networks.arguments import as_module_dtype, check_weight_sizes, checked
-from packseq.networks.prepack import prepack
-from packseq.settings.isa import kernels
+from packseq.networks.engines import Network, pack
 
 Array = NDArray[Any]
 Rng = int | np.random.Generator | None
@@ -47,9 +45,9 @@ class Weights:
         return made
 
     def packed(self) -> Network:
-        """The weights as the kernels read them."""
+        """The weights as the kernels read them, or BLAS."""
         if self.network is None:
-            self.network = prepack(self.architecture, self.parameters, kernels(), self._batch_first)
+            self.network = pack(self.architecture, self.parameters, self._batch_first)
         return self.network
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, overload
 import numpy as np
 
 from packseq._core.recurrent import BUILD, compiled
-from packseq.settings.isa import available_isas, kernels
+from packseq.settings.isa import available_isas, engine
 from packseq.settings.threads import get_num_threads, usable_cores
 from packseq.version import __version__
 
@@ -59,7 +59,7 @@ def _config() -> dict[str, dict[str, Any]]:
     return {
         "packseq": {"version": __version__},
         "kernels": {
-            "chosen": kernels().name,
+            "chosen": engine().name,
             "available": available_isas(),
             "compiled": [each.name for each in compiled()],
         },

@@ -1,0 +1,48 @@
+"""Products of rows by BLAS: row-major here, Fortran order there. The only file that knows both."""
+
+from libc.stdint cimport int64_t
+
+ctypedef fused real:
+    float
+    double
+
+ctypedef void (*sgemm)(char *, char *, int *, int *, int *, float *, float *, int *, float *, int *, float *, float *,
+                       int *) noexcept nogil
+ctypedef void (*dgemm)(char *, char *, int *, int *, int *, double *, double *, int *, double *, int *, double *,
+                       double *, int *) noexcept nogil
+ctypedef void (*sgemv)(char *, int *, int *, float *, float *, int *, float *, int *, float *, float *,
+                       int *) noexcept nogil
+ctypedef void (*dgemv)(char *, int *, int *, double *, double *, int *, double *, int *, double *, double *,
+                       int *) noexcept nogil
+
+cdef struct Routines:
+    sgemm sgemm
+    dgemm dgemm
+    sgemv sgemv
+    dgemv dgemv
+
+cdef class Library:
+    cdef Routines routines
+    cdef object module  # whose code the routines are
+
+
+cdef inline void multiply(const Routines *blas, const real *w, int64_t n, int64_t k, const real *a, int64_t a_stride,
+                          int64_t m, real keep, real *c, int64_t c_stride) noexcept nogil:
+    """C [n][m] = keep C + W [n][k] A [m][k]^T, row-major, all numbers within MOST_INT.
+
+    W has no gaps; rows of A are a_stride apart, at least k, and those of C c_stride. Where keep is 0, C is not read.
+    Row-major C is C^T to Fortran, so this is C^T = A W^T there, "T" of A and "N" of W: as both lie, weights in torch's
+    order, and always the same variant, since some versions of OpenBLAS went wrong where two ran at once.
+    """
+    cdef int n_ = <int> n, k_ = <int> k, m_ = <int> m, a_stride_ = <int> a_stride, c_stride_ = <int> c_stride, one = 1
+    cdef real unit = 1
+    # One row is a vector, which BLAS multiplies without a copy of W.
+    if m == 1 and c_stride == 1:
+        if real is float:
+            blas.sgemv(b"T", &k_, &n_, &unit, <float *> w, &k_, <float *> a, &one, &keep, c, &one)
+        else:
+            blas.dgemv(b"T", &k_, &n_, &unit, <double *> w, &k_, <double *> a, &one, &keep, c, &one)
+    elif real is float:
+        blas.sgemm(b"T", b"N", &m_, &n_, &k_, &unit, <float *> a, &a_stride_, <float *> w, &k_, &keep, c, &c_stride_)
+    else:
+        blas.dgemm(b"T", b"N", &m_, &n_, &k_, &unit, <double *> a, &a_stride_, <double *> w, &k_, &keep, c, &c_stride_)

@@ -1,0 +1,34 @@
+"""A module's weights as this process's engine reads them: the kernels, or BLAS."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from numpy.typing import NDArray
+
+from packseq._core import blas, recurrent
+from packseq.networks.architecture import Architecture
+from packseq.networks.blas import on_blas
+from packseq.networks.prepack import prepack
+from packseq.settings.isa import engine
+
+Network = recurrent.Network | blas.Network
+
+
+def pack(
+    architecture: Architecture, parameters: Mapping[str, NDArray[Any]], batch_first: bool
+) -> Network:
+    """Make what runs a module's calls.
+
+    Raises
+    ------
+    ImportError
+        There are no kernels for this machine, and no SciPy.
+    ValueError
+        ``PACKSEQ_ISA`` names what this machine lacks; a weight is too large for BLAS.
+    """
+    chosen = engine()
+    if isinstance(chosen, recurrent.Kernels):
+        return prepack(architecture, parameters, chosen, batch_first)
+    return on_blas(architecture, parameters, chosen)

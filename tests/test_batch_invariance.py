@@ -19,6 +19,7 @@ VARIANTS = {
 BATCH = 60
 
 by_variant = pytest.mark.parametrize("variant", VARIANTS)
+on_kernels = pytest.mark.usefixtures("on_kernels")
 by_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: dtype.__name__)
 
 
@@ -92,6 +93,7 @@ def batch_of():
     return get
 
 
+@on_kernels
 @by_dtype
 @by_variant
 def test_order_does_not_matter(batch_of, variant, dtype):
@@ -101,6 +103,7 @@ def test_order_does_not_matter(batch_of, variant, dtype):
         assert_all_same_bits(batch.packed(order, num_threads=1), [expected[b] for b in order])
 
 
+@on_kernels
 @by_dtype
 @by_variant
 def test_neighbours_do_not_matter(batch_of, variant, dtype):
@@ -112,6 +115,7 @@ def test_neighbours_do_not_matter(batch_of, variant, dtype):
         assert_all_same_bits(batch.packed(which, num_threads=1), [expected[b] for b in which])
 
 
+@on_kernels
 @by_dtype
 @by_variant
 def test_form_does_not_matter(batch_of, variant, dtype):
@@ -130,6 +134,7 @@ def test_threads_do_not_matter(batch_of, variant, dtype, num_threads):
     assert_all_same_bits(batch.padded(range(BATCH), num_threads=num_threads), expected)
 
 
+@on_kernels
 @by_dtype
 @by_variant
 def test_shards_do_not_matter(variant, dtype):
@@ -146,6 +151,7 @@ def test_shards_do_not_matter(variant, dtype):
         assert_all_same_bits([(alone, *state_parts(state_alone))], [results[b]])
 
 
+@on_kernels
 @by_dtype
 def test_sums_in_several_blocks(dtype):
     """Rows so wide that a product of many is summed by blocks, and one of few is not."""
@@ -173,6 +179,7 @@ def test_nan_and_inf_reach_no_other_sequence(batch_of, variant, dtype, poison):
         assert not any(np.isfinite(results[b][0]).all() for b in poisoned)
 
 
+@on_kernels
 @by_dtype
 @by_variant
 def test_step_by_step_is_the_whole(variant, dtype):
@@ -187,6 +194,7 @@ def test_step_by_step_is_the_whole(variant, dtype):
         assert_same_bits(part, part_expected)
 
 
+@on_kernels
 @given(case=cases(min_batch=1))
 def test_any_batch_is_its_sequences(case):
     for dtype in DTYPES:

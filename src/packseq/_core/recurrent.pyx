@@ -18,7 +18,18 @@ import numpy as np
 cnp.import_array()
 
 cdef extern from *:
-    const char *COMPILER "__VERSION__"
+    """
+    #define PACKSEQ_TEXT_(x) #x
+    #define PACKSEQ_TEXT(x) PACKSEQ_TEXT_(x)
+    #if defined(__VERSION__)
+    #define PACKSEQ_COMPILER __VERSION__
+    #elif defined(_MSC_VER)
+    #define PACKSEQ_COMPILER "MSVC " PACKSEQ_TEXT(_MSC_VER)
+    #else
+    #define PACKSEQ_COMPILER "unknown"
+    #endif
+    """
+    const char *COMPILER "PACKSEQ_COMPILER"
     const long CYTHON_HEX_VERSION
 
 # What this module was built with.

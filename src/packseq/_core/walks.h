@@ -68,7 +68,7 @@ WALK(cumsum) {
         for (int64_t t = 1; t < tile.steps && alive(&tile, t) > 0; t++) { \
             const NUMBER *restrict x = (const NUMBER *)data + position(&tile, t); \
             const int64_t n = alive(&tile, t); \
-            for (int64_t j = 0; j < n; j++) best[j] = (x[j] BEATS best[j]) | IS_NAN(x[j]) ? x[j] : best[j]; \
+            for (int64_t j = 0; j < n; j++) best[j] = ((x[j] BEATS best[j]) | IS_NAN(x[j])) ? x[j] : best[j]; \
         } \
     }
 
@@ -166,7 +166,7 @@ WALK(weighted_sum) {
 
 /* top[i] and total[i] = the maximum of row i of x [rows][size], and the sum of exp(x - top). In lanes of their own,
  * since a chain of one maximum or sum cannot be vectorized. */
-#define GREATER(x, best) (((x) > (best)) | IS_NAN(x) ? (x) : (best))
+#define GREATER(x, best) ((((x) > (best)) | IS_NAN(x)) ? (x) : (best))
 static void NAME(row_totals)(int64_t rows, int64_t size, const void *data, void *tops, void *totals) {
     /* Zen 3, ns for a row of 64 with 16, 32 and 64 lanes: 134, 174, 216. */
     enum { LANES = 16 };

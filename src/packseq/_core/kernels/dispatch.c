@@ -8,7 +8,9 @@ extern const packseq_kernels packseq_avx512, packseq_avx2;
 #if PACKSEQ_HAVE_NEON
 extern const packseq_kernels packseq_neon;
 #endif
+#if !defined(PACKSEQ_NO_KERNELS)
 extern const packseq_kernels packseq_baseline;
+#endif
 
 /* An entry a line. */
 /* clang-format off */
@@ -20,7 +22,9 @@ static const packseq_kernels *const compiled[] = {
 #if PACKSEQ_HAVE_NEON
     &packseq_neon,
 #endif
+#if !defined(PACKSEQ_NO_KERNELS)
     &packseq_baseline,
+#endif
     NULL,
 };
 /* clang-format on */

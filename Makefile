@@ -10,7 +10,7 @@ BUILD := pyproject.toml setup.py $(wildcard src/packseq/_core/*.pyx src/packseq/
 # The C that is written by hand: what Cython writes lies beside its .pyx.
 C_FILES := $(wildcard src/packseq/_core/*.h src/packseq/_core/kernels/*.[ch] tests/c/*.c)
 
-.PHONY: demo test test-peers bench lint sanitize neon clean
+.PHONY: demo test test-peers bench lint sanitize portable neon clean
 
 demo: $(VENV)/.demo ## Tell which language lines of text are written in, with a trained LSTM
 	$(BIN)/python examples/language_id.py
@@ -37,6 +37,9 @@ lint: $(VENV)/.lint ## Style, which file imports which, types, and the stubs of 
 sanitize: ## The kernels' C tests under every instruction set of this machine, with sanitizers
 	CFLAGS="-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined" sh tests/c/run.sh
 	CFLAGS="-O1 -g -fsanitize=thread" sh tests/c/run.sh test_pool
+
+portable: $(VENV)/.test ## What a build without kernels compiles, as C11, by each of GCC and Clang that is there
+	PYTHON=$(BIN)/python sh tests/c/portable.sh
 
 neon: ## The kernels for 64-bit Arm, cross-compiled and run by qemu (Debian's packages)
 	sh tests/c/neon.sh

@@ -57,5 +57,6 @@ def test_one_that_the_machine_lacks(isa):
     assert message in result.stderr.decode()
 
 
+@pytest.mark.skipif(not compiled(), reason="built without kernels")
 def test_the_baseline_runs_everywhere():
     assert USABLE[-1] == "baseline"

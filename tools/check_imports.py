@@ -92,7 +92,8 @@ FLOORS = [
     ("tensor_checks", "what is asked of tensors, without importing torch"),
     ("checks optional version", "checks of single arguments, and libraries that may be missing"),
     ("_core/plain", "the short way of plain calls"),
-    ("_core/blas", "the cells on BLAS"),
+    ("_core/blas", "the recurrent layers on BLAS"),
+    ("_core/cells", "one step of each cell on BLAS"),
     ("_core/recurrent _core/segments", "the kernels, and walks over the steps of each sequence"),
     (
         "_core/pool _core/order _core/rows _core/gemm",

@@ -25,7 +25,8 @@ from libc.string cimport memcpy, memset
 
 cimport numpy as cnp
 
-from packseq._core.gemm cimport Library, Routines, multiply, real
+from packseq._core.cells cimport Direction, Net, Walk, step_cell, turn
+from packseq._core.gemm cimport Library, multiply, real
 from packseq._core.pool cimport Pool
 from packseq._core.recurrent cimport data, packseq_job, packseq_rows, view
 
@@ -35,19 +36,6 @@ from packseq._core.gemm import MOST_INT
 from packseq._core.recurrent import CELLS, GATE_ACTIVATIONS
 
 cnp.import_array()
-
-cdef extern from "kernels.h" nogil:
-    enum:
-        PACKSEQ_LSTM
-        PACKSEQ_LSTM_PEEPHOLE
-        PACKSEQ_GRU
-        PACKSEQ_GRU_RESET_BEFORE
-        PACKSEQ_RNN_TANH
-        PACKSEQ_TANH
-
-cdef extern from "squash.h" nogil:
-    void squash_f32(int activation, float *x, int64_t n) noexcept
-    void squash_f64(int activation, double *x, int64_t n) noexcept
 
 cdef extern from "sizes.h" nogil:
     int64_t alive_at(const packseq_job *job, int64_t t, int64_t first, int64_t width) noexcept
@@ -62,192 +50,6 @@ cdef int64_t BLOCK_BYTES = 1 << 20
 # What a shard may take for gates and states, and for what goes from layer to layer; one sequence may need more.
 cdef int64_t ROWS_BYTES = 24 << 20
 cdef int64_t SPILL_BYTES = 32 << 20
-
-cdef struct Direction:
-    const void *ih        # [G H][I], a GRU's gates n r z
-    const void *hh        # [.. H][R]: all gates' but n's of a GRU that resets before
-    const void *late      # [R][H], by which h is projected; or [H][H], n's of a GRU that resets before; or NULL
-    const void *bias      # [G H], of all gates
-    const void *peephole  # [3 H], by which c reaches i, f and o; or NULL
-    bint finite           # whether 0 times any of hh is 0: then a missing h0 is not multiplied
-
-cdef struct Net:
-    Routines blas
-    int32_t cell, activation
-    int32_t n_layers, n_directions
-    int64_t real_bytes, input, hidden, state
-    int64_t gates          # columns of a step: G H
-    int64_t from_input     # the first so many of them get W_ih x,
-    int64_t recurrent      # and from this one on
-    int64_t from_state     # so many W_hh h
-    bint has_c
-    const Direction *directions  # [L][D]
-
-# One direction of one layer of a shard, on its way through time.
-cdef struct Walk:
-    const Net *net
-    const packseq_job *job
-    const Direction *weights
-    int64_t first, width    # the shard's sequences,
-    int64_t steps           # and the steps of the longest
-    int64_t index           # of the direction, among all: l D + d
-    bint reverse
-    packseq_rows input, output
-    int64_t input_width
-    int64_t begun           # sequences whose h is no missing h0
-    int64_t block_rows
-    # Memory: [block_rows][I or D R], [G H][block_rows], [G H][width], [H][width], [width][H], [width][R], [H][width]
-    void *x
-    void *projected
-    void *gates
-    void *hidden
-    void *rows
-    void *h
-    void *cell
-
-
-# ---- one step of each cell: gates become h, [H][m], and cell is brought up to date ----
-
-
-cdef inline void squash(int activation, real *x, int64_t n) noexcept nogil:
-    if real is float:
-        squash_f32(activation, x, n)
-    else:
-        squash_f64(activation, x, n)
-
-
-cdef inline void add_peephole(const real *p, const real *cell, int64_t ld, real *gate, int64_t units,
-                              int64_t m) noexcept nogil:
-    """gate += p c"""
-    cdef int64_t u, r
-    for u in range(units):
-        for r in range(m):
-            gate[u * m + r] += p[u] * cell[u * ld + r]
-
-
-cdef inline void remember(const real *i, const real *f, const real *g, real *cell, int64_t n) noexcept nogil:
-    """c = i g + f c"""
-    cdef int64_t j
-    for j in range(n):
-        cell[j] = i[j] * g[j] + f[j] * cell[j]
-
-
-cdef inline void scale(const real *by, real *x, int64_t n) noexcept nogil:
-    """x = by x"""
-    cdef int64_t j
-    for j in range(n):
-        x[j] *= by[j]
-
-
-cdef inline void add_scaled(const real *by, const real *x, real *y, int64_t n) noexcept nogil:
-    """y += by x"""
-    cdef int64_t j
-    for j in range(n):
-        y[j] += by[j] * x[j]
-
-
-cdef inline void mix(const real *n, const real *z, real *h, int64_t size) noexcept nogil:
-    """h = n + z (h - n)"""
-    cdef int64_t j
-    for j in range(size):
-        h[j] = n[j] + z[j] * (h[j] - n[j])
-
-
-cdef real *lstm(const Walk *w, real *gates, int64_t m) noexcept nogil:
-    """i, f, o = s(.), g = tanh(.);  c' = i g + f c;  h' = o tanh(c')
-
-    With peepholes: i = s(. + p_i c), f = s(. + p_f c), o = s(. + p_o c').
-    """
-    cdef int64_t H = w.net.hidden, n = H * m, ld = w.width, u
-    cdef real *i = gates
-    cdef real *f = gates + n
-    cdef real *g = gates + 2 * n
-    cdef real *o = gates + 3 * n
-    cdef real *c = <real *> w.cell
-    cdef real *h = <real *> w.hidden
-    cdef const real *p = <const real *> w.weights.peephole
-    if p != NULL:
-        add_peephole(p, c, ld, i, H, m)
-        add_peephole(p + H, c, ld, f, H, m)
-    squash(w.net.activation, i, 2 * n)
-    squash(PACKSEQ_TANH, g, n)
-    for u in range(H):
-        remember(i + u * m, f + u * m, g + u * m, c + u * ld, m)
-        memcpy(h + u * m, c + u * ld, m * sizeof(real))
-    if p != NULL:
-        add_peephole(p + 2 * H, c, ld, o, H, m)
-    squash(w.net.activation, o, n)
-    squash(PACKSEQ_TANH, h, n)
-    scale(o, h, n)
-    return h
-
-
-cdef real *gru(const Walk *w, real *gates, int64_t m) noexcept nogil:
-    """r, z = s(.);  n = tanh(. + r m);  h' = n + z (h - n)"""
-    cdef int64_t size = w.net.hidden * m
-    cdef real *n = gates
-    cdef real *r = gates + size
-    cdef real *z = gates + 2 * size
-    squash(w.net.activation, r, 2 * size)
-    add_scaled(r, gates + 3 * size, n, size)
-    return end_gru(w, n, z, m)
-
-
-cdef real *gru_reset_before(const Walk *w, real *gates, int64_t m) noexcept nogil:
-    """r, z = s(.);  n = tanh(. + U_n (r h));  h' = n + z (h - n)"""
-    cdef int64_t H = w.net.hidden, size = H * m, u
-    cdef real *r = gates
-    cdef real *z = gates + size
-    cdef real *n = gates + 2 * size
-    cdef real *rows = <real *> w.rows
-    squash(w.net.activation, r, 2 * size)
-    for u in range(H):
-        scale(<real *> w.cell + u * w.width, r + u * m, m)
-    turn(r, m, rows, H, H, m)
-    multiply(&w.net.blas, <const real *> w.weights.late, H, H, rows, H, m, <real> 1, n, m)
-    return end_gru(w, n, z, m)
-
-
-cdef real *end_gru(const Walk *w, real *n, const real *z, int64_t m) noexcept nogil:
-    cdef int64_t H = w.net.hidden, u
-    cdef real *h = <real *> w.hidden
-    cdef real *kept = <real *> w.cell
-    squash(PACKSEQ_TANH, n, H * m)
-    for u in range(H):
-        mix(n + u * m, z + u * m, kept + u * w.width, m)
-        memcpy(h + u * m, kept + u * w.width, m * sizeof(real))
-    return h
-
-
-cdef real *rnn(const Walk *w, real *gates, int64_t m) noexcept nogil:
-    """h' = tanh(.) or relu(.)"""
-    cdef int64_t j, n = w.net.hidden * m
-    if w.net.cell == PACKSEQ_RNN_TANH:
-        squash(PACKSEQ_TANH, gates, n)
-    else:
-        for j in range(n):
-            gates[j] = 0 if gates[j] < 0 else gates[j]
-    return gates
-
-
-cdef real *step_cell(const Walk *w, real *gates, int64_t m) noexcept nogil:
-    if w.net.cell == PACKSEQ_LSTM or w.net.cell == PACKSEQ_LSTM_PEEPHOLE:
-        return lstm(w, gates, m)
-    if w.net.cell == PACKSEQ_GRU:
-        return gru(w, gates, m)
-    if w.net.cell == PACKSEQ_GRU_RESET_BEFORE:
-        return gru_reset_before(w, gates, m)
-    return rnn(w, gates, m)
-
-
-cdef void turn(const real *x, int64_t x_stride, real *y, int64_t y_stride, int64_t rows, int64_t columns) noexcept nogil:
-    """y [columns][rows] = x [rows][columns]^T"""
-    cdef int64_t start, stop, i, j
-    for start in range(0, rows, 16):  # a line of the cache of y's
-        stop = min(start + 16, rows)
-        for j in range(columns):
-            for i in range(start, stop):
-                y[j * y_stride + i] = x[i * x_stride + j]
 
 
 # ---- time ----
@@ -307,15 +109,14 @@ cdef bint are_adjacent(const Walk *w, int64_t low, int64_t high) noexcept nogil:
     return True
 
 
-cdef int64_t collect(const Walk *w, int64_t low, int64_t high, real *x) noexcept nogil:
-    """x = the input rows of these steps; returns how many."""
-    cdef int64_t t, r, rows = 0, width = w.input_width
+cdef void collect(const Walk *w, int64_t low, int64_t high, real *x) noexcept nogil:
+    """x = the input rows of these steps."""
+    cdef int64_t t, r
     cdef const real *base = <const real *> w.input.base
     for t in range(low, high):
         for r in range(alive_at(w.job, t, w.first, w.width)):
-            memcpy(x + rows * width, base + place(&w.input, t, w.first + r), width * sizeof(real))
-            rows += 1
-    return rows
+            memcpy(x, base + place(&w.input, t, w.first + r), w.input_width * sizeof(real))
+            x += w.input_width
 
 
 cdef void project(const Walk *w, int64_t low, int64_t high, int64_t rows, real *projected) noexcept nogil:
@@ -341,7 +142,10 @@ cdef void step(Walk *w, int64_t t, int64_t m, const real *projected, int64_t str
     cdef real *new
     for j in range(net.gates):
         for r in range(m):
-            gates[j * m + r] = bias[j] + projected[j * stride + r] if j < net.from_input else bias[j]
+            gates[j * m + r] = bias[j]
+    for j in range(net.from_input):
+        for r in range(m):
+            gates[j * m + r] += projected[j * stride + r]
     if known:
         multiply(&net.blas, <const real *> w.weights.hh, net.from_state, R, h, R, known, <real> 1,
                  gates + net.recurrent * m, m)
@@ -400,7 +204,7 @@ cdef struct Cut:
     int64_t numbers        # that a shard needs room for
 
 
-cdef void cut(const Net *net, const packseq_job *job, int64_t *bounds, Cut *made) noexcept nogil:
+cdef void cut_up(const Net *net, const packseq_job *job, int64_t *bounds, Cut *made) noexcept nogil:
     """Runs of sequences, as long as what they need is bounded. A single one may need more."""
     cdef int64_t input = max(net.input, net.n_directions * net.state if net.n_layers > 1 else 0)
     cdef int64_t of_sequence = net.gates + 3 * net.hidden + net.state, of_row = net.gates + input
@@ -425,7 +229,8 @@ cdef void cut(const Net *net, const packseq_job *job, int64_t *bounds, Cut *made
     made.numbers = made.width * of_sequence + made.block_rows * of_row + (made.rows * spilt if spilt else 0)
 
 
-cdef real *take(real **memory, int64_t count) noexcept nogil:
+cdef inline real *take(real **memory, int64_t count) noexcept nogil:
+    """The next so many numbers of it."""
     cdef real *taken = memory[0]
     memory[0] += count
     return taken
@@ -473,6 +278,7 @@ cdef void run_shard(const Net *net, const packseq_job *job, const Cut *made, int
 
 
 cdef void clear_padding(const packseq_job *job, int64_t row, real *output) noexcept nogil:
+    """Rows past each end, [row] numbers, become 0."""
     cdef int64_t t, r
     for t in range(job.padded_steps):
         for r in range(alive_at(job, t, 0, job.batch) if t < job.steps else 0, job.batch):
@@ -487,7 +293,7 @@ cdef bint run(const Net *net, const packseq_job *job, real *output) noexcept nog
     cdef real *memory = NULL
     cdef int64_t *numbers = <int64_t *> malloc((job.batch + 1 + job.steps) * sizeof(int64_t))
     if numbers != NULL:
-        cut(net, job, numbers, &made)
+        cut_up(net, job, numbers, &made)
         memory = <real *> malloc(made.numbers * sizeof(real))
     if memory != NULL:
         mode = enter_kernel_mode()
@@ -516,7 +322,6 @@ cdef class Network:
     def __cinit__(self, Library library, str cell, str gate_activation, int64_t hidden, int64_t state,
                   int n_directions, list directions):
         cdef int i
-        cdef bint is_gru = cell == "gru"
         self.table = <Direction *> PyMem_Calloc(len(directions), sizeof(Direction))
         if self.table == NULL:
             raise MemoryError
@@ -536,7 +341,7 @@ cdef class Network:
         self.net.real_bytes = ih.dtype.itemsize
         self.net.input, self.net.hidden, self.net.state = ih.shape[1], hidden, state
         self.net.gates, self.net.from_input, self.net.from_state = len(bias), len(ih), len(hh)
-        self.net.recurrent = hidden if is_gru else 0
+        self.net.recurrent = hidden if cell == "gru" else 0
         self.net.has_c = cell.startswith("lstm")
         self.net.directions = self.table
 
@@ -569,7 +374,7 @@ cdef class Network:
         cdef packseq_job job
         cdef Cut made
         self.begin(&job, batch, steps, batch_sizes)
-        cut(&self.net, &job, <int64_t *> bounds.data, &made)
+        cut_up(&self.net, &job, <int64_t *> bounds.data, &made)
         return made.shards, 1, 1, 1, made.numbers * self.net.real_bytes + steps * sizeof(int64_t)
 
     cdef void begin(self, packseq_job *job, int64_t batch, int64_t steps, object batch_sizes) noexcept:

@@ -34,15 +34,15 @@ cdef inline void multiply(const Routines *blas, const real *w, int64_t n, int64_
     Row-major C is C^T to Fortran, so this is C^T = A W^T there, "T" of A and "N" of W: as both lie, weights in torch's
     order, and always the same variant, since some versions of OpenBLAS went wrong where two ran at once.
     """
-    cdef int n_ = <int> n, k_ = <int> k, m_ = <int> m, a_stride_ = <int> a_stride, c_stride_ = <int> c_stride, one = 1
+    cdef int rows = <int> m, units = <int> n, inner = <int> k, lda = <int> a_stride, ldc = <int> c_stride, one = 1
     cdef real unit = 1
     # One row is a vector, which BLAS multiplies without a copy of W.
     if m == 1 and c_stride == 1:
         if real is float:
-            blas.sgemv(b"T", &k_, &n_, &unit, <float *> w, &k_, <float *> a, &one, &keep, c, &one)
+            blas.sgemv(b"T", &inner, &units, &unit, <float *> w, &inner, <float *> a, &one, &keep, c, &one)
         else:
-            blas.dgemv(b"T", &k_, &n_, &unit, <double *> w, &k_, <double *> a, &one, &keep, c, &one)
+            blas.dgemv(b"T", &inner, &units, &unit, <double *> w, &inner, <double *> a, &one, &keep, c, &one)
     elif real is float:
-        blas.sgemm(b"T", b"N", &m_, &n_, &k_, &unit, <float *> a, &a_stride_, <float *> w, &k_, &keep, c, &c_stride_)
+        blas.sgemm(b"T", b"N", &rows, &units, &inner, &unit, <float *> a, &lda, <float *> w, &inner, &keep, c, &ldc)
     else:
-        blas.dgemm(b"T", b"N", &m_, &n_, &k_, &unit, <double *> a, &a_stride_, <double *> w, &k_, &keep, c, &c_stride_)
+        blas.dgemm(b"T", b"N", &rows, &units, &inner, &unit, <double *> a, &lda, <double *> w, &inner, &keep, c, &ldc)

@@ -1,4 +1,4 @@
-"""Which engine computes: kernels of one instruction set, or BLAS; ``PACKSEQ_ISA``, or what is best here."""
+"""Which engine computes, kernels or BLAS: what ``PACKSEQ_ISA`` names, or the best that is here."""
 
 from __future__ import annotations
 

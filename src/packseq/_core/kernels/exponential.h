@@ -1,8 +1,8 @@
 /* What exp is made of: exp(x) = 2^k (1 + r + r^2 q(r)), k = x / ln2 rounded, r = x - k ln2, so that |r| <= ln2/2.
  *
  * The kernels share this arithmetic with squash.h and walks.h, the kernels on vectors, the others on numbers in loops
- * that the compiler makes vectors of: GNU C has the same operators for both, so a macro takes either. REAL is float or double where a
- * macro is used, and NATURAL an unsigned integer as wide. An argument may be read several times.
+ * that the compiler makes vectors of: GNU C has the same operators for both, so a macro takes either. REAL is float or
+ * double where a macro is used, and NATURAL an unsigned integer as wide. An argument may be read several times.
  */
 #ifndef PACKSEQ_EXPONENTIAL_H
 #define PACKSEQ_EXPONENTIAL_H

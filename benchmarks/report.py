@@ -297,7 +297,8 @@ PEERS_NOTE = """torch packed is `pack_padded_sequence`, the module, `pad_packed_
 padded computes the padding, and is in only where outputs up to each length are right (one
 direction, or equal lengths). ONNX Runtime has one graph for all layers, with `sequence_lens`; its
 operators have no float64 and no projection. NumPy is a masked loop over the steps.
-packseq on BLAS is what it does on machines without kernels ("over BLAS": what the kernels gain). Where all
+packseq on BLAS is what it does on machines without kernels ("over BLAS": what the kernels gain).
+Where all
 lengths are equal, only torch packed is told them. A first state is passed, and the last one asked
 of ONNX Runtime, only in the one-step cases."""
 

@@ -140,12 +140,12 @@ cdef void step(Walk *w, int64_t t, int64_t m, const real *projected, int64_t str
     cdef real *rows = <real *> w.rows
     cdef real *output = <real *> w.output.base
     cdef real *new
-    for j in range(net.gates):
-        for r in range(m):
-            gates[j * m + r] = bias[j]
     for j in range(net.from_input):
         for r in range(m):
-            gates[j * m + r] += projected[j * stride + r]
+            gates[j * m + r] = bias[j] + projected[j * stride + r]
+    for j in range(net.from_input, net.gates):
+        for r in range(m):
+            gates[j * m + r] = bias[j]
     if known:
         multiply(&net.blas, <const real *> w.weights.hh, net.from_state, R, h, R, known, <real> 1,
                  gates + net.recurrent * m, m)

@@ -11,6 +11,14 @@
 #include "exponential.h"
 #include "kernels.h"
 
+/* Before a function: made for wider vectors too than every x86-64 has, where GCC and the C library can choose among them
+ * when the module is loaded. */
+#if defined(__x86_64__) && defined(__GLIBC__) && !defined(__clang__)
+#define WIDER_TOO __attribute__((target_clones("avx512f", "avx2", "default")))
+#else
+#define WIDER_TOO
+#endif
+
 #define PASTE_(a, b) a##_##b
 #define PASTE(a, b) PASTE_(a, b)
 
@@ -26,5 +34,6 @@
 
 #undef PASTE
 #undef PASTE_
+#undef WIDER_TOO
 
 #endif

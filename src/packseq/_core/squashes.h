@@ -61,7 +61,7 @@ static INLINE REAL NAME(hard_sigmoid_02_of)(REAL x) {
 }
 
 /* x [n] = activation(x), one of packseq_activation. */
-static void NAME(squash)(int activation, REAL *x, int64_t n) {
+WIDER_TOO static void NAME(squash)(int activation, REAL *x, int64_t n) {
     switch (activation) {
     case PACKSEQ_SIGMOID:
         for (int64_t j = 0; j < n; j++) x[j] = NAME(sigmoid_of)(x[j]);

@@ -26,7 +26,7 @@ cdef class Library:
     cdef object module  # whose code the routines are
 
 
-# OpenBLAS takes a product of so many multiplications at most for a small one, and parts of W have at least so many rows.
+# OpenBLAS takes a product of so many multiplications at most for a small one; parts of W have at least so many rows.
 # W 1024 x 256, microseconds whole and by parts (Zen 5):
 #
 #     rows of A    |   2 |   4 |   8
@@ -64,9 +64,11 @@ cdef inline void multiply(const Routines *blas, const real *w, int64_t n, int64_
         else:
             part = units
         if real is float:
-            blas.sgemm(b"T", b"N", &rows, &part, &inner, &unit, <float *> a, &lda, <float *> w, &inner, &keep, c, &ldc)
+            blas.sgemm(b"T", b"N", &rows, &part, &inner, &unit, <float *> a, &lda, <float *> w, &inner, &keep, c,
+                       &ldc)
         else:
-            blas.dgemm(b"T", b"N", &rows, &part, &inner, &unit, <double *> a, &lda, <double *> w, &inner, &keep, c, &ldc)
+            blas.dgemm(b"T", b"N", &rows, &part, &inner, &unit, <double *> a, &lda, <double *> w, &inner, &keep, c,
+                       &ldc)
         units -= part
         w += part * k
         c += part * c_stride

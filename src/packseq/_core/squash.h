@@ -11,8 +11,8 @@
 #include "exponential.h"
 #include "kernels.h"
 
-/* Before a function: made for wider vectors too than every x86-64 has, where GCC and the C library can choose among them
- * when the module is loaded. */
+/* Before a function: made for wider vectors too than every x86-64 has, where GCC and the C library can choose among
+ * them when the module is loaded. */
 #if defined(__x86_64__) && defined(__GLIBC__) && !defined(__clang__)
 #define WIDER_TOO __attribute__((target_clones("avx512f", "avx2", "default")))
 #else

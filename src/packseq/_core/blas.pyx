@@ -32,8 +32,7 @@ from packseq._core.recurrent cimport data, packseq_job, packseq_rows, view
 
 import numpy as np
 
-from packseq._core.gemm import MOST_INT
-from packseq._core.recurrent import CELLS, GATE_ACTIVATIONS
+from packseq._core import gemm, recurrent
 
 cnp.import_array()
 
@@ -335,8 +334,8 @@ cdef class Network:
         ih, hh, late, bias, *_ = directions[0]
         self.typenum = ih.dtype.num
         self.net.blas = library.routines
-        self.net.cell = CELLS.index(cell)
-        self.net.activation = GATE_ACTIVATIONS.index(gate_activation)
+        self.net.cell = recurrent.CELLS.index(cell)
+        self.net.activation = recurrent.GATE_ACTIVATIONS.index(gate_activation)
         self.net.n_layers, self.net.n_directions = len(directions) // n_directions, n_directions
         self.net.real_bytes = ih.dtype.itemsize
         self.net.input, self.net.hidden, self.net.state = ih.shape[1], hidden, state
@@ -390,8 +389,8 @@ cdef check(cnp.ndarray weights):
     ValueError
         BLAS cannot count its rows or columns.
     """
-    if max(weights.shape[0], weights.shape[1]) > MOST_INT:
+    if max(weights.shape[0], weights.shape[1]) > gemm.MOST_INT:
         raise ValueError(
             f"a weight of shape {weights.shape[0], weights.shape[1]} is too large for BLAS, whose sizes are at most "
-            f"{MOST_INT}"
+            f"{gemm.MOST_INT}"
         )

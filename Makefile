@@ -8,12 +8,19 @@ BIN := $(VENV)/bin
 BUILD := pyproject.toml setup.py $(wildcard src/packseq/_core/*.pyx src/packseq/_core/*.pxd src/packseq/_core/*.h src/packseq/_core/kernels/*)
 
 # The C that is written by hand: what Cython writes lies beside its .pyx.
-C_FILES := $(wildcard src/packseq/_core/*.h src/packseq/_core/kernels/*.[ch] tests/c/*.c)
+C_FILES := $(wildcard src/packseq/_core/*.h src/packseq/_core/kernels/*.[ch] tests/c/*.c tests/faults/*.c)
 
-.PHONY: demo test test-peers bench lint sanitize portable neon clean
+# How long `make fuzz` takes for each target, and `make soak`.
+FUZZ_SECONDS ?= 60
+SOAK_MINUTES ?= 3
+
+.PHONY: demo demo-ray test test-peers test-engines bench models lint sanitize portable sanitize-python fuzz soak neon clean
 
 demo: $(VENV)/.demo ## Tell which language lines of text are written in, with a trained LSTM
 	$(BIN)/python examples/language_id.py
+
+demo-ray: $(VENV)/.demo-ray ## The same over a folder of Parquet on a local cluster of Ray
+	$(BIN)/python examples/language_id_ray.py
 
 test: $(VENV)/.test ## All tests; those beside other libraries are skipped where these are absent
 	$(BIN)/python -m pytest
@@ -21,9 +28,15 @@ test: $(VENV)/.test ## All tests; those beside other libraries are skipped where
 test-peers: $(VENV)/.peers ## All tests, beside torch, ONNX Runtime and the libraries of each format
 	$(BIN)/python -m pytest
 
+test-engines: $(VENV)/.engines ## Predictions on Ray, Spark and Daft; by hand, it takes minutes and Java 17
+	$(BIN)/python -m pytest tests/engines
+
 bench: $(VENV)/.bench ## Speed beside torch, ONNX Runtime and NumPy; rewrites docs/benchmarks-*.md of this machine's kernels
 	$(BIN)/python -m pytest benchmarks --benchmark-only
 	$(BIN)/python benchmarks/report.py
+
+models: $(VENV)/.peers ## Public packages' models, beside their own runtimes; downloads 250 MB, rewrites docs/models.md
+	$(BIN)/python tools/try_models.py
 
 lint: $(VENV)/.lint ## Style, which file imports which, types, and the stubs of what is compiled
 	$(BIN)/ruff check .
@@ -40,6 +53,22 @@ sanitize: ## The kernels' C tests under every instruction set of this machine, w
 
 portable: $(VENV)/.test ## What a build without kernels compiles, as C11, by each of GCC and Clang that is there
 	PYTHON=$(BIN)/python sh tests/c/portable.sh
+
+sanitize-python: $(VENV)/.test ## The Python tests of modules, layout, operations and interchange, with sanitizers
+	PYTHON=$(BIN)/python tools/sanitize_python.sh
+
+fuzz: $(VENV)/.fuzz ## Each reader of checkpoints and the public functions, on bytes that reach new code
+	mkdir -p build/fuzz
+	for target in $$(PYTHONPATH=tests $(BIN)/python tests/fuzz/fuzz.py); do \
+		echo "$$target"; \
+		PYTHONPATH=tests $(BIN)/python tests/fuzz/fuzz.py $$target -max_total_time=$(FUZZ_SECONDS) -timeout=120 \
+			-rss_limit_mb=4096 -artifact_prefix=build/fuzz/ >build/fuzz/$$target.log 2>&1 || \
+			{ tail -n 40 build/fuzz/$$target.log; exit 1; }; \
+		grep '^Done' build/fuzz/$$target.log; \
+	done
+
+soak: $(VENV)/.test ## Threads, forks, modules and checkpoints for minutes: the same bits, memory and descriptors flat
+	$(BIN)/python tools/soak.py --minutes $(SOAK_MINUTES)
 
 neon: ## The kernels for 64-bit Arm, cross-compiled and run by qemu (Debian's packages)
 	sh tests/c/neon.sh

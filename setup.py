@@ -67,6 +67,7 @@ setup(
             extension("plain", depends=HEADERS),
             extension("gemm"),
             extension("blas", depends=SQUASHES),
+            extension("streams", depends=[*HEADERS, f"{CORE}/sessions.h"]),
         ],
         compiler_directives={
             "language_level": 3,

@@ -92,15 +92,19 @@ def onnx_runtime(problem, threads):
     case = problem.case
     if case.dtype != "float32" or case.proj_size:
         return None
+    session, feeds = onnx_session(problem, threads), _onnx_feeds(problem)
+    return lambda: session.run(None, feeds)[0]
+
+
+def onnx_session(problem, threads):
+    """What runs the graph, from x, and lengths, h and c as the problem has them, to y, h_n, c_n."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     # Its threads spin while a call runs, but not on into the next peer's turn.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     model = _onnx_model(problem).SerializeToString()
-    session = onnxruntime.InferenceSession(model, options, ["CPUExecutionProvider"])
-    feeds = _onnx_feeds(problem)
-    return lambda: session.run(None, feeds)[0]
+    return onnxruntime.InferenceSession(model, options, ["CPUExecutionProvider"])
 
 
 def _onnx_feeds(problem):

@@ -120,6 +120,19 @@ def op_tensor(
     return op_global(f"torch._utils._rebuild_tensor_v{version}") + b"(" + arguments + hooks + b"tR"
 
 
+def op_quantised(size, key, scale=0.5, zero=1):
+    """A call of torch's _rebuild_qtensor on a storage of bytes."""
+    count = int(np.prod(size))
+    identifier = b"(" + op_str("storage") + op_global("torch.QInt8Storage") + op_str(key)
+    identifier += op_str("cpu") + op_int(count) + b"tQ"
+    strides = [count // int(np.prod(size[: axis + 1])) for axis in range(len(size))]
+    quantizer = op_global("torch.per_tensor_affine") + b"G" + struct.pack(">d", scale)
+    arguments = identifier + op_int(0) + op_ints(size) + op_ints(strides)
+    arguments += b"(" + quantizer + op_int(zero) + b"t" + b"\x89"
+    hooks = op_global("collections.OrderedDict") + b")R"
+    return op_global("torch._utils._rebuild_qtensor") + b"(" + arguments + hooks + b"tR"
+
+
 def op_dict(items):
     """A dict of names and opcodes."""
     return b"}(" + b"".join(op_str(name) + value for name, value in items) + b"u"
@@ -138,6 +151,28 @@ def torch_file_of(arrays):
         items.append((name, op_tensor(array.shape, strides, key=str(key))))
         storages[str(key)] = array.tobytes()
     return torch_bytes(pickled(op_dict(items)), storages)
+
+
+def python_2(arrays):
+    """A dict of arrays as Python 2's pickle wrote it by default: protocol 0, bytes in a text."""
+
+    def texts(array):
+        name, order = array.dtype.str[1:], array.dtype.str[0]
+        shape = "".join(f"I{size}\n" for size in array.shape)
+        yield b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntR"
+        yield f"(I1\n({shape}tcnumpy\ndtype\n(S'{name}'\nI0\nI1\ntR".encode()
+        yield f"(I3\nS'{order}'\nNNNI-1\nI-1\nI0\ntbI00\n".encode()
+        yield b"S" + as_python_2_shows(array.tobytes()) + b"\ntb"
+
+    items = (f"S'{n}'\np{i}\n".encode() + b"".join(texts(a)) + b"s" for i, (n, a) in
+             enumerate(arrays.items(), start=2))  # fmt: skip
+    return b"(dp1\n" + b"".join(items) + b"."
+
+
+def as_python_2_shows(content):
+    """A quoted text, in which bytes over 127 may stand as they are, as in Python 2's repr."""
+    shown = repr(content)[1:]
+    return shown.encode().replace(b"\\xff", b"\xff")
 
 
 def gru_arrays(prefix="rnn.", input_size=3, hidden_size=4):

@@ -9,12 +9,18 @@ from hypothesis import settings
 
 import packseq
 from packseq.settings import backend as choice
-from packseq.settings import isa
+from packseq.settings import isa, threads
 
 # The same examples on every run: a failure in CI is one that anybody can repeat. A deadline would
 # fail a correct test on a busy machine.
 settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=20)
 settings.load_profile("repeatable")
+
+
+@pytest.fixture(autouse=True)
+def all_threads_come():
+    """As many threads as are asked for take part, however few cores there are and however busy."""
+    threads.crew()[0].patience = None
 
 
 # Without torch there is no other form, and no other backend.

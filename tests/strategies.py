@@ -11,6 +11,7 @@ from packseq import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 KINDS = ("LSTM", "GRU", "RNN_TANH", "RNN_RELU")
 OWN_KINDS = ("LSTM_PEEPHOLE", "GRU_RESET_BEFORE")
 DTYPES = (np.float32, np.float64)
+PRECISIONS = ("float32", "float64", "int8", "bfloat16")
 
 _MODULES = {"LSTM": (LSTM, LSTMCell), "GRU": (GRU, GRUCell), "RNN": (RNN, RNNCell)}
 
@@ -40,6 +41,11 @@ def make_module(kind, *sizes, **options):
 def make_cell(kind, *sizes, **options):
     name, variant = split_kind(kind)
     return _MODULES[name][1](*sizes, **variant, **options)
+
+
+def dtype_of(precision):
+    """Of the input and the states of a module of this precision."""
+    return np.dtype(np.float64 if precision == "float64" else np.float32)
 
 
 def pad(sequences, width, batch_first=False, value=0.0, extra_steps=0):
@@ -75,6 +81,12 @@ class Case:
     def module(self, dtype, **overrides):
         options = self.options | {"dtype": dtype, "rng": self.seed} | overrides
         return make_module(self.kind, self.input_size, self.hidden_size, **options)
+
+    def module_of(self, precision):
+        """One of PRECISIONS; below float32 all else is float32."""
+        if precision in ("float32", "float64"):
+            return self.module(precision)
+        return self.module(np.float32).quantize(precision)
 
     def sequences(self, dtype):
         rng = np.random.default_rng(self.seed)

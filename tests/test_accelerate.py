@@ -10,7 +10,7 @@ from contextlib import nullcontext
 
 import numpy as np
 import pytest
-from strategies import TOLERANCE
+from strategies import TOLERANCE, assert_same_bits
 
 import packseq
 
@@ -851,3 +851,34 @@ def test_without_torch_the_error_says_what_to_install():
     code = "import sys; sys.modules['torch'] = None; import packseq.torch"
     done = in_a_fresh_interpreter(code)
     assert "ImportError: packseq.torch needs torch: pip install torch" in done.stderr
+
+
+# ---- fewer bits ----
+
+
+@pytest.mark.parametrize("precision", ["int8", "bfloat16"])
+def test_drop_ins_of_fewer_bits(precision):
+    model = nn.Sequential(nn.LSTM(9, 12, num_layers=2, bidirectional=True))
+    x = torch.randn(7, 3, 9)
+    accelerate(model, precision=precision)
+    with torch.inference_mode():
+        output, _ = model(x)
+        expected, _ = packseq.LSTM.from_torch(model[0]).quantize(precision)(x.numpy())
+        assert_same_bits(output.numpy(), expected)
+        # Changed weights are seen, and the next accelerate says what is wanted from then on.
+        model[0].weight_hh_l0.mul_(2)
+        output, _ = model(x)
+        twice = packseq.LSTM.from_torch(model[0])
+        assert_same_bits(output.numpy(), twice.quantize(precision)(x.numpy())[0])
+        output, _ = accelerate(model)(x)
+        assert_same_bits(output.numpy(), twice(x.numpy())[0])
+
+
+def test_fewer_bits_than_there_can_be():
+    with pytest.raises(ValueError, match="precision must be 'int8' or 'bfloat16', got 'int4'"):
+        accelerate(nn.LSTM(2, 3), precision="int4")
+    double = accelerate(nn.LSTM(2, 3).double(), precision="int8")
+    with torch.inference_mode():
+        double(torch.zeros(4, 1, 2, dtype=torch.float64))
+    (layer,) = packseq.torch.report(double).layers
+    assert (layer.ran, list(layer.fell_back)) == (0, [records.NOT_ROUNDED])

@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 from hypothesis import given
-from strategies import DTYPES, Case, as_state, assert_same_bits, cases, pad, state_parts
+from strategies import (
+    PRECISIONS,
+    Case,
+    as_state,
+    assert_same_bits,
+    cases,
+    dtype_of,
+    pad,
+    state_parts,
+)
 
 from packseq import pack_sequence, unpack_sequence
 from packseq.rows.plan import Plan
@@ -20,20 +29,20 @@ BATCH = 60
 
 by_variant = pytest.mark.parametrize("variant", VARIANTS)
 on_kernels = pytest.mark.usefixtures("on_kernels")
-by_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: dtype.__name__)
+by_precision = pytest.mark.parametrize("precision", PRECISIONS)
 
 
 class Batch:
     """Sixty sequences of 0 to 24 steps through two layers and directions: enough to use threads."""
 
-    def __init__(self, variant, dtype):
+    def __init__(self, variant, precision):
         self.kind, options = VARIANTS[variant]
         lengths = np.random.default_rng(7).integers(0, 25, BATCH)
         options = {"num_layers": 2, "bidirectional": True} | options
         self.case = Case(self.kind, 19, 33, tuple(lengths), options, seed=2)
-        self.module = self.case.module(dtype)
-        self.sequences = self.case.sequences(dtype)
-        self.state = self.case.state(dtype)
+        self.module = self.case.module_of(precision)
+        self.sequences = self.case.sequences(dtype_of(precision))
+        self.state = self.case.state(dtype_of(precision))
 
     def hx(self, which):
         """States of the sequences `which`, or without the batch axis of one."""
@@ -84,31 +93,31 @@ def batch_of():
     """Batches and what they give, made once: a comparison needs only the other side."""
     made = {}
 
-    def get(variant, dtype):
-        if (variant, dtype) not in made:
-            batch = Batch(variant, dtype)
-            made[variant, dtype] = batch, batch.packed(range(BATCH), num_threads=1)
-        return made[variant, dtype]
+    def get(variant, precision):
+        if (variant, precision) not in made:
+            batch = Batch(variant, precision)
+            made[variant, precision] = batch, batch.packed(range(BATCH), num_threads=1)
+        return made[variant, precision]
 
     return get
 
 
 @on_kernels
-@by_dtype
+@by_precision
 @by_variant
-def test_order_does_not_matter(batch_of, variant, dtype):
-    batch, expected = batch_of(variant, dtype)
+def test_order_does_not_matter(batch_of, variant, precision):
+    batch, expected = batch_of(variant, precision)
     rng = np.random.default_rng(0)
     for order in [rng.permutation(BATCH), range(BATCH)[::-1]]:
         assert_all_same_bits(batch.packed(order, num_threads=1), [expected[b] for b in order])
 
 
 @on_kernels
-@by_dtype
+@by_precision
 @by_variant
-def test_neighbours_do_not_matter(batch_of, variant, dtype):
+def test_neighbours_do_not_matter(batch_of, variant, precision):
     """Around the rows of one tile (6 or 12), of two, and of most of the batch."""
-    batch, expected = batch_of(variant, dtype)
+    batch, expected = batch_of(variant, precision)
     rng = np.random.default_rng(1)
     for size in [1, 2, 3, 4, 5, 6, 7, 11, 12, 13, 25, 47, 49]:
         which = rng.choice(BATCH, size, replace=False)
@@ -116,57 +125,58 @@ def test_neighbours_do_not_matter(batch_of, variant, dtype):
 
 
 @on_kernels
-@by_dtype
+@by_precision
 @by_variant
-def test_form_does_not_matter(batch_of, variant, dtype):
-    batch, expected = batch_of(variant, dtype)
+def test_form_does_not_matter(batch_of, variant, precision):
+    batch, expected = batch_of(variant, precision)
     assert_all_same_bits(batch.padded(range(BATCH), num_threads=1), expected)
     assert_all_same_bits([batch.alone(b, num_threads=1) for b in range(BATCH)], expected)
     assert_all_same_bits([batch.alone(b) for b in range(BATCH)], expected)
 
 
 @pytest.mark.parametrize("num_threads", [2, 3, 4])
-@by_dtype
+@by_precision
 @by_variant
-def test_threads_do_not_matter(batch_of, variant, dtype, num_threads):
-    batch, expected = batch_of(variant, dtype)
+def test_threads_do_not_matter(batch_of, variant, precision, num_threads):
+    batch, expected = batch_of(variant, precision)
     assert_all_same_bits(batch.packed(range(BATCH), num_threads=num_threads), expected)
     assert_all_same_bits(batch.padded(range(BATCH), num_threads=num_threads), expected)
 
 
 @on_kernels
-@by_dtype
+@by_precision
 @by_variant
-def test_shards_do_not_matter(variant, dtype):
+def test_shards_do_not_matter(variant, precision):
     """More sequences than one shard has, so that some have their neighbours in another."""
     kind, options = VARIANTS[variant]
     case = Case(kind, 3, 33, tuple(1 + b % 5 for b in range(300)), options, seed=6)
-    module, packed = case.module(dtype), pack_sequence(case.sequences(dtype))
+    module, sequences = case.module_of(precision), case.sequences(dtype_of(precision))
+    packed = pack_sequence(sequences)
     plan = Plan.from_lengths(packed.lengths)
     assert module._weights.packed().cut(300, plan.max_length, plan.batch_sizes, 1)[0] > 1
     output, state = module(packed, num_threads=1)
     results = by_sequence(unpack_sequence(output), state)
     for b in range(0, 300, 7):
-        alone, state_alone = module(case.sequences(dtype)[b], num_threads=1)
+        alone, state_alone = module(sequences[b], num_threads=1)
         assert_all_same_bits([(alone, *state_parts(state_alone))], [results[b]])
 
 
 @on_kernels
-@by_dtype
-def test_sums_in_several_blocks(dtype):
+@by_precision
+def test_sums_in_several_blocks(precision):
     """Rows so wide that a product of many is summed by blocks, and one of few is not."""
     case = Case("GRU", 5000, 9, (40,), seed=4)
-    module, (x,) = case.module(dtype), case.sequences(dtype)
+    module, (x,) = case.module_of(precision), case.sequences(dtype_of(precision))
     output, _ = step_by_step(module, x)
     assert_same_bits(output, module(x, num_threads=1)[0])
 
 
 @pytest.mark.parametrize("poison", [np.nan, np.inf])
-@by_dtype
+@by_precision
 @by_variant
-def test_nan_and_inf_reach_no_other_sequence(batch_of, variant, dtype, poison):
-    _, expected = batch_of(variant, dtype)
-    batch = Batch(variant, dtype)
+def test_nan_and_inf_reach_no_other_sequence(batch_of, variant, precision, poison):
+    _, expected = batch_of(variant, precision)
+    batch = Batch(variant, precision)
     poisoned = [b for b in range(1, BATCH, 5) if len(batch.sequences[b])]
     for b in poisoned:
         batch.sequences[b][:, 3] = poison
@@ -180,13 +190,13 @@ def test_nan_and_inf_reach_no_other_sequence(batch_of, variant, dtype, poison):
 
 
 @on_kernels
-@by_dtype
+@by_precision
 @by_variant
-def test_step_by_step_is_the_whole(variant, dtype):
+def test_step_by_step_is_the_whole(variant, precision):
     """Streaming: each step is a call that goes on from the last one's state."""
     kind, options = VARIANTS[variant]
     case = Case(kind, 19, 33, (14,), {"num_layers": 2} | options, seed=3)
-    module, (x,) = case.module(dtype), case.sequences(dtype)
+    module, (x,) = case.module_of(precision), case.sequences(dtype_of(precision))
     expected, state_expected = module(x, num_threads=1)
     output, state = step_by_step(module, x)
     assert_same_bits(output, expected)
@@ -197,8 +207,9 @@ def test_step_by_step_is_the_whole(variant, dtype):
 @on_kernels
 @given(case=cases(min_batch=1))
 def test_any_batch_is_its_sequences(case):
-    for dtype in DTYPES:
-        module, hx = case.module(dtype), case.state(dtype)
+    for precision in PRECISIONS:
+        dtype = dtype_of(precision)
+        module, hx = case.module_of(precision), case.state(dtype)
         output, state = module(pack_sequence(case.sequences(dtype)), as_state(case.kind, hx))
         for b, result in enumerate(by_sequence(unpack_sequence(output), state)):
             hx_alone = [np.ascontiguousarray(part[:, b]) for part in hx]

@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from checkpoints import gru_arrays, inputs, torch_file_of, write
+from checkpoints import gru_arrays, inputs, safetensors_file_of, torch_file_of, write
 
 import packseq
 from packseq import cli, weights
@@ -66,9 +66,59 @@ def test_inspect_lists_what_is_not_read(tmp_path, capsys):
     ]
 
 
+@pytest.fixture
+def trained(tmp_path):
+    """A file with an optimizer's state, and with what is not read."""
+    state = {i: {"exp_avg": array} for i, array in enumerate(gru_arrays().values())}
+    optimizer = {"state": state, "param_groups": [{"lr": 0.1, "params": [0, 1, 2, 3]}]}
+    content = {"model": gru_arrays(), "optimizer": optimizer, "options": argparse.Namespace()}
+    return write(tmp_path / "trained", pickle.dumps(content))
+
+
+UNKNOWN = "would be made by 'argparse.Namespace', which is not known here"
+
+
+def test_inspect_leaves_out_the_optimizers_state_unless_asked(trained, capsys):
+    assert run("inspect", trained) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-2:] == [
+        f"  'options' {UNKNOWN}",
+        "  and 4 arrays of the optimizer, which --optimizer lists",
+    ]
+    assert not any("exp_avg" in line for line in lines)
+    assert run("inspect", trained, "--optimizer") == 0
+    listed = capsys.readouterr().out.splitlines()
+    assert set(lines[:-1]) < set(listed)
+    assert "  optimizer.state.0.exp_avg (12, 3) float32" in listed
+
+
+def test_convert_says_what_it_leaves_out(trained, tmp_path, capsys):
+    assert run("convert", trained, tmp_path / "out.safetensors") == 0
+    assert capsys.readouterr().err.splitlines() == [
+        f"packseq: left out 'options': {UNKNOWN}",
+        "packseq: left out 4 arrays of the optimizer, which --optimizer writes",
+    ]
+    assert len(weights.read(tmp_path / "out.safetensors")) == 4
+    arguments = [trained, tmp_path / "out.safetensors", "--force", "--optimizer"]
+    assert run("convert", *arguments) == 0
+    assert capsys.readouterr().err == f"packseq: left out 'options': {UNKNOWN}\n"
+    assert len(weights.read(tmp_path / "out.safetensors")) == 8
+
+
 def test_convert_writes_safetensors(checkpoint, tmp_path):
     assert run("convert", checkpoint, tmp_path / "out.safetensors") == 0
     assert weights.find(tmp_path / "out.safetensors") == weights.find(checkpoint)
+
+
+@pytest.mark.parametrize("precision", ["int8", "bfloat16"])
+def test_convert_to_fewer_bits(checkpoint, tmp_path, capsys, precision):
+    out = tmp_path / "out.safetensors"
+    assert run("convert", checkpoint, out, "--precision", precision) == 0
+    assert run("inspect", out) == 0
+    assert capsys.readouterr().out.splitlines()[0] == f"'rnn.': GRU(3, 4), {precision}"
+    expected = packseq.load(checkpoint).quantize(precision).state_dict()
+    for name, array in packseq.load(out).state_dict().items():
+        np.testing.assert_array_equal(array, expected[name])
 
 
 @pytest.mark.parametrize("output", ["nothing/out.safetensors", "."])
@@ -132,6 +182,33 @@ def test_run_with_a_recurrent_activation_that_the_file_does_not_say(checkpoint, 
         gru_arrays(), "rnn.", recurrent_activation="hard_sigmoid", batch_first=True
     )
     np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), module(x)[0])
+
+
+@pytest.mark.parametrize(("option", "reset_after"), [
+    ([], True), (["--reset-after"], True), (["--no-reset-after"], False)
+])  # fmt: skip
+def test_run_of_a_gru_that_resets_as_the_file_does_not_say(
+    checkpoint, tmp_path, option, reset_after
+):
+    np.save(tmp_path / "x.npy", x := inputs(3, 4, 3))
+    arguments = ["--input", tmp_path / "x.npy", "--output", tmp_path / "y.npy", *option]
+    assert run("run", checkpoint, *arguments) == 0
+
+    module = packseq.GRU.from_state_dict(
+        gru_arrays(), "rnn.", reset_after=reset_after, batch_first=True
+    )
+    np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), module(x)[0])
+
+
+def test_run_says_what_is_doubtful_on_one_line(tmp_path, capsys):
+    said = {"reset_after": False, "doubted": "it says 0"}
+    path = write(tmp_path / "file", safetensors_file_of(gru_arrays(""), said))
+    np.save(tmp_path / "x.npy", inputs(3, 4, 3))
+    arguments = ["--input", tmp_path / "x.npy", "--output", tmp_path / "y.npy"]
+    assert run("run", path, *arguments) == 0
+    assert capsys.readouterr().err == "packseq: '': it says 0\n"
+    assert run("run", path, *arguments, "--force", "--reset-after") == 0
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("stored", [1, len(LENGTHS)])
@@ -342,7 +419,7 @@ def test_convert_never_overwrites_its_input(checkpoint, tmp_path, capsys):
     for output in (checkpoint, link):
         assert run("convert", checkpoint, output, "--force") == 2
         assert "is an input, which would be lost" in capsys.readouterr().err
-    with pytest.raises(ValueError, match="is the source, which would be lost"):
+    with pytest.raises(ValueError, match="is a source, which would be lost"):
         weights.convert(checkpoint, link)
     assert checkpoint.read_bytes() == before
 
@@ -385,6 +462,19 @@ def test_hostile_names_cannot_write_to_a_terminal(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "\x1b" not in out
     assert out.count("\n") == 2
+
+
+def test_hostile_texts_cannot_write_to_a_terminal(tmp_path, capsys):
+    for said in ("then", "unsupported", "doubted"):
+        content = safetensors_file_of(gru_arrays(""), {said: "\x1b[2J\n'': GRU(9, 9)\u202e"})
+        path = write(tmp_path / "file", content)
+        np.save(tmp_path / "x.npy", inputs(3, 4, 3))
+        run("inspect", path)
+        run("run", path, "--input", tmp_path / "x.npy", "--output", tmp_path / "y", "--force")
+        out, err = capsys.readouterr()
+        assert "\x1b" not in out + err
+        assert "\u202e" not in out + err
+        assert out.count("\n") == 5
 
 
 def test_ctrl_c_ends_without_a_traceback(checkpoint, ragged, tmp_path, capsys, monkeypatch):

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 import packseq
-from packseq import batching, costs, packed
+from packseq import batching, comparing, costs, packed
+from packseq.networks import parameters, streams
+from packseq.predict import predictor
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -32,9 +34,20 @@ def test_the_walk_through(beside_torch):
     assert not failures_of(doctest.DocTestParser().get_doctest(chosen, {}, "packed.md", None, 0))
 
 
-@pytest.mark.parametrize("module", [batching, costs, packed])
+def test_streaming():
+    text = (DOCS / "streaming.md").read_text()
+    chosen = "".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
+    assert not failures_of(doctest.DocTestParser().get_doctest(chosen, {}, "streaming.md", None, 0))
+
+
+@pytest.mark.parametrize(
+    "module", [batching, comparing, costs, packed, parameters, predictor, streams]
+)
 def test_examples_of_docstrings(module):
-    names = {name: getattr(packseq, name) for name in packseq.__all__} | {"np": np}
+    if module is predictor:
+        pytest.importorskip("pyarrow", reason="its tables")
+    names = {name: getattr(packseq, name) for name in packseq.__all__}
+    names |= {"np": np, "packseq": packseq}
     for examples in doctest.DocTestFinder().find(module, globs=names):
         if examples.examples:
             assert not failures_of(examples)

@@ -130,8 +130,8 @@ class TestArrow:
         ("values", "error", "message"),
         [
             ([1, 2], TypeError, "column must hold lists, got type int64"),
-            ([["a"]], TypeError, "of these, got lists of string"),
-            ([[[1], [2, 3]]], TypeError, r"of these, got lists of list<"),
+            ([["a"]], TypeError, r"of these, got lists of string: column.cast\(pyarrow.list_"),
+            ([[[1], [2, 3]]], ValueError, "has 2 values instead of 1 at step 1 of sequence 0"),
         ],
     )
     def test_columns_that_hold_no_sequences(self, values, error, message):

@@ -8,6 +8,7 @@ from ragged import assert_rows, assert_sequences, batches, make_batch, numbers, 
 
 import packseq
 from packseq import PackedSequence, concatenate, pack_sequence, windows
+from packseq.rows import moving
 
 DTYPES = (np.float32, np.int8, np.complex128, np.dtype("S3"), np.dtype("i4,f8"))
 ANY = batches(DTYPES[:3])
@@ -89,6 +90,53 @@ def test_windows_frame_each_sequence(batch, size, step):
         return frames
 
     assert_sequences(windows(batch.packed, size, step), [*map(framed, batch.sequences)])
+
+
+def count_calls(monkeypatch, owner, name, size):
+    """Sum `size` of the results of a function, called by its owner's code."""
+    seen, function = [], getattr(owner, name)
+
+    def counting(*args, **kwargs):
+        result = function(*args, **kwargs)
+        seen.append(size(result))
+        return result
+
+    monkeypatch.setattr(owner, name, counting)
+    return seen
+
+
+@pytest.mark.parametrize("row_shape", [(2,), (0,)])
+def test_windows_cost_as_much_as_they_are_large(monkeypatch, row_shape):
+    lengths = [300, *[1] * 1000]
+    packed = PackedSequence.from_ragged(
+        np.zeros((sum(lengths), *row_shape), np.float32), np.cumsum([0, *lengths])
+    )
+    runs = count_calls(monkeypatch, moving, "_runs", len)
+    framed = windows(packed, 200)
+    assert framed.data.shape == (101, 200, *row_shape)
+    assert sum(runs) <= 200 * 101
+    assert bool(runs) == (row_shape != (0,))
+
+
+@pytest.mark.parametrize("dtype", ["f4", "V0"])
+def test_what_holds_no_bytes_is_not_walked_over(monkeypatch, dtype):
+    shape = (10**10, 0) if dtype == "f4" else (10**10,)
+    packed = PackedSequence(np.empty(shape, np.dtype(dtype)), np.full(10**5, 10**5))
+    monkeypatch.setattr(moving.rows, "transfer", None)
+    for same in (packed.reverse(), packed.shift(3), packed.select(np.arange(10**5))):
+        assert same.data.shape == shape
+    assert windows(packed, 10**5).data.shape == (10**5, 10**5, *shape[1:])
+
+
+def test_rows_apart_are_copied_once_however_many_pieces_there_are(monkeypatch):
+    batch = make_batch([1] * 50, (4, 3))
+    turned = PackedSequence(batch.packed.data.transpose(0, 2, 1), batch.packed.batch_sizes)
+    copies = count_calls(monkeypatch, moving.np, "ascontiguousarray", lambda array: array.size)
+    pieces = turned.split([1] * 50, axis=0)
+    assert sum(copies) <= turned.data.size
+    assert_sequences(
+        concatenate(pieces, axis=0), [rows.transpose(0, 2, 1) for rows in batch.sequences]
+    )
 
 
 @given(st.lists(ANY, min_size=1, max_size=3))

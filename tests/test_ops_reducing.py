@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from ragged import assert_rows, assert_sequences, batches, make_batch, unusual_layouts
 
 import packseq
-from packseq import PackedSequence, pack_sequence
+from packseq import GRU, PackedSequence, cross_entropy, mse_loss, pack_sequence
 
 FLOATS = (np.float16, np.float32, np.float64)
 INTEGERS = (np.int8, np.uint8, np.int32, np.int64, np.uint64)
@@ -236,6 +236,36 @@ def test_rows_that_cannot_be_reduced(dtype, call, message):
     packed = PackedSequence(np.zeros(3, dtype), [2, 1])
     with pytest.raises(TypeError, match=message):
         call(packed)
+
+
+OF_NUMBERS = [
+    "sum",
+    "mean",
+    "max",
+    "min",
+    "argmax",
+    "cumsum",
+    "softmax",
+    "log_softmax",
+    "logsumexp",
+]
+
+
+@pytest.mark.parametrize("name", ["float8_e5m2", "float8_e4m3fn", "bfloat16", "int4"])
+def test_numbers_of_other_libraries_are_refused_by_name(name):
+    """One of them says that it is of NumPy's kind "f", which is not asked of it then."""
+    ml_dtypes = pytest.importorskip("ml_dtypes", reason="registers such dtypes")
+    packed = PackedSequence(np.ones((3, 2), getattr(ml_dtypes, name)), [2, 1])
+    for reduction in OF_NUMBERS:
+        with pytest.raises(TypeError, match=f"the rows must be .* got dtype {name}"):
+            getattr(packed, reduction)()
+    with pytest.raises(TypeError, match=f"got {name}"):
+        mse_loss(packed, packed)
+    with pytest.raises(TypeError, match=f"got {name}"):
+        cross_entropy(packed, PackedSequence(np.zeros(3, np.int64), [2, 1]))
+    weights = {"weight_ih_l0": packed.data[:, :1], "weight_hh_l0": np.ones((3, 1))}
+    with pytest.raises(TypeError, match=f"weight_ih_l0 must be float16.* got dtype {name}"):
+        GRU.from_state_dict(weights)
 
 
 def test_attend_needs_scores_for_every_step():

@@ -1,5 +1,6 @@
 """What packing saves: counts, batches of similar length, and pictures."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -112,8 +113,14 @@ def test_counts_do_not_overflow():
             ValueError,
             "proj_size must be less than hidden_size, and is an LSTM's alone",
         ),
-        (lambda: batches([1]), TypeError, "needs max_tokens, max_sequences or both"),
+        (lambda: batches([1]), TypeError, "needs max_steps, max_tokens, max_seq"),
         (lambda: batches([1, 9], max_tokens=8), ValueError, r"8 is less than lengths\[1\] = 9"),
+        (lambda: batches([1, 9], max_steps=8), ValueError, r"steps = 8 is less than lengths\[1\]"),
+        (lambda: [*batches(iter([1, 9]), max_steps=8)], ValueError, r"than lengths\[1\] = 9"),
+        (lambda: [*batches(iter([1, -9]), max_steps=8)], ValueError, "must not be negative"),
+        (lambda: batches(iter([1]), max_steps=8, sort_window=0), ValueError, "sort_window must be"),
+        (lambda: batches([1], max_steps=8, sort_window=9), TypeError, "belongs to an iterator"),
+        (lambda: batches(iter([1]), max_steps=8, shuffle="ties"), TypeError, "all lengths at once"),
         (lambda: batches([1], max_tokens=0), ValueError, "max_tokens must be at least 1, got 0"),
         (lambda: batches([1], max_sequences=1.5), TypeError, "max_sequences must be an integer"),
         (lambda: batches([1], max_tokens=1, shuffle="all"), ValueError, "got 'all'"),
@@ -155,6 +162,56 @@ def test_batches_keep_their_promises(lengths, max_tokens, max_sequences, shuffle
     assert (grouped.padded_steps, grouped.packed_steps) == (padded, counts.sum())
     assert grouped.waste == (1 - counts.sum() / padded if padded else 0)
     assert not isinstance(grouped.padded_steps, np.generic)
+
+
+@given(lengths=st.lists(st.integers(0, 30), max_size=60), max_steps=st.integers(30, 200))
+def test_batches_of_real_steps(lengths, max_steps):
+    grouped = batches(lengths, max_steps=max_steps)
+    counts = np.array(lengths, int)
+    assert sorted(np.concatenate([[], *grouped]).tolist()) == list(range(len(lengths)))
+    for batch, after in zip(grouped, [*grouped[1:], None], strict=bool(lengths)):
+        assert np.all(np.diff(counts[batch]) <= 0)
+        assert counts[batch].sum() <= max_steps
+        if after is not None:  # no batch ends before it must
+            assert counts[batch].sum() + counts[after[0]] > max_steps
+
+
+@given(
+    lengths=st.lists(st.integers(0, 30), max_size=60),
+    sort_window=st.integers(1, 200),
+    cuts=st.lists(st.integers(0, 60), max_size=4),
+)
+def test_a_stream_is_batched_window_by_window(lengths, sort_window, cuts):
+    ends = sorted({0, len(lengths), *(min(cut, len(lengths)) for cut in cuts)})
+    arrays = [np.array(lengths[a:b], int) for a, b in pairwise(ends)]
+    streams = [iter(lengths), iter(arrays)]
+    one, many = ([*batches(s, max_steps=30, sort_window=sort_window)] for s in streams)
+    assert [batch.tolist() for batch in one] == [batch.tolist() for batch in many]
+    # The same by hand: as many as fit, a length of 0 counting as 1.
+    expected, start = [], 0
+    while start < len(lengths):
+        stop = start + 1
+        while (
+            stop < len(lengths) and sum(max(n, 1) for n in lengths[start : stop + 1]) <= sort_window
+        ):
+            stop += 1
+        expected += [start + batch for batch in batches(lengths[start:stop], max_steps=30)]
+        start = stop
+    assert [batch.tolist() for batch in one] == [batch.tolist() for batch in expected]
+
+
+def test_a_stream_is_read_no_further_than_it_must():
+    taken = []
+
+    def lengths():
+        for n in range(100):
+            taken.append(n)
+            yield 5
+
+    stream = batches(lengths(), max_steps=5, sort_window=10)
+    assert taken == []
+    assert next(stream).tolist() == [0]
+    assert len(taken) == 3
 
 
 def test_batches_of_similar_length_waste_little():
@@ -265,3 +322,13 @@ def test_plot_savings_draws_the_waste(pyplot):
 def test_the_committed_picture_is_small():
     picture = Path(__file__).parents[1] / "docs" / "packing.png"
     assert picture.stat().st_size < 60_000
+
+
+def test_lengths_without_rows_take_no_memory_of_their_steps():
+    pytest.importorskip("matplotlib").use("agg")
+    halves = plot_packing([3, 2**62, 2**61]).child_axes
+    labels = [label.get_text() for label in halves[1].get_xticklabels()]
+    assert (labels[0], labels[2], labels[-1]) == ("3", "1", "1")
+    picture = halves[0].images[0].get_array()
+    padding = (picture == picture[0, -1]).all(axis=-1).sum(axis=1)
+    np.testing.assert_array_equal(padding, [399, 0, 200])

@@ -10,7 +10,7 @@ import types
 
 import numpy as np
 import pytest
-from strategies import DTYPES, Case, assert_same_bits, make_cell
+from strategies import DTYPES, Case, assert_same_bits, make_cell, state_parts
 
 import packseq
 from packseq import GRU, LSTM, RNN
@@ -455,3 +455,67 @@ def test_a_pickle_goes_through_a_constructors_checks(change, error):
     change(state)
     with pytest.raises(error):
         LSTM.__new__(LSTM).__setstate__(state)
+
+
+# ---- cells, and modules of one layer: the same weights under other names ------------------------
+
+PAIRS = [
+    (LSTM(3, 5, rng=0), packseq.LSTMCell),
+    (LSTM(3, 5, peephole=True, recurrent_activation="hard_sigmoid", rng=0), packseq.LSTMCell),
+    (GRU(3, 5, bias=False, dtype=np.float64, rng=0), packseq.GRUCell),
+    (RNN(3, 5, nonlinearity="relu", rng=0), packseq.RNNCell),
+]
+
+
+def said_of(module):
+    """What no state dict tells."""
+    names = ("recurrent_activation", "nonlinearity")
+    return {name: getattr(module, name) for name in names if hasattr(module, name)}
+
+
+@pytest.mark.parametrize(("module", "cell_class"), PAIRS, ids=lambda value: repr(value))
+@pytest.mark.parametrize("prefix", ["", "decoder.rnn"])
+def test_a_cell_takes_a_modules_weights_and_gives_them_back(module, cell_class, prefix):
+    dot = "." if prefix else ""
+    weights = {prefix + dot + name: value for name, value in module.state_dict().items()}
+    cell = cell_class.from_state_dict(weights, prefix, **said_of(module))
+    again = type(module).from_state_dict(cell.state_dict(), **said_of(module))
+    twin = cell_class.from_state_dict(cell.state_dict(), **said_of(module))
+
+    assert repr(again) == repr(module)
+    assert repr(twin) == repr(cell)
+    x = np.random.default_rng(0).standard_normal((1, 4, 3)).astype(module.dtype)
+    state = module(x)[1]
+    for made in (cell, twin):
+        for part, of_module in zip(state_parts(made(x[0])), state_parts(state), strict=True):
+            assert_same_bits(part, of_module[0])
+    assert_same_bits(again(x)[0], module(x)[0])
+
+
+def test_load_state_dict_takes_the_other_names_too():
+    module, cell = GRU(3, 5, rng=0), packseq.GRUCell(3, 5, rng=1)
+    cell.load_state_dict(module.state_dict())
+    assert_same_bits(cell.weight_hh, module.weight_hh_l0)
+    module = GRU(3, 5, rng=2)
+    module.load_state_dict(cell.state_dict())
+    assert_same_bits(module.weight_hh_l0, cell.weight_hh)
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        (LSTM(3, 5, num_layers=2).state_dict(), r"unexpected weight_ih_l1, "),
+        (LSTM(3, 5, bidirectional=True).state_dict(), r"unexpected weight_ih_l0_reverse, "),
+        (LSTM(3, 5, proj_size=2).state_dict(), "weight_hr_l0 projects a state; a cell has no"),
+        (GRU(3, 5).state_dict(), "weight_hh_l0 has 15 rows .* GRU has 3"),
+        ({"a.weight_ih": np.zeros((4, 1))}, "missing weight_ih: no LSTM under .*'a.'"),
+    ],
+)
+def test_what_a_cell_has_no_place_for(weights, message):
+    with pytest.raises(ValueError, match=message):
+        packseq.LSTMCell.from_state_dict(weights)
+
+
+def test_a_module_of_two_layers_takes_no_cells_weights():
+    with pytest.raises(ValueError, match="missing weight_ih_l1"):
+        LSTM(3, 5, num_layers=2).load_state_dict(packseq.LSTMCell(3, 5).state_dict())

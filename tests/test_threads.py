@@ -93,6 +93,18 @@ def test_the_environment_decides():
     assert result.stdout == "3\n"
 
 
+@pytest.mark.parametrize("text", ["1", " 1 ", "1,4"])
+def test_a_worker_that_is_given_one_core_by_openmps_variable_takes_one(text):
+    result = in_a_new_process(PRINT_NUM_THREADS, PACKSEQ_NUM_THREADS="", OMP_NUM_THREADS=text)
+    assert result.stdout == "1\n"
+
+
+@pytest.mark.parametrize("text", ["0", "", "many", "1000"])
+def test_openmps_variable_gives_no_more_than_there_is(text):
+    result = in_a_new_process(PRINT_NUM_THREADS, PACKSEQ_NUM_THREADS="", OMP_NUM_THREADS=text)
+    assert result.stdout == f"{threads.usable_cores()}\n"
+
+
 @pytest.mark.parametrize("value", ["0", "two", "2000"])
 def test_the_environment_has_no_number(value):
     result = in_a_new_process(PRINT_NUM_THREADS, PACKSEQ_NUM_THREADS=value)
@@ -255,6 +267,7 @@ def test_plain_calls_are_what_general_ones_are(num_threads, kind, batch_first, w
 def new_pool(monkeypatch):
     """A pool in which no thread has been started."""
     monkeypatch.setattr(threads, "_pool", Pool())
+    threads.crew()[0].patience = None
 
 
 def rounds():
@@ -323,6 +336,35 @@ def test_tiny_calls_are_not_shared(num_threads, new_pool):
 def test_more_threads_than_there_is_work_for():
     case = Case("LSTM", 16, 256, (24, 3), seed=5)
     same_bits(run(case, num_threads=50), run(case, num_threads=1))
+
+
+# ---- threads that other work holds up ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("lengths", [(40, 33), MANY], ids=["team", "shards"])
+@pytest.mark.parametrize("name", LARGE)
+def test_no_patience_with_who_is_late(new_pool, name, lengths):
+    """Whoever is not there at once is done without, and calls keep away from it: the same bits."""
+    kind, input_size, hidden_size, options = LARGE[name]
+    case = Case(kind, input_size, hidden_size, lengths, options, seed=5)
+    expected = run(case, num_threads=1)
+    threads.crew()[0].patience = 0
+    for _ in range(10):
+        same_bits(run(case, num_threads=2), expected)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system has no affinity masks")
+def test_one_processor_has_one_thread():
+    """However many are asked for, and though others could run when the process began."""
+    code = (
+        "import os, numpy as np, packseq\n"
+        "from packseq.settings.threads import crew\n"
+        "module, x = packseq.LSTM(256, 256, rng=0), np.ones((24, 256), np.float32)\n"
+        "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+        "for n in (2, 8): module(x, num_threads=n)\n"
+        "print(crew()[0].rounds)"
+    )
+    assert in_a_new_process(code).stdout == "0\n"
 
 
 # ---- what else runs in the process -------------------------------------------------------------

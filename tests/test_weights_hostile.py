@@ -32,12 +32,19 @@ from checkpoints import (
 
 import packseq
 from packseq import weights
+from packseq.weights import limits
 from packseq.weights.keras import hdf5
 from packseq.weights.keras import model as keras_model
 from packseq.weights.onnx import protobuf
 from packseq.weights.torch import legacy, pickles
 
 BIG = 2**40
+
+
+@pytest.fixture(autouse=True)
+def little_slack(monkeypatch):
+    """What bounds the arrays of a large file bounds those of the small ones here."""
+    monkeypatch.setattr(limits, "SLACK", 1 << 20)
 
 
 def refused(path, message):
@@ -112,7 +119,7 @@ def test_an_entry_outside_the_archive(tmp_path, name):
 
 def test_a_zip_bomb(tmp_path):
     content = zip_bytes([("a.npy", npy_bytes(np.zeros(1 << 24)))], zipfile.ZIP_DEFLATED)
-    refused(write(tmp_path / "file", content), "unpacking would take 134217856 bytes")
+    refused(write(tmp_path / "file", content), "unpacking 'a.npy' would take 134217856 bytes")
 
 
 def test_a_zip_bomb_that_declares_little(tmp_path):
@@ -166,7 +173,7 @@ def npy_with_header(header, data=b""):
     (ARRAY + b"x", "needs 16 bytes, found 17"),
     (ARRAY[:20], "not a .npy header"),
     (b"", "not a .npy header"),
-    (b"\x93NUMPY\x03\x00" + ARRAY[8:], "version"),
+    (b"\x93NUMPY\x04\x00" + ARRAY[8:], "version"),
     (npy_with_header(f"{{'descr':'<f4','fortran_order':False,'shape':({BIG},{BIG})}}"), "beyond"),
     (npy_with_header(f"{{'descr':'<f4','fortran_order':False,'shape':({BIG},)}}"), "needs"),
     (npy_with_header("{'descr':'<f4','fortran_order':False,'shape':(-1,)}"), "size -1"),
@@ -366,22 +373,22 @@ HIDES = {
 def test_a_tuple_doubled_through_the_memo_is_never_shown(tmp_path, place):
     body = op_dict([("a", HIDES[place](tuples_doubled(60)))])
     path = write(tmp_path / "file", torch_bytes(pickled(body), FOUR))
-    start = time.perf_counter()
+    start = time.process_time()
 
     with pytest.raises(weights.CheckpointError) as caught:
         packseq.load(path)
 
     assert len(str(caught.value)) < 1000 + len(str(path))
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_what_is_held_often_takes_no_time(tmp_path):
     # 20,000 numbers and no name to speak of, under 20,000 names.
     inner = b"]q\x01(" + b"K\x01" * 20_000 + b"e"
     body = op_dict([("k", inner), *((f"k{i}", b"h\x01") for i in range(20_000))])
-    start = time.perf_counter()
+    start = time.process_time()
     refused(write(tmp_path / "file", torch_bytes(pickled(body))), "held under too many names")
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
 
 
 def test_names_take_no_memory(tmp_path):
@@ -427,16 +434,24 @@ def test_many_modules_take_no_longer_each(tmp_path):
     for i in range(4000):
         arrays |= gru_arrays(f"m{i}.", 1, 1)
     path = write(tmp_path / "file", torch_file_of(arrays))
-    start = time.perf_counter()
+    start = time.process_time()
 
     assert len(weights.find(path)) == 4000
 
-    assert time.perf_counter() - start < 30
+    assert time.process_time() - start < 30
 
 
 def test_a_torchscript_program_of_nothing(tmp_path):
     content = zip_bytes([("m/data.pkl", pickled(b"}")), ("m/code/__torch__.py", b"")])
     refused(write(tmp_path / "file", content), "holds no LSTM")
+
+
+@pytest.mark.parametrize("opcode", [b"\x8d", b"\x8e", b"\x96"], ids=["text", "bytes", "bytearray"])
+@pytest.mark.parametrize("size", [1 << 30, 1 << 40, 1 << 62])
+@pytest.mark.parametrize("before", [b"", LEGACY], ids=["pickle", "torch"])
+def test_a_pickle_of_less_than_it_says(tmp_path, before, opcode, size):
+    content = before + pickled(opcode + size.to_bytes(8, "little"))
+    refused(write(tmp_path / "file", content), "cut off or malformed: .*only 1 remain")
 
 
 def test_two_pickles(tmp_path):
@@ -518,7 +533,8 @@ SIXTEEN = bytes(16)
     (safetensors_bytes({"a": entry(shape=(BIG, BIG, 4))}, SIXTEEN), "not readable"),
     (safetensors_bytes({"a": entry(16, 0)}, SIXTEEN), "not readable"),
     (safetensors_bytes({"a": entry(-16, 0)}, SIXTEEN), "not readable"),
-    (safetensors_bytes({"a": entry(dtype="F8_E4M3", shape=(16,))}, SIXTEEN), "dtype F8_E4M3"),
+    (safetensors_bytes({"a": entry(dtype="F8_E4M3", shape=(16,))}, SIXTEEN),
+     "has dtype 'F8_E4M3', which NumPy lacks"),
     (safetensors_bytes(b'{"a":1,"a":2}'), "key 'a' appears twice"),
     (safetensors_bytes(b'{"a":'), "not JSON"),
     (safetensors_bytes(b'{"a":' * 100_000), "not JSON"),
@@ -624,7 +640,7 @@ def test_many_onnx_tensors_of_one_external_file(tmp_path, spelled):
         onnx_tensor(name=f"{i}", data_type=10, dims=[1 << 19], external={"location": spelled(i)})
         for i in range(300)
     ]
-    refused(write(tmp_path / "file", onnx_with(tensors)), "at most 16 times")
+    refused(write(tmp_path / "file", onnx_with(tensors)), ": 16 times its size and 1048576")
 
 
 def test_an_onnx_model_of_nothing_but_nodes(tmp_path):

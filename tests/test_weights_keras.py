@@ -12,9 +12,11 @@ from keras_models import (
     STEPS,
     SUFFIXES,
     L,
+    assert_same,
     bidirectional,
     h5py,
     keras,
+    result_of,
     save,
     sequence_of,
 )
@@ -159,7 +161,11 @@ ALONE = {
     "SimpleRNN": (L.SimpleRNN, "nonlinearity, go_backwards"),
     "bidirectional": (
         lambda size: bidirectional(L.LSTM(size)),
-        "recurrent_activation, activation, merge_mode",
+        "recurrent_activation, activation, go_backwards, merge_mode",
+    ),
+    "GRU without bias": (
+        lambda size: L.GRU(size, use_bias=False),
+        "recurrent_activation, activation, reset_after, go_backwards",
     ),
 }
 
@@ -274,7 +280,41 @@ def test_what_cannot_run_is_refused_by_name_and_still_listed(tmp_path, layer, na
     assert named in str(found)
 
 
-def test_a_gru_without_bias_or_config_does_not_say_how_it_resets(tmp_path):
-    path = save(sequence_of(L.GRU(HIDDEN, use_bias=False)), tmp_path / "model.weights.h5")
-    with pytest.raises(weights.CheckpointError, match="reset_after"):
-        packseq.load(path)
+@pytest.mark.parametrize("reset_after", [True, False])
+def test_a_gru_without_bias_or_config_resets_as_the_caller_says(tmp_path, reset_after):
+    gru = L.GRU(HIDDEN, use_bias=False, reset_after=reset_after, return_sequences=True)
+    path = save(model := sequence_of(gru), tmp_path / "model.weights.h5")
+    for given in ({"recurrent_activation": "sigmoid"}, {"reset_after": reset_after}):
+        with pytest.raises(weights.CheckpointError, match="recurrent_activation and reset_after"):
+            packseq.load(path, **given)
+
+    module = packseq.load(path, recurrent_activation="sigmoid", reset_after=reset_after)
+
+    x = inputs(2, STEPS, INPUT)
+    assert_same(module(x)[0], result_of(model, x))
+
+
+def test_a_gru_whose_bias_tells_how_it_resets_is_not_contradicted(tmp_path):
+    path = save(sequence_of(L.GRU(HIDDEN)), tmp_path / "model.weights.h5")
+    with pytest.raises(ValueError, match="reset_after is False; the file says True"):
+        packseq.load(path, recurrent_activation="sigmoid", reset_after=False)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_convert_leaves_out_the_optimizers_state_unless_asked(tmp_path, suffix):
+    model = sequence_of(L.LSTM(HIDDEN))
+    model.compile("adam", "mse")
+    model.fit(inputs(2, STEPS, INPUT), np.zeros((2, HIDDEN)), verbose=0)
+    path = save(model, tmp_path / f"model{suffix}")
+
+    left_out = weights.convert(path, tmp_path / "plain")
+    weights.convert(path, tmp_path / "all", optimizer=True)
+
+    parameters = {
+        f"{weights.find(path)[0].prefix}{name}" for name in packseq.LSTM(1, 1).state_dict()
+    }
+    whole = weights.read(path)
+    assert weights.read(tmp_path / "plain").keys() == parameters
+    assert weights.read(tmp_path / "all").keys() == whole.keys()
+    assert left_out.keys() == whole.keys() - parameters
+    assert len(left_out) >= 6

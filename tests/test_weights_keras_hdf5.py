@@ -10,6 +10,7 @@ from keras_models import (
     HIDDEN,
     INPUT,
     STEPS,
+    SUFFIXES,
     L,
     assert_loads_as_keras_runs_it,
     assert_same,
@@ -121,7 +122,7 @@ def test_keras_itself_cuts_names_into_parts(tmp_path):
     assert packseq.load(path).num_layers == 70
 
 
-@pytest.mark.parametrize("suffix", [".keras", ".weights.h5"])
+@pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_half_precision_is_widened(tmp_path, dtype, suffix):
     """bfloat16 is two opaque bytes to HDF5, and was refused."""
@@ -135,10 +136,27 @@ def test_half_precision_is_widened(tmp_path, dtype, suffix):
         variable.assign(keras.ops.cast(value, "float32"))
     path = save(half, tmp_path / f"model{suffix}")
     with hdf5_of(path) as file:
-        assert file["layers/gru/cell/vars/0"].dtype.itemsize == 2
+        assert {2} == {one.dtype.itemsize for one in datasets_of(file)}
 
     said = {"recurrent_activation": "sigmoid"} if suffix == ".weights.h5" else {}
     assert_loads_as_keras_runs_it(exact, path, **said)
+
+
+def test_two_opaque_bytes_that_nobody_says_anything_of_are_refused(tmp_path):
+    """An .h5 of weights alone says nothing of them, and they may be anything."""
+    plain = {"recurrent_initializer": "zeros", "kernel_initializer": "zeros"}
+    path = save(sequence_of(L.GRU(HIDDEN, dtype="bfloat16", **plain)), tmp_path / "model.h5")
+    with h5py.File(path, "a") as file:
+        del file.attrs["model_config"]
+    with pytest.raises(weights.CheckpointError, match=r"dtype \|V2 is not a number's"):
+        packseq.load(path, recurrent_activation="sigmoid")
+
+
+def datasets_of(file):
+    """Every dataset in an HDF5 file."""
+    members = []
+    file.visititems(lambda _, member: members.append(member))
+    return [member for member in members if isinstance(member, h5py.Dataset)]
 
 
 def hdf5_of(path):

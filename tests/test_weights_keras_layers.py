@@ -663,3 +663,25 @@ def test_cudnns_arrays_both_ways(tmp_path, kind):
     judge.set_weights([a for own in halves for a in converted(*own.values(), gates)])
 
     assert_loads_as_keras_runs_it(judge, path)
+
+
+@pytest.mark.parametrize("kind", CUDNN)
+def test_cudnns_weights_alone_say_that_their_gates_are_sigmoids(tmp_path, kind):
+    """The other sigmoids were taken from the caller; go_backwards is still not in the file."""
+    own = cudnn_variables("l", CUDNN[kind])
+    path = legacy_file(tmp_path / "file", [], {"l": own}, "2.1.5")
+    with h5py.File(path, "a") as file:
+        del file.attrs["model_config"]
+    judge = sequence_of(getattr(L, kind)(HIDDEN, return_sequences=True))
+    judge.build((None, None, INPUT))
+    judge.set_weights(converted(*own.values(), CUDNN[kind]))
+
+    (found,) = weights.find(path)
+    assert found.attributes.unsaid == "go_backwards"
+    with pytest.raises(weights.CheckpointError, match="does not say its go_backwards"):
+        packseq.load(path)
+    with pytest.raises(ValueError, match="the file says 'sigmoid'"):
+        packseq.load(path, recurrent_activation="hard_sigmoid_0.2")
+    x = np.ones((2, 3, INPUT), np.float32)
+    output, _ = packseq.load(path, recurrent_activation="sigmoid")(x)
+    np.testing.assert_allclose(output, judge.predict(x, verbose=0), atol=1e-6)

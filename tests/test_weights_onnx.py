@@ -760,3 +760,68 @@ def test_weights_that_are_computed_are_refused_by_name_and_still_listed(tmp_path
     (found,) = weights.find(tmp_path / "model")
     assert (found.prefix, found.kind) == ("layer.", "")
     assert reason in found.attributes.unsupported
+
+
+# ---- torch's exporter, which wrote linear_before_reset=0 for torch's GRU ----
+
+
+def exported(tmp_path, kind="GRU", producer="pytorch", **attributes):
+    nodes, initialisers = layer(kind, **attributes)
+    model = model_of(nodes, initialisers, nodes[0].output)
+    model.producer_name = producer
+    return save_to(tmp_path / "model", model)
+
+
+def test_a_gru_that_torchs_exporter_wrote_wrongly_is_warned_of(tmp_path):
+    path = exported(tmp_path)
+    with pytest.warns(weights.CheckpointWarning, match="'layer.': .*pass reset_after=True") as told:
+        module = packseq.load(path)
+    assert told[0].filename == __file__
+    assert not module.reset_after  # as the file says
+    assert "doubtful: its linear_before_reset is 0" in str(weights.find(path)[0])
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_what_the_exporter_meant_is_the_callers_to_say(tmp_path, given):
+    path = exported(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        module = packseq.load(path, reset_after=given)
+    assert module.reset_after == given
+    packseq.save(module, tmp_path / "saved")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert packseq.load(tmp_path / "saved").reset_after == given
+
+
+def test_a_file_that_was_converted_is_warned_of_too(tmp_path):
+    path = exported(tmp_path)
+    weights.convert(path, tmp_path / "converted")
+    with pytest.warns(weights.CheckpointWarning, match="reset_after=True"):
+        packseq.load(tmp_path / "converted")
+
+
+@pytest.mark.parametrize("how", [
+    {"producer": "tf2onnx"},
+    {"producer": ""},
+    {"linear_before_reset": 1},
+    {"kind": "LSTM"},
+], ids=str)  # fmt: skip
+def test_nothing_else_is_warned_of(tmp_path, how):
+    path = exported(tmp_path, **how)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        packseq.load(path)
+    assert "doubtful" not in str(weights.find(path)[0])
+
+
+def test_convert_overwrites_no_external_data_of_its_source(tmp_path):
+    nodes, initialisers = layer("GRU")
+    model = model_of(nodes, initialisers, nodes[0].output)
+    onnx.save_model(
+        model, tmp_path / "m.onnx", save_as_external_data=True, location="data", size_threshold=0
+    )
+    before = (tmp_path / "data").read_bytes()
+    with pytest.raises(ValueError, match="is a source, which would be lost"):
+        weights.convert(tmp_path / "m.onnx", tmp_path / "data")
+    assert (tmp_path / "data").read_bytes() == before

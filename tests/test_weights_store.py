@@ -1,5 +1,7 @@
 """save and load without any framework: a module comes back as it was."""
 
+import json
+
 import numpy as np
 import pytest
 from checkpoints import (
@@ -154,11 +156,27 @@ def test_convert_keeps_arrays_and_modules(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", [np.complex128, np.longdouble])
-def test_convert_names_the_array_that_safetensors_cannot_hold(tmp_path, dtype):
-    source = write(tmp_path / "g.npz", zip_bytes([("a.npy", npy_bytes(np.zeros(2, dtype)))]))
-    with pytest.raises(weights.CheckpointError, match=f"a: dtype {np.dtype(dtype)}"):
-        weights.convert(source, tmp_path / "out.safetensors")
-    assert not (tmp_path / "out.safetensors").exists()
+def test_convert_names_what_safetensors_cannot_hold(tmp_path, dtype):
+    np.savez(tmp_path / "g.npz", window=np.zeros(2, dtype), words=np.array("a"), **gru_arrays())
+
+    left_out = weights.convert(tmp_path / "g.npz", tmp_path / "out.safetensors")
+
+    assert left_out == {
+        "words": "has dtype '<U1', which is not a number's",
+        "window": f"has dtype {np.dtype(dtype)}, which safetensors lacks",
+    }
+    assert weights.read(tmp_path / "out.safetensors").keys() == gru_arrays().keys()
+
+
+def test_convert_overwrites_no_shard_of_its_source(tmp_path):
+    packseq.save(packseq.GRU(3, 4), tmp_path / "one.safetensors")
+    names = dict.fromkeys(packseq.GRU(3, 4).state_dict(), "one.safetensors")
+    index = write(tmp_path / "index.json", json.dumps({"weight_map": names}).encode())
+    before = (tmp_path / "one.safetensors").read_bytes()
+    for target in (index, tmp_path / "one.safetensors"):
+        with pytest.raises(ValueError, match="is a source, which would be lost"):
+            weights.convert(index, target)
+    assert (tmp_path / "one.safetensors").read_bytes() == before
 
 
 @pytest.mark.parametrize(("place", "error"), [

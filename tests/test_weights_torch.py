@@ -209,3 +209,44 @@ def test_torch_loads_what_save_wrote(tmp_path, kind, options):
     core.load_state_dict(safetensors_torch.load_file(tmp_path / "saved.safetensors"))
 
     assert_same_outputs(module, core)
+
+
+OPTIMIZERS = {
+    "alone": lambda model, optimizer: optimizer.state_dict(),
+    "beside the model": lambda model, optimizer: {
+        "model": model.state_dict(), "optimizer": optimizer.state_dict()},
+    "in a list": lambda model, optimizer: {
+        "state_dict": model.state_dict(), "optimizer_states": [optimizer.state_dict()] * 2},
+    "the object": lambda model, optimizer: {"model": model.state_dict(), "optimizer": optimizer},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", OPTIMIZERS)
+@pytest.mark.parametrize("new", [True, False], ids=["new", "before torch 1.6"])
+def test_convert_leaves_out_the_optimizers_state_unless_asked(tmp_path, case, new):
+    model = torch.nn.GRU(3, 4)
+    optimizer = torch.optim.Adam(model.parameters())
+    model(torch.ones(2, 1, 3))[0].sum().backward()
+    optimizer.step()
+    path = tmp_path / "x.pt"
+    torch.save(
+        OPTIMIZERS[case](model, optimizer), path, _use_new_zipfile_serialization=new
+    )  # fmt: skip
+
+    left_out = weights.convert(path, tmp_path / "plain")
+    weights.convert(path, tmp_path / "all", optimizer=True)
+
+    whole = weights.read(path)
+    plain, everything = weights.read(tmp_path / "plain"), weights.read(tmp_path / "all")
+    assert everything.keys() == whole.keys()
+    assert len(plain) == (0 if case == "alone" else 4)
+    assert not any("exp_avg" in name for name in plain)
+    assert whole.keys() - plain.keys() <= left_out.keys()
+    assert sum(why == "is of an optimizer's state" for why in left_out.values()) >= 4
+
+
+def test_a_models_own_state_is_no_optimizers(tmp_path):
+    arrays = {"state": {"weight": torch.ones(3)}, "group": torch.ones(2)}
+    torch.save(arrays, tmp_path / "x.pt")
+    assert weights.convert(tmp_path / "x.pt", tmp_path / "out") == {}
+    assert weights.read(tmp_path / "out").keys() == {"state.weight", "group"}

@@ -84,7 +84,6 @@ LISTED = {
     "a dict's subclass": lambda: Mapping(a=1),
     "a list's subclass": lambda: Sequence([1]),
     "a random state": lambda: np.random.default_rng(1),
-    "quantised": lambda: torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8),
     "sparse": lambda: torch.eye(3).to_sparse(),
     "sparse rows": lambda: torch.eye(3).to_sparse_csr(),
     "float8": lambda: torch.ones(3).to(torch.float8_e4m3fn),
@@ -195,24 +194,15 @@ def test_a_name_that_is_too_long_hides_no_other(tmp_path):
 
 def test_a_module_whose_weight_cannot_be_read_is_refused_by_name(tmp_path):
     state = state_of_gru()
-    other = {"a.weight_ih_l0": torch.quantize_per_tensor(torch.ones(15, 4), 0.1, 0, torch.qint8)}
     path = tmp_path / "file.pt"
-    torch.save({**other, **state}, path)
+    torch.save({"a.weight_ih_l0": torch.ones(15, 4).to(torch.float8_e5m2), **state}, path)
 
-    reason = "a.weight_ih_l0 cannot be read: is a quantised tensor, which is not read"
-    assert reason in {found.attributes.unsupported for found in weights.find(path)}
+    reason = "a.weight_ih_l0 cannot be read: is a tensor of dtype 'torch.float8_e5m2'"
+    refused = [found.attributes.unsupported for found in weights.find(path)]
+    assert any(reason in each for each in refused)
     packseq.load(path, "core.")
     with pytest.raises(weights.CheckpointError, match=reason):
         packseq.load(path, "a.")
-
-
-def test_a_quantised_module_is_not_said_to_be_none(tmp_path):
-    core = torch.ao.quantization.quantize_dynamic(torch_model("LSTM", {}), {torch.nn.LSTM})
-    torch.save(core.state_dict(), tmp_path / "file")
-
-    with pytest.raises(weights.CheckpointError) as caught:
-        packseq.load(tmp_path / "file")
-    assert "_all_weight_values.0.param" in str(caught.value)
 
 
 # --- whole modules --------------------------------------------------------------------------
@@ -417,7 +407,7 @@ def test_a_file_from_before_torch_1_6_is_read(tmp_path, dtype):
 
 def test_what_is_not_read_hides_nothing_in_a_file_from_before_torch_1_6(tmp_path):
     state = state_of_gru()
-    other = torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8)
+    other = torch.eye(3).to_sparse()
     odd = torch.tensor([1], dtype=torch.uint16)
     content = {"a": other, "b": odd, "model": state}
     torch.save(content, tmp_path / "file", _use_new_zipfile_serialization=False)

@@ -1,9 +1,12 @@
-"""Memory beside input, output and weights: under 64 MiB whatever the batch. Nothing here is run."""
+"""Memory beside input, output and weights: under 64 MiB, and what is said a sequence and step."""
+
+import tracemalloc
 
 import numpy as np
 import pytest
 from strategies import make_module
 
+from packseq import pack_padded_sequence
 from packseq.rows.plan import Plan
 
 LIMIT = 64 << 20
@@ -60,3 +63,59 @@ def test_one_sequence_through_a_stack_may_need_more(threads):
     needed = steps * (width * 4 + 8)  # and where each step begins
     assert needed > LIMIT
     assert needed <= workspace_bytes(module, [steps], threads) < needed + LIMIT
+
+
+@pytest.mark.parametrize("threads", [1, 2, 64])
+@pytest.mark.parametrize("lengths", [[1] * 10**7, [10**7]], ids=["sequences", "steps"])
+def test_ten_million_take_no_more_in_the_kernels(lengths, threads):
+    assert workspace_bytes(make_module("LSTM", 3, 5, rng=0), lengths, threads) < LIMIT
+
+
+@pytest.mark.parametrize("threads", [1, 2, 64])
+def test_a_long_stack_takes_eight_bytes_a_step_for_each_thread(threads):
+    steps, module = 10**7, make_module("LSTM", 3, 32, rng=0, **STACK)
+    plan = Plan.from_lengths(np.array([steps]))
+    _, team, *_, size = module._weights.packed().cut(1, steps, plan.batch_sizes, threads)
+    assert size < steps * (2 * 32 * 4 + 8 * team) + LIMIT
+
+
+def peak_of_call(module, *arguments, **options):
+    """What NumPy and Python take at once for a call that writes to `out`; the kernels' is above."""
+    tracemalloc.start()
+    try:
+        _, state = module(*arguments, **options)
+        return tracemalloc.get_traced_memory()[1] - state.nbytes
+    finally:
+        tracemalloc.stop()
+
+
+SMALL = 100_000  # of Python's own
+
+
+@pytest.mark.parametrize(("batch", "steps"), [(300_000, 2), (2, 300_000)])
+def test_lengths_take_what_is_said(batch, steps):
+    module, x = make_module("GRU", 1, 1, rng=0), np.zeros((steps, batch, 1), np.float32)
+    lengths = np.full(batch, steps)
+    lengths[0] = 1
+    out = np.empty_like(x)
+    module(x[:2, :1], lengths=[2], out=out[:2, :1])
+    module(x[:2, :1], out=out[:2, :1])
+    assert peak_of_call(module, x, out=out) < SMALL
+    assert peak_of_call(module, x, lengths=lengths, out=out) < 40 * batch + 24 * steps + SMALL
+    packed = pack_padded_sequence(x, lengths)
+    assert peak_of_call(module, packed, out=np.empty_like(packed.data)) < SMALL
+
+
+@pytest.mark.parametrize("layout", ["last axis strided", "byte-swapped", "misaligned", "sliced"])
+def test_an_input_is_copied_once_or_not_at_all(layout):
+    module, wide = make_module("GRU", 4, 2, rng=0), np.ones((1000, 9, 8), np.float32)
+    x = {
+        "last axis strided": wide[..., ::2],
+        "byte-swapped": wide[..., :4].astype(">f4"),
+        "misaligned": np.zeros(1000 * 9 * 16 + 1, np.int8)[1:].view(np.float32).reshape(1000, 9, 4),
+        "sliced": wide[::-1, ::2, 4:],
+    }[layout]
+    out = np.empty((*x.shape[:2], 2), np.float32)
+    module(x[:2], out=out[:2])
+    peak = peak_of_call(module, x, out=out)
+    assert peak < (0 if layout == "sliced" else x.nbytes) + SMALL

@@ -2,6 +2,7 @@
 
 from packseq.batching import batches
 from packseq.combining import concatenate, windows
+from packseq.comparing import compare
 from packseq.costs import savings
 from packseq.functional import cross_entropy, embedding, mse_loss
 from packseq.interchange import from_arrow, from_awkward, to_arrow, to_awkward
@@ -15,12 +16,15 @@ from packseq.layout import (
 )
 from packseq.networks.cells import GRUCell, LSTMCell, RNNCell
 from packseq.networks.modules import GRU, LSTM, RNN
+from packseq.networks.streams import Streams
 from packseq.packed import PackedSequence
 from packseq.plotting import plot_packing, plot_savings
+from packseq.predict.predictor import Predictor
 from packseq.rows.plan import invert_permutation
 from packseq.settings.backend import get_backend, set_backend
 from packseq.settings.config import show_config
 from packseq.settings.threads import get_num_threads, set_num_threads
+from packseq.tables.running import run
 from packseq.version import __version__
 from packseq.weights import load, save
 
@@ -31,9 +35,12 @@ __all__ = [
     "GRUCell",
     "LSTMCell",
     "PackedSequence",
+    "Predictor",
     "RNNCell",
+    "Streams",
     "__version__",
     "batches",
+    "compare",
     "concatenate",
     "cross_entropy",
     "embedding",
@@ -50,6 +57,7 @@ __all__ = [
     "pad_sequence",
     "plot_packing",
     "plot_savings",
+    "run",
     "save",
     "savings",
     "set_backend",

@@ -91,6 +91,15 @@ def kind_of(value: object) -> str:
     return cls.__name__
 
 
+def is_number(dtype: np.dtype[Any], kinds: str) -> bool:
+    """Whether a dtype is one of NumPy's numbers of these kinds, of at most 64 bits a part.
+
+    Other libraries have floats of 8 bits that are of kind "f" too.
+    """
+    own = issubclass(dtype.type, np.number | np.bool_)
+    return own and dtype.kind in kinds and dtype.itemsize <= (16 if dtype.kind == "c" else 8)
+
+
 def check_size(shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     """Check that an array of so many bytes can be addressed.
 

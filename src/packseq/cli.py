@@ -6,6 +6,7 @@ import io
 import os
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,10 +18,12 @@ from numpy.typing import NDArray
 
 import packseq
 from packseq import weights
-from packseq.networks.architecture import RECURRENT_ACTIVATIONS
+from packseq.networks.architecture import PRECISIONS, RECURRENT_ACTIVATIONS
+from packseq.rows.plan import starts_of
+from packseq.tables import command
 from packseq.weights import formats
 from packseq.weights.errors import library_errors
-from packseq.weights.store import modules_in
+from packseq.weights.store import OF_AN_OPTIMIZER, modules_in
 from packseq.weights.writing import replace_file
 
 Array = NDArray[Any]
@@ -50,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except (ValueError, TypeError, OSError, ImportError, MemoryError) as error:
-        print(f"packseq: {error}", file=sys.stderr)
+        tell(str(error))
         return 2
     return status
 
@@ -74,12 +77,15 @@ def parser() -> argparse.ArgumentParser:
 
     inspect = commands.add_parser("inspect", help="list the modules and arrays in a checkpoint")
     inspect.add_argument("file", metavar="FILE")
+    inspect.add_argument("--optimizer", action="store_true", help="list an optimizer's state too")
     inspect.set_defaults(command=run_inspect)
 
     convert = commands.add_parser("convert", help="write a checkpoint as safetensors")
     convert.add_argument("file", metavar="FILE")
     convert.add_argument("output", metavar="OUT.safetensors")
+    convert.add_argument("--precision", choices=PRECISIONS, help="weights of fewer bits")
     convert.add_argument("--force", action="store_true", help="overwrite OUT if it exists")
+    convert.add_argument("--optimizer", action="store_true", help="write an optimizer's state too")
     convert.set_defaults(command=run_convert)
 
     run = commands.add_parser("run", help="run a checkpoint's module on a file of sequences")
@@ -88,7 +94,7 @@ def parser() -> argparse.ArgumentParser:
         "--input",
         required=True,
         help=".npz with values (rows, features) and offsets (sequences + 1), "
-        "or .npy padded to (sequences, steps, features)",
+        "or .npy padded to (sequences, steps, features); with --column, a table",
     )
     run.add_argument("--output", required=True, help="written in the form of the input")
     run.add_argument("--force", action="store_true", help="overwrite the output if it exists")
@@ -98,6 +104,12 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--recurrent-activation", choices=RECURRENT_ACTIVATIONS, help="of an LSTM or GRU"
     )
+    run.add_argument(
+        "--reset-after",
+        action=argparse.BooleanOptionalAction,
+        help="whether a GRU applies r after the product, where the file does not say",
+    )
+    command.add_options(run)
     run.set_defaults(command=run_run)
     return top
 
@@ -109,16 +121,19 @@ def run_nothing(options: argparse.Namespace) -> None:
 
 def run_inspect(options: argparse.Namespace) -> int:
     """``packseq inspect FILE``."""
-    checkpoint, _ = formats.read(Path(options.file))
+    whole, _ = formats.read(Path(options.file))
+    checkpoint = whole if options.optimizer else whole.without_optimizer()
     modules = modules_in(checkpoint)
     for found in modules:
-        print(found)
+        print(escaped(str(found)))
     if not modules:
         print("no recurrent modules")
     for name, array in checkpoint.arrays.items():
         print(f"  {printable(name)} {array.shape} {array.dtype}")
     for name, reason in checkpoint.placeholders.items():
-        print(f"  {name!r} {reason}")
+        print(f"  {name!r} {escaped(reason)}")
+    if left_out := len(whole.arrays) - len(checkpoint.arrays):
+        print(f"  and {left_out} arrays of the optimizer, which --optimizer lists")
     return 0 if modules else 1
 
 
@@ -131,20 +146,47 @@ def run_convert(options: argparse.Namespace) -> None:
     """``packseq convert FILE OUT``."""
     check_output("OUT", Path(options.output), [options.file], options.force)
     check_suffix("OUT", Path(options.output), ".safetensors")
-    weights.convert(options.file, options.output)
+    left_out = weights.convert(
+        options.file, options.output, optimizer=options.optimizer, precision=options.precision
+    )
+    for name, reason in left_out.items():
+        if reason != OF_AN_OPTIMIZER:
+            tell(f"left out {name!r}: {reason}")
+    if count := [*left_out.values()].count(OF_AN_OPTIMIZER):
+        tell(f"left out {count} arrays of the optimizer, which --optimizer writes")
+
+
+def tell(text: str) -> None:
+    """A line on stderr, or several."""
+    print("packseq:", "\n".join(map(escaped, text.split("\n"))), file=sys.stderr)
+
+
+def escaped(text: str) -> str:
+    """Text of a file's, in which what could write more than text to a terminal is spelled out."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def run_run(options: argparse.Namespace) -> None:
     """``packseq run FILE --input X --output Y``."""
+    if options.column is not None:
+        command.run_table(options)
+        return
+    command.check_none(options)
     output_path = Path(options.output)
     inputs = [options.file, options.input, *filter(None, [options.lengths])]
     check_output("--output", output_path, inputs, options.force)
-    module, hx = weights.load_with_state(
-        options.file,
-        options.prefix,
-        nonlinearity=options.nonlinearity,
-        recurrent_activation=options.recurrent_activation,
-    )
+    with warnings.catch_warnings(
+        record=True, action="always", category=weights.CheckpointWarning
+    ) as caught:
+        module, hx = weights.load_with_state(
+            options.file,
+            options.prefix,
+            nonlinearity=options.nonlinearity,
+            recurrent_activation=options.recurrent_activation,
+            reset_after=options.reset_after,
+        )
+    for warning in caught:
+        tell(str(warning.message))
     if not isinstance(module, SEQUENCE_MODULES):
         raise ValueError(
             f"{options.file}: holds {module!r}, which runs one step; expected an LSTM, GRU or RNN"
@@ -248,7 +290,7 @@ def read_padded(path: Path, padded: Array, lengths: str | None) -> Batch:
         b = int(wrong[0])
         raise ValueError(f"{lengths}: sequence {b} has length {steps[b]}; expected 0 to {longest}")
     alive = np.arange(longest) < steps[:, None]
-    offsets = np.concatenate([[0], np.cumsum(steps, dtype=np.int64)])
+    offsets = starts_of(steps.astype(np.int64))
     return Batch(padded[alive].reshape(-1, features), offsets, longest)
 
 

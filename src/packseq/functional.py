@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from packseq._core import segments
 from packseq.arguments import as_numpy_data
-from packseq.checks import as_integer
+from packseq.checks import as_integer, is_number
 from packseq.packed import PackedSequence, check_packed
 from packseq.rows import reducing
 from packseq.rows.elementwise import shared_plan
@@ -312,7 +312,7 @@ def _row_sums(values: Array) -> Array:
 
 def _check_rows(value: object, name: str, kinds: str) -> None:
     dtype = check_packed(value, name)._array.dtype
-    if dtype.kind not in kinds or dtype.itemsize > 8:
+    if not is_number(dtype, kinds):
         wanted = "float" if kinds == "f" else "integer" if kinds == "iu" else "integer or float"
         raise TypeError(f"{name} must be of {wanted} dtype of at most 64 bits, got {dtype}")
 

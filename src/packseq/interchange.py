@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from types import ModuleType
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from packseq import columns
 from packseq.arguments import as_data
 from packseq.optional import load
 from packseq.packed import PackedSequence, check_packed
@@ -21,10 +22,11 @@ def from_arrow(column: Any) -> PackedSequence:
 
     Parameters
     ----------
-    column : pyarrow.Array or pyarrow.ChunkedArray
-        Lists, large lists or fixed-size lists of numbers, booleans, dates or durations, or of
-        fixed-size lists of these, nested to any depth: the trailing shape. Sliced ones are taken as
-        they are cut.
+    column : pyarrow.Array or pyarrow.ChunkedArray, or what has Arrow's interface of capsules
+        Lists, large lists, list views or fixed-size lists of numbers, booleans, dates or durations,
+        or of lists of one length of these, nested to any depth: the trailing shape. Sliced ones are
+        taken as they are cut. Columns of polars, pandas and DuckDB are taken too, and arrays of
+        arrays, of dtype object, as older pandas has them.
 
     Returns
     -------
@@ -36,30 +38,25 @@ def from_arrow(column: Any) -> PackedSequence:
     ImportError
         pyarrow is not installed.
     TypeError
-        `column` is neither; it holds no lists, or lists of what has no fixed size.
+        `column` is none of these; it holds no lists, or lists of what is no number. The message
+        names the cast that helps, where one does.
     ValueError
-        There is a null, a list or a value within one; the message names its place. Offsets or sizes
-        are malformed.
+        There is a null, a list or a value within one, or an inner list of another length than the
+        first; the message names its place. Offsets or sizes are malformed.
 
     Notes
     -----
     Cost: one gather of N rows, straight from each chunk; booleans, which Arrow stores as bits, are
-    unpacked first.
+    unpacked first, views put end to end, and arrays of arrays copied.
     """
     pa = load("pyarrow", "arrow")
-    if not isinstance(column, pa.Array | pa.ChunkedArray):
-        raise TypeError(
-            f"column must be a pyarrow Array or ChunkedArray, got {type(column).__name__}"
-        )
-    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
-    # A column of no chunks still has a type, and so rows of a dtype.
-    chunks = chunks or [pa.array([], column.type)]
     parts, start = [], 0
-    for chunk in chunks:
-        _check_arrow(pa, chunk, start)
-        parts.append(_arrow_part(pa, chunk, start))
+    for chunk in columns.chunks_of(pa, column):
+        lists = columns.read(pa, chunk, start)
+        _check_whole(lists, start)
+        parts.append(lists)
         start += len(chunk)
-    return PackedSequence._of(*ragged.pack(parts))
+    return PackedSequence._of(*ragged.pack(_of_one_shape(parts)))
 
 
 def to_arrow(sequence: PackedSequence) -> Any:
@@ -194,56 +191,30 @@ def _unpacked(sequence: PackedSequence) -> ragged.Ragged:
     return check_packed(sequence, "sequence").to_ragged()
 
 
-def _check_arrow(pa: ModuleType, chunk: Any, start: int) -> None:
-    """Let Arrow check what it read without a look: offsets, sizes and buffers, of all levels.
+def _check_whole(lists: columns.Lists, start: int) -> None:
+    """Refuse a chunk in which something is wrong with a sequence, by its number in the column."""
+    if lists.nulls.any():
+        raise ValueError(
+            f"column has no sequence {start + int(np.argmax(lists.nulls))}: it is null"
+        )
+    if lists.faults:
+        b = min(lists.faults)
+        raise ValueError(f"column {lists.faults[b]} of sequence {start + b}")
+
+
+def _of_one_shape(chunks: list[columns.Lists]) -> list[ragged.Ragged]:
+    """The rows of all chunks: those without a step, which may not tell its shape, take the others'.
 
     Raises
     ------
     ValueError
-        They contradict each other, so that a list would reach beyond its values.
+        Steps of two chunks differ in shape.
     """
-    try:
-        chunk.validate(full=True)
-    except pa.ArrowInvalid as error:
-        raise ValueError(f"column is malformed from row {start} on: {error}") from error
-
-
-def _arrow_part(pa: ModuleType, chunk: Any, start: int) -> ragged.Ragged:
-    """Values and offsets of one chunk, whose first list is number `start` of the column."""
-    kind = chunk.type
-    fixed = pa.types.is_fixed_size_list(kind)
-    if not (fixed or pa.types.is_list(kind) or pa.types.is_large_list(kind)):
-        raise TypeError(f"column must hold lists, got type {kind}")
-    if chunk.null_count:
-        first = int(np.argmax(chunk.is_null().to_numpy(zero_copy_only=False)))
-        raise ValueError(f"column has no sequence {start + first}: it is null")
-    if fixed:
-        offsets = np.arange(len(chunk) + 1, dtype=np.int64) * kind.list_size
-    else:
-        offsets = chunk.offsets.to_numpy().astype(np.int64)
-        offsets -= offsets[0]
-    return _arrow_rows(pa, chunk.flatten(), offsets, start), offsets
-
-
-def _arrow_rows(pa: ModuleType, values: Any, offsets: NDArray[np.int64], start: int) -> Array:
-    """(M, *) of the values of a chunk's lists, whose places `offsets` and `start` tell."""
-    shape = [len(values)]
-    while True:
-        if values.null_count:
-            nulls = values.is_null().to_numpy(zero_copy_only=False)
-            raise ValueError(_null_at("column", nulls.reshape(shape), offsets, start))
-        if not pa.types.is_fixed_size_list(values.type):
-            break
-        shape.append(values.type.list_size)
-        values = values.flatten()
-    # Times of day are primitive in Arrow, but Python objects in NumPy.
-    if not pa.types.is_primitive(values.type) or pa.types.is_time(values.type):
-        raise TypeError(
-            "column must hold lists of numbers, booleans, dates or durations, or of fixed-size "
-            f"lists of these, got lists of {values.type}"
-        )
-    rows = as_data(values.to_numpy(zero_copy_only=False), "column")
-    return np.ascontiguousarray(rows).reshape(shape)
+    shapes = {chunk.row_shape for chunk in chunks if chunk.row_shape is not None}
+    if len(shapes) > 1:
+        raise ValueError(f"column has steps of shapes {' and '.join(map(str, sorted(shapes)))}")
+    shape = shapes.pop() if shapes else (0,)
+    return [replace(chunk, row_shape=shape).ragged() for chunk in chunks]
 
 
 def _null_at(name: str, nulls: Array, offsets: NDArray[np.int64], start: int) -> str:

@@ -147,8 +147,14 @@ def pack_sequence(sequences: Iterable[ArrayLike], enforce_sorted: bool = False) 
     the trailing axes of one step are not contiguous.
     Source: torch.nn.utils.rnn.pack_sequence, where `enforce_sorted` is True by default.
     """
-    enforce_sorted = as_flag(enforce_sorted, "enforce_sorted")
-    arrays = _as_sequences(sequences)
+    return pack_named(sequences, "sequences", as_flag(enforce_sorted, "enforce_sorted"))
+
+
+def pack_named(
+    sequences: Iterable[ArrayLike], name: str, enforce_sorted: bool = False
+) -> PackedSequence:
+    """:func:`pack_sequence` of an argument of another name."""
+    arrays = _as_sequences(sequences, name)
     plan = Plan.from_lengths(np.array([len(array) for array in arrays], np.int64), enforce_sorted)
     check_size((plan.rows, *arrays[0].shape[1:]), arrays[0].dtype)
     return PackedSequence._of(mover_of(arrays[0]).gather_sequences(arrays, plan), plan)
@@ -219,7 +225,7 @@ def pad_sequence(
     Source: torch.nn.utils.rnn.pad_sequence.
     """
     batch_first = as_flag(batch_first, "batch_first")
-    arrays = _as_sequences(sequences)
+    arrays = _as_sequences(sequences, "sequences")
     if padding_side not in ("right", "left"):
         raise ValueError(f"padding_side must be 'right' or 'left', got {padding_side!r}")
     first = arrays[0]
@@ -298,7 +304,7 @@ def as_lengths(lengths: ArrayLike, padded: NDArray[Any], name: str) -> IndexArra
     return array
 
 
-def _as_sequences(sequences: Iterable[ArrayLike]) -> list[NDArray[Any]]:
+def _as_sequences(sequences: Iterable[ArrayLike], name: str) -> list[NDArray[Any]]:
     """Return at least one array, all of one dtype and trailing shape."""
     if type(sequences) is list:
         listed: list[Any] = [*sequences]  # another thread may change the caller's
@@ -307,28 +313,28 @@ def _as_sequences(sequences: Iterable[ArrayLike]) -> list[NDArray[Any]]:
             return views
         sequences = listed
     if not isinstance(sequences, Iterable):
-        raise TypeError(f"sequences must be a list of arrays, got {type(sequences).__name__}")
-    arrays = [as_data(values, f"sequences[{b}]") for b, values in enumerate(sequences)]
+        raise TypeError(f"{name} must be a list of arrays, got {type(sequences).__name__}")
+    arrays = [as_data(values, f"{name}[{b}]") for b, values in enumerate(sequences)]
     if not arrays:
-        raise ValueError("sequences must hold at least one sequence, got none")
+        raise ValueError(f"{name} must hold at least one sequence, got none")
     first = arrays[0]
     for b, array in enumerate(arrays):
         if array.ndim == 0:
-            raise ValueError(f"sequences[{b}] must have shape (L, *), got a scalar")
+            raise ValueError(f"{name}[{b}] must have shape (L, *), got a scalar")
         if array.device != first.device:
             raise ValueError(
-                f"sequences must share one device: sequences[{b}] is {_place(array)}, "
-                f"sequences[0] is {_place(first)}"
+                f"{name} must share one device: {name}[{b}] is {_place(array)}, "
+                f"{name}[0] is {_place(first)}"
             )
         if array.shape[1:] != first.shape[1:]:
             raise ValueError(
-                f"sequences must share one trailing shape: sequences[{b}] has "
-                f"{tuple(array.shape[1:])}, sequences[0] has {tuple(first.shape[1:])}"
+                f"{name} must share one trailing shape: {name}[{b}] has "
+                f"{tuple(array.shape[1:])}, {name}[0] has {tuple(first.shape[1:])}"
             )
         if array.dtype != first.dtype:
             raise ValueError(
-                f"sequences must share one dtype: sequences[{b}] has {dtype_name(array)}, "
-                f"sequences[0] has {dtype_name(first)}"
+                f"{name} must share one dtype: {name}[{b}] has {dtype_name(array)}, "
+                f"{name}[0] has {dtype_name(first)}"
             )
     return arrays
 

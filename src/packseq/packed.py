@@ -441,7 +441,9 @@ class PackedSequence(NDArrayOperatorsMixin):
         ends = as_ends(sizes, self.batch_size if axis == 0 else self._array.shape[axis])
         pieces = pairwise([0, *ends])
         if axis == 0:
-            return [self.select(np.arange(start, end)) for start, end in pieces]
+            # Made of whole rows once, and not again for each piece.
+            whole = PackedSequence._of(moving.with_whole_rows(self._array, axes=1), self._plan)
+            return [whole.select(np.arange(start, end)) for start, end in pieces]
         at = (slice(None),) * axis
         return [
             PackedSequence._of(self._array[(*at, slice(start, end))], self._plan)

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from packseq.costs import as_counts, savings
 from packseq.optional import load
 from packseq.packed import PackedSequence
-from packseq.rows.plan import IndexArray, Plan
+from packseq.rows.plan import IndexArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,40 +55,41 @@ def plot_packing(lengths_or_packed: ArrayLike | PackedSequence, ax: Axes | None 
     """
     lengths = _as_batch(lengths_or_packed)
     pyplot = load("matplotlib.pyplot", "plot")
-    plan = Plan.from_lengths(lengths)
+    # No plan of the batch, whose memory is that of a step for each step: there are no rows here.
+    batch_size, longest = len(lengths), int(lengths.max())
+    order = np.argsort(-lengths, kind="stable")
     if ax is None:
         ax = pyplot.figure(figsize=(9, 3.4), layout="constrained").add_subplot()
     ax.set_axis_off()
     saved = savings(lengths)
-    colours = _colours(plan)
-    steps = _thinned(plan.max_length)
+    colours = _colours(batch_size)
+    steps = _thinned(longest)
 
-    rows = _thinned(plan.batch_size)
+    rows = _thinned(batch_size)
     picture = np.where(
         (lengths[rows, None] > steps)[..., None], colours[rows, None], np.array(_PADDING)
     )
     half = ax.inset_axes((0.0, 0.0, 0.47, 0.88))
-    _draw(half, picture, plan)
+    _draw(half, picture, batch_size, longest)
     half.set_title(f"padded: {saved.padded.steps:,} steps", fontsize="medium")
     half.set_xlabel("step")
     half.set_ylabel("sequence, as given")
 
-    order = np.arange(plan.batch_size) if plan.sorted_indices is None else plan.sorted_indices
     picture = np.where(
-        (plan.sorted_lengths[rows, None] > steps)[..., None],
+        (lengths[order[rows], None] > steps)[..., None],
         colours[order[rows], None],
         np.array(_NOTHING),
     )
     half = ax.inset_axes((0.53, 0.0, 0.47, 0.88))
-    _draw(half, picture, plan)
+    _draw(half, picture, batch_size, longest)
     half.set_title(
         f"packed: {saved.packed.steps:,} steps, {saved.waste:.0%} saved", fontsize="medium"
     )
     half.set_xlabel("batch_sizes, step by step")
     half.set_yticks([])
     half.set_ylabel("longest first")
-    ticks = _labelled(plan.max_length)
-    half.set_xticks(ticks, [_short(int(size)) for size in plan.batch_sizes[ticks]])
+    ticks = _labelled(longest)
+    half.set_xticks(ticks, [_short(int(np.count_nonzero(lengths > tick))) for tick in ticks])
     for side in ("top", "right"):
         half.spines[side].set_visible(False)
     return ax
@@ -156,16 +157,15 @@ def _waste(counts: IndexArray, size: int) -> float:
     return 1 - sum(counts.tolist()) / padded if padded else 0.0
 
 
-def _colours(plan: Plan) -> NDArray[np.float64]:
+def _colours(batch_size: int) -> NDArray[np.float64]:
     """(B, 4): of each of the caller's sequences, by its place among all."""
     colormaps = load("matplotlib", "plot").colormaps
-    if plan.batch_size <= len(_FEW):
-        return np.asarray(colormaps["tab10"](_FEW[: plan.batch_size]))
-    return np.asarray(colormaps["turbo"](np.linspace(0.05, 0.95, plan.batch_size)))
+    if batch_size <= len(_FEW):
+        return np.asarray(colormaps["tab10"](_FEW[:batch_size]))
+    return np.asarray(colormaps["turbo"](np.linspace(0.05, 0.95, batch_size)))
 
 
-def _draw(ax: Axes, picture: NDArray[np.float64], plan: Plan) -> None:
-    B, T = plan.batch_size, plan.max_length
+def _draw(ax: Axes, picture: NDArray[np.float64], B: int, T: int) -> None:
     if T:
         extent = (-0.5, T - 0.5, B - 0.5, -0.5)
         ax.imshow(picture, extent=extent, aspect="auto", interpolation="nearest")
@@ -185,14 +185,15 @@ def _draw(ax: Axes, picture: NDArray[np.float64], plan: Plan) -> None:
 def _thinned(count: int) -> IndexArray:
     """All of `count`, or an even choice."""
     shown = min(count, _MOST_CELLS)
-    return np.arange(shown, dtype=np.int64) * count // max(shown, 1)
+    # In Python's integers: the product may be beyond int64.
+    return np.array([k * count // shown for k in range(shown)], np.int64)
 
 
 def _labelled(count: int) -> IndexArray:
     """Where to write a number: at every place if there is room, else at five."""
     if count <= _MOST_LABELS:
         return np.arange(count)
-    return np.linspace(0, count - 1, 5).round().astype(np.int64)
+    return np.array([(k * (count - 1) + 2) // 4 for k in range(5)], np.int64)
 
 
 def _short(number: int) -> str:

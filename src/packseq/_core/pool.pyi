@@ -4,6 +4,7 @@ MOST_THREADS: int
 
 @final
 class Pool:
+    patience: int | None
     @property
     def rounds(self) -> int: ...
     def borrow(self) -> bool: ...

@@ -5,6 +5,12 @@ from libc.stdint cimport int32_t, int64_t
 
 from packseq._core.pool cimport Pool
 
+cdef extern from "tuning.h" nogil:
+    enum: PATIENT_PART
+
+cdef extern from "clock.h" nogil:
+    int64_t packseq_nanoseconds() noexcept
+
 cdef extern from "kernels.h" nogil:
     enum: PACKSEQ_N_CELLS
     enum: PACKSEQ_N_GATE_ACTIVATIONS
@@ -16,12 +22,25 @@ cdef extern from "kernels.h" nogil:
     const packseq_cell_traits *packseq_cells
     const char *const *packseq_gate_activations
 
+    ctypedef struct packseq_format_traits:
+        const char *name
+        int32_t real_bytes
+
+    const packseq_format_traits *packseq_formats
+
+    enum packseq_format:
+        PACKSEQ_F32
+        PACKSEQ_F64
+        PACKSEQ_N_FORMATS
+
     ctypedef struct packseq_matrix:
         const void *panels
         const int32_t *column
         int64_t k
         int64_t n_panels
         int64_t panels_per_block
+        const float *scales
+        const int32_t *sums
 
     ctypedef struct packseq_direction:
         packseq_matrix ih
@@ -34,6 +53,7 @@ cdef extern from "kernels.h" nogil:
     ctypedef struct packseq_network:
         int32_t cell
         int32_t gate_activation
+        int32_t format
         int32_t n_layers
         int32_t n_directions
         int64_t hidden
@@ -63,6 +83,8 @@ cdef extern from "kernels.h" nogil:
         const void *c0
         void *hn
         void *cn
+        void *const *before
+        void *const *after
         int64_t n_shards
         const int64_t *bounds
         int32_t last_first
@@ -74,27 +96,30 @@ cdef extern from "kernels.h" nogil:
         char *workspace
         int64_t workspace_stride
         packseq_barrier *barriers
+        int64_t begun
+        int64_t patience
+
+    ctypedef struct packseq_engine:
+        int64_t (*workspace)(const packseq_job *) noexcept nogil
+        void (*run)(packseq_job *, int32_t) noexcept nogil
+        void (*activate)(int, const void *, void *, int64_t) noexcept nogil
 
     ctypedef struct packseq_kernels:
         const char *name
         int32_t vector_bytes
-        int64_t (*workspace_f32)(const packseq_job *) noexcept nogil
-        int64_t (*workspace_f64)(const packseq_job *) noexcept nogil
-        void (*run_f32)(packseq_job *, int32_t) noexcept nogil
-        void (*run_f64)(packseq_job *, int32_t) noexcept nogil
-        void (*activate_f32)(int, const float *, float *, int64_t) noexcept nogil
-        void (*activate_f64)(int, const double *, double *, int64_t) noexcept nogil
 
     const packseq_kernels *const *packseq_compiled() noexcept nogil
     int packseq_supported(const packseq_kernels *) noexcept nogil
+    const packseq_engine *packseq_engine_of(const packseq_kernels *, packseq_format) noexcept nogil
 
     enum packseq_size:
         PACKSEQ_TINY
         PACKSEQ_SMALL
         PACKSEQ_LARGE
 
-    void packseq_estimate(packseq_network *, int64_t, int64_t) noexcept nogil
-    packseq_size packseq_size_of(const packseq_job *) noexcept nogil
+    void packseq_estimate(packseq_network *, int64_t) noexcept nogil
+    double packseq_microseconds_of(const packseq_job *) noexcept nogil
+    packseq_size packseq_size_for(double) noexcept nogil
     packseq_size packseq_most_size(const packseq_network *, int64_t, int64_t) noexcept nogil
     int32_t packseq_cut(packseq_job *, int64_t *, int32_t) noexcept nogil
 
@@ -102,10 +127,9 @@ cdef extern from "kernels.h" nogil:
 cdef class Network:
     cdef packseq_network net
     cdef packseq_direction *table
-    cdef const packseq_kernels *kernels
+    cdef const packseq_engine *engine
     cdef object keep
     cdef int typenum
-    cdef int64_t real_bytes
     cdef int64_t input_width
     cdef bint has_c
     cdef bint batch_first
@@ -114,6 +138,9 @@ cdef class Network:
 
     cdef void begin(self, packseq_job *job, int64_t batch, int64_t steps) noexcept
     cdef packseq_size most_size(self, int64_t batch, int64_t steps) noexcept
+    cdef void lay(self, packseq_job *job, cnp.ndarray x, cnp.ndarray out, object batch_sizes, object offsets,
+                  object order) noexcept
+    cdef bint perform(self, packseq_job *job, Pool pool, int32_t threads) noexcept nogil
     cdef bint execute(self, packseq_job *job, Pool pool, int32_t threads) noexcept nogil
     cdef int32_t recruit(self, packseq_job *job, int64_t *bounds, Pool pool, int32_t threads) noexcept nogil
     cdef int64_t workspace(self, const packseq_job *job, int32_t workers) noexcept nogil

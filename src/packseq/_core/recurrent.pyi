@@ -8,6 +8,7 @@ from packseq._core.pool import Pool
 BUILD: dict[str, str]
 CELLS: tuple[str, ...]
 GATE_ACTIVATIONS: tuple[str, ...]
+FORMATS: tuple[str, ...]
 
 class Kernels:
     @property
@@ -16,6 +17,7 @@ class Kernels:
     def vector_bytes(self) -> int: ...
     @property
     def supported(self) -> bool: ...
+    def has(self, format: str) -> bool: ...
     def activate(self, activation: str, x: NDArray[Any]) -> NDArray[Any]: ...
 
 def compiled() -> list[Kernels]: ...
@@ -27,6 +29,7 @@ class Network:
         kernels: Kernels,
         cell: str,
         gate_activation: str,
+        format: str,
         hidden: int,
         state: int,
         n_directions: int,

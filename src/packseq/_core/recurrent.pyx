@@ -44,6 +44,9 @@ CELLS = tuple([packseq_cells[cell].name.decode() for cell in range(PACKSEQ_N_CEL
 # And the activations that their gates may have.
 GATE_ACTIVATIONS = tuple([packseq_gate_activations[i].decode() for i in range(PACKSEQ_N_GATE_ACTIVATIONS)])
 
+# What numbers and weights may be.
+FORMATS = tuple([packseq_formats[i].name.decode() for i in range(PACKSEQ_N_FORMATS)])
+
 cdef class Kernels:
     """The kernels compiled for one instruction set."""
 
@@ -62,14 +65,16 @@ cdef class Kernels:
         """Whether this machine can run them."""
         return bool(packseq_supported(self.table))
 
+    def has(self, str format):
+        """Whether they have an engine for one of FORMATS."""
+        return packseq_engine_of(self.table, FORMATS.index(format)) != NULL
+
     def activate(self, str activation, cnp.ndarray x):
         """Apply "tanh" or one of GATE_ACTIVATIONS to a contiguous float array of whole vectors."""
         cdef cnp.ndarray y = np.empty_like(x)
         cdef int which = (*GATE_ACTIVATIONS, "tanh").index(activation)
-        if x.dtype == np.float32:
-            self.table.activate_f32(which, <float *> x.data, <float *> y.data, x.size)
-        else:
-            self.table.activate_f64(which, <double *> x.data, <double *> y.data, x.size)
+        cdef const packseq_engine *engine = packseq_engine_of(self.table, FORMATS.index(x.dtype.name))
+        engine.activate(which, x.data, y.data, x.size)
         return y
 
 
@@ -95,15 +100,20 @@ cdef void work(void *argument, int32_t worker) noexcept nogil:
     (<Task *> argument).run((<Task *> argument).job, worker)
 
 
+cdef void do_nothing(void *argument, int32_t worker) noexcept nogil:
+    pass
+
+
 cdef packseq_matrix matrix_of(tuple packed, int64_t panels_per_block) noexcept:
-    """(panels [panel][K][2U], column [panel]) as the kernels see it."""
+    """(K, panels, column, scales or None, sums or None) as the kernels see it."""
     cdef packseq_matrix matrix
-    cdef cnp.ndarray panels = packed[0], column = packed[1]
-    matrix.panels = panels.data
-    matrix.column = <const int32_t *> column.data
-    matrix.n_panels = panels.shape[0]
-    matrix.k = panels.shape[1]
+    matrix.k = packed[0]
+    matrix.panels = data(packed[1])
+    matrix.column = <const int32_t *> data(packed[2])
+    matrix.n_panels = packed[1].shape[0]
     matrix.panels_per_block = panels_per_block
+    matrix.scales = <const float *> data(packed[3])
+    matrix.sums = <const int32_t *> data(packed[4])
     return matrix
 
 
@@ -111,19 +121,22 @@ cdef packseq_matrix matrix_of(tuple packed, int64_t panels_per_block) noexcept:
 cdef class Network:
     """A module's prepacked weights. Read-only once made, so threads share it.
 
-    cell and gate_activation are of CELLS and GATE_ACTIVATIONS. directions is a list [L * D] of (ih, hh,
-    late or None, bias, peephole or None, finite), each matrix a pair (panels, column) with its panels
-    per block in `per_block`; see kernels.h for their order.
+    cell, gate_activation and format are of CELLS, GATE_ACTIVATIONS and FORMATS. directions is a list
+    [L * D] of (ih, hh, late or None, bias, peephole or None, finite), each matrix (K, panels, column,
+    scales, sums), the last two None but for int8, with its panels per block in `per_block`; see kernels.h
+    for their order.
     """
 
-    def __cinit__(self, Kernels kernels, str cell, str gate_activation, int64_t hidden, int64_t state,
-                  int n_directions, list directions, tuple per_block, bint batch_first, bint one_step):
+    def __cinit__(self, Kernels kernels, str cell, str gate_activation, str format, int64_t hidden,
+                  int64_t state, int n_directions, list directions, tuple per_block, bint batch_first,
+                  bint one_step):
         cdef int i
         self.table = <packseq_direction *> PyMem_Calloc(len(directions), sizeof(packseq_direction))
         if self.table == NULL:
             raise MemoryError
         self.keep = directions
-        self.kernels = kernels.table
+        self.net.format = FORMATS.index(format)
+        self.engine = packseq_engine_of(kernels.table, <packseq_format> self.net.format)
         self.batch_first = batch_first
         self.one_step = one_step
         self.net.cell = CELLS.index(cell)
@@ -143,9 +156,8 @@ cdef class Network:
             self.table[i].finite = finite
         self.input_width = self.table[0].ih.k
         self.has_c = packseq_cells[self.net.cell].has_c
-        self.typenum = directions[0][0][0].dtype.num
-        self.real_bytes = directions[0][0][0].dtype.itemsize
-        packseq_estimate(&self.net, self.real_bytes, self.kernels.vector_bytes)
+        self.typenum = directions[0][3].dtype.num  # the bias's
+        packseq_estimate(&self.net, kernels.table.vector_bytes)
 
     def __dealloc__(self):
         PyMem_Free(self.table)
@@ -161,18 +173,12 @@ cdef class Network:
         """
         cdef packseq_job job
         cdef bint done
-        cdef int32_t taken
         self.begin(&job, batch, steps)
-        job.batch_sizes = <const int64_t *> data(batch_sizes)
-        job.order = <const int64_t *> data(order)
-        view(&job.input, x, &job, offsets)
-        view(&job.output, out, &job, offsets)
+        self.lay(&job, x, out, batch_sizes, offsets, order)
         job.padded_steps = padded_steps
         job.h0, job.c0, job.hn, job.cn = data(hx[0]), data(hx[1]), data(hn[0]), data(hn[1])
         with nogil:
-            taken = pool.take(threads)
-            done = self.execute(&job, pool, taken)
-            pool.leave(taken)
+            done = self.perform(&job, pool, threads)
         if not done:
             raise MemoryError("no memory for what a call needs beside its results")
 
@@ -193,8 +199,23 @@ cdef class Network:
         job.last_first = self.last_first
         self.last_first = not self.last_first
 
+    cdef void lay(self, packseq_job *job, cnp.ndarray x, cnp.ndarray out, object batch_sizes, object offsets,
+                  object order) noexcept:
+        """Say where the rows lie, as forward() has them."""
+        job.batch_sizes = <const int64_t *> data(batch_sizes)
+        job.order = <const int64_t *> data(order)
+        view(&job.input, x, job, offsets)
+        view(&job.output, out, job, offsets)
+
     cdef packseq_size most_size(self, int64_t batch, int64_t steps) noexcept:
         return packseq_most_size(&self.net, batch, steps)
+
+    cdef bint perform(self, packseq_job *job, Pool pool, int32_t threads) noexcept nogil:
+        """Execute it on as many threads as can be had of so many."""
+        cdef int32_t taken = pool.take(threads)
+        cdef bint done = self.execute(job, pool, taken)
+        pool.leave(taken)
+        return done
 
     cdef bint execute(self, packseq_job *job, Pool pool, int32_t threads) noexcept nogil:
         """Cut it, lend it memory, run it; whoever calls has taken so many threads. False: no memory."""
@@ -211,29 +232,38 @@ cdef class Network:
         if memory != NULL:
             memset(barriers, 0, sizeof(barriers))
             job.barriers = barriers
+            if workers > 1:
+                job.begun, job.patience = packseq_nanoseconds(), pool.get_patience()
             job.workspace = memory + (64 - <size_t> memory % 64)
             job.workspace_stride = size // workers
             task.job = job
-            task.run = self.kernels.run_f32 if self.typenum == cnp.NPY_FLOAT else self.kernels.run_f64
-            if workers == 1:
+            task.run = self.engine.run
+            if threads == 1:
                 work(&task, 0)
             else:
                 pool.run(work, &task, workers)
+        elif threads > 1:
+            pool.run(do_nothing, NULL, 1)
         free(memory)
         free(bounds)
         return memory != NULL
 
     cdef int32_t recruit(self, packseq_job *job, int64_t *bounds, Pool pool, int32_t threads) noexcept nogil:
         """Cut it for as many workers as are worth it and can be had, up to `threads`; returns how many."""
-        cdef packseq_size size = packseq_size_of(job) if threads > 1 else PACKSEQ_TINY
+        cdef double takes = packseq_microseconds_of(job) if threads > 1 else 0
+        cdef packseq_size size = packseq_size_for(takes)
         cdef int32_t workers = packseq_cut(job, bounds, threads if size > PACKSEQ_TINY else 1)
-        if workers == 1 or pool.gather(workers, size == PACKSEQ_SMALL):
+        if workers == 1:
+            return 1
+        if not pool.gather(workers, size == PACKSEQ_SMALL):
+            return packseq_cut(job, bounds, 1)
+        if job.team == 1 or size == PACKSEQ_SMALL:
             return workers
-        return packseq_cut(job, bounds, 1)
+        # Members of a team wait for each other. Those of a small one are awake, and will come.
+        cdef int32_t come = pool.muster(workers, <int64_t> (1000 * takes / PATIENT_PART))
+        return workers if come == workers else packseq_cut(job, bounds, come)
 
     cdef int64_t workspace(self, const packseq_job *job, int32_t workers) noexcept nogil:
         """Of all workers together."""
         cdef int64_t parts = 1 if job.team > 1 else workers
-        if self.typenum == cnp.NPY_FLOAT:
-            return parts * self.kernels.workspace_f32(job)
-        return parts * self.kernels.workspace_f64(job)
+        return parts * self.engine.workspace(job)

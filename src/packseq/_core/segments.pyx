@@ -8,7 +8,7 @@ threads share.
 cimport numpy as cnp
 from libc.stdint cimport int32_t, int64_t
 
-from packseq._core.pool cimport Pool
+from packseq._core.pool cimport Pool, packseq_parts, packseq_take_part
 
 cnp.import_array()
 
@@ -43,17 +43,18 @@ cdef struct Job:
     void *out
     const void *other
     int64_t elements
-    int32_t workers
+    packseq_parts tiles
 
 
 cdef void take_tiles(void *argument, int32_t worker) noexcept nogil:
-    """Every `workers`-th tile."""
-    cdef Job job = (<Job *> argument)[0]
-    job.tile.start = worker * <int64_t>TILE
-    while job.tile.start < job.elements:
-        job.tile.size = min(<int64_t>TILE, job.elements - job.tile.start)
-        job.run(job.tile, job.data, job.out, job.other)
-        job.tile.start += job.workers * <int64_t>TILE
+    """Those that no other has taken."""
+    cdef Job *job = <Job *> argument
+    cdef packseq_tile tile = job.tile
+    tile.start = packseq_take_part(&job.tiles) * <int64_t>TILE
+    while tile.start < job.elements:
+        tile.size = min(<int64_t>TILE, job.elements - tile.start)
+        job.run(tile, job.data, job.out, job.other)
+        tile.start = packseq_take_part(&job.tiles) * <int64_t>TILE
 
 
 def walk(str name, cnp.ndarray data, const int64_t[::1] offsets, int64_t width, cnp.ndarray out,
@@ -63,7 +64,7 @@ def walk(str name, cnp.ndarray data, const int64_t[::1] offsets, int64_t width, 
     `width` is the elements of a row, and `group` those that share one of the weights in `other`,
     which is None where the walk needs nothing."""
     cdef Job job
-    cdef int32_t taken
+    cdef int32_t taken, workers
     job.run = find(name, data.dtype)
     job.data = cnp.PyArray_DATA(data)
     job.out = cnp.PyArray_DATA(out)
@@ -73,12 +74,14 @@ def walk(str name, cnp.ndarray data, const int64_t[::1] offsets, int64_t width, 
     job.tile.steps = offsets.shape[0] - 1
     job.tile.width = width
     job.tile.group = group
+    job.tiles.next = 0
     with nogil:
         taken = pool.take(threads)
-        job.workers = <int32_t> min(taken, (job.elements + TILE - 1) // TILE)
-        if job.workers > 1 and not pool.gather(job.workers, False):
-            job.workers = 1
-        pool.run(take_tiles, &job, job.workers)
+        workers = <int32_t> min(taken, (job.elements + TILE - 1) // TILE)
+        if workers < 2 or not pool.gather(workers, False):
+            take_tiles(&job, 0)
+        else:
+            pool.run(take_tiles, &job, workers)
         pool.leave(taken)
 
 

@@ -22,6 +22,10 @@ SIGMOID = "sigmoid"
 # What may stand in the sigmoid's place: torch's and Keras 3's, relu6(x + 3) / 6; and the older one,
 # max(0, min(1, 0.2 x + 0.5)), which is ONNX's default and Keras's before version 3.
 RECURRENT_ACTIVATIONS = (SIGMOID, "hard_sigmoid", "hard_sigmoid_0.2")
+# Fewer bits than a float has, for the weights of the products and what they multiply.
+PRECISIONS = ("int8", "bfloat16")
+# What the name of an int8 weight's scales ends in.
+SCALE = "_scale"
 
 
 @dataclass(frozen=True)
@@ -146,6 +150,8 @@ class Architecture:
     one_step : bool
         Whether it is a cell that is called for one step: its parameters' names end in no "_l0", and
         its states have no axis of layers.
+    precision : str or None
+        One of PRECISIONS; None where weights are of the module's dtype.
     """
 
     cell: Cell
@@ -157,6 +163,7 @@ class Architecture:
     proj_size: int = 0
     recurrent_activation: str = SIGMOID
     one_step: bool = False
+    precision: str | None = None
 
     @property
     def directions(self) -> int:
@@ -206,6 +213,8 @@ class Architecture:
                 for name in self.cell.vectors:
                     shapes[name + suffix] = (self.hidden_size,)
             width = self.output_size
+        if self.precision == "int8":
+            shapes |= {name + SCALE: of[:1] for name, of in shapes.items() if len(of) == 2}
         return shapes
 
     @cached_property
@@ -232,6 +241,8 @@ class Architecture:
             return f"{self.cell.kind}({name}={value!r})"
         if self.recurrent_activation != SIGMOID:
             return f"{self.cell.kind}(recurrent_activation={self.recurrent_activation!r})"
+        if self.precision:
+            return f"{self.cell.kind} of {self.precision}"
         return None
 
 
@@ -240,7 +251,10 @@ class Architecture:
 _MATRICES = ("weight_ih", "weight_hh", "weight_hr")
 _VECTORS = tuple(dict.fromkeys(name for cell in CELLS for name in cell.vectors))
 PARAMETER_NAMES = (*_MATRICES, "bias_ih", "bias_hh", *_VECTORS)
-PARAMETER = re.compile(f"(?:{'|'.join(PARAMETER_NAMES)})(?:_l\\d+(?:_reverse)?)?")
+_PLACE = "(?:_l\\d+(?:_reverse)?)?"
+PARAMETER = re.compile(
+    f"(?:{'|'.join(PARAMETER_NAMES)}){_PLACE}|(?:{'|'.join(_MATRICES)}){_PLACE}{SCALE}"
+)
 
 
 def infer(shapes: Mapping[str, Shape], prefix: str = "", one_step: bool = False) -> Architecture:
@@ -286,6 +300,7 @@ def infer(shapes: Mapping[str, Shape], prefix: str = "", one_step: bool = False)
         bidirectional=not one_step and f"weight_ih{end}_reverse" in shapes,
         proj_size=weight_hh[1] if projected else 0,
         one_step=one_step,
+        precision="int8" if f"weight_ih{end}{SCALE}" in shapes else None,
     )
 
 

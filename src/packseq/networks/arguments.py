@@ -11,13 +11,21 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from packseq.checks import as_array, as_flag, as_size, check_size, kind_of
-from packseq.networks.architecture import CELLS, RECURRENT_ACTIVATIONS, Architecture, cell_of
+from packseq.networks.architecture import (
+    CELLS,
+    PRECISIONS,
+    RECURRENT_ACTIVATIONS,
+    Architecture,
+    cell_of,
+)
 from packseq.tensor_checks import as_host_floats, is_tensor
 
 Array = NDArray[Any]
 
 # The kernels count the columns of a gate row in 32 bits.
 _MOST_COLUMNS = 2**31 - 1
+# 255 * 127 times as many are less than 2**31: bytes with and without a sign, in the kernels' sums.
+_MOST_INT8_COLUMNS = 66_000
 
 
 # ---- constructors ----
@@ -35,6 +43,7 @@ def as_architecture(
     recurrent_activation: str = "sigmoid",
     options: Mapping[str, Any],
     one_step: bool = False,
+    precision: str | None = None,
 ) -> Architecture:
     """Check a constructor's arguments; `options` are those that choose among the cells of a kind.
 
@@ -56,6 +65,7 @@ def as_architecture(
         proj_size=_as_proj_size(proj_size, hidden),
         recurrent_activation=as_recurrent_activation(recurrent_activation),
         one_step=one_step,
+        precision=None if precision is None else as_precision(precision),
     )
 
 
@@ -80,6 +90,7 @@ def checked(architecture: object) -> Architecture:
         recurrent_activation=architecture.recurrent_activation,
         options=architecture.cell.options,
         one_step=as_flag(architecture.one_step, "one_step"),
+        precision=architecture.precision,
     )
 
 
@@ -103,6 +114,19 @@ def as_recurrent_activation(value: str) -> str:
         raise ValueError(
             f"recurrent_activation must be {', '.join(others)} or {last}, got {value!r}"
         )
+    return value
+
+
+def as_precision(value: str) -> str:
+    """Check a precision of fewer bits.
+
+    Raises
+    ------
+    ValueError
+        None of PRECISIONS.
+    """
+    if not isinstance(value, str) or value not in PRECISIONS:
+        raise ValueError(f"precision must be {' or '.join(map(repr, PRECISIONS))}, got {value!r}")
     return value
 
 
@@ -162,7 +186,8 @@ def check_weight_sizes(architecture: Architecture, dtype: np.dtype[Any]) -> None
     Raises
     ------
     ValueError
-        Its columns are beyond the kernels' integers, or its bytes beyond any memory.
+        Its columns are beyond the kernels' integers, also those of int8's sums, or its bytes
+        beyond any memory.
     """
     gates, hidden = len(architecture.cell.gates), architecture.hidden_size
     columns = (1 if gates == 1 else 4) * hidden  # the kernels give a GRU room for four gates
@@ -172,6 +197,10 @@ def check_weight_sizes(architecture: Architecture, dtype: np.dtype[Any]) -> None
             f"at most {_MOST_COLUMNS}"
         )
     widest = max(architecture.input_size, architecture.output_size, hidden)
+    if architecture.precision == "int8" and widest > _MOST_INT8_COLUMNS:
+        raise ValueError(
+            f"a weight has {widest} columns; int8 sums at most {_MOST_INT8_COLUMNS} exactly"
+        )
     size = columns * widest * dtype.itemsize
     if size > sys.maxsize:
         raise ValueError(

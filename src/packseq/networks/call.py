@@ -94,17 +94,25 @@ class Call:
         TypeError
             There are two, and `hx` is no pair.
         """
-        names = [f"{letter}_0" for letter in self.architecture.cell.states]
+        shapes = self.state_shapes
         if self.hx is None:
-            return [None] * len(names)
-        states = [self.hx]
-        if len(names) == 2:
-            if not isinstance(self.hx, tuple | list) or len(self.hx) != 2:
-                raise TypeError(
-                    f"hx must be a pair (h, c) for an LSTM, got {type(self.hx).__name__}"
-                )
-            states = list(self.hx)
-        return [*map(take, states, names, self.state_shapes)]
+            return [None] * len(shapes)
+        return [*map(take, split_states(self.hx, len(shapes)), ("h_0", "c_0"), shapes)]
+
+
+def split_states(hx: Any, count: int) -> Sequence[Any]:
+    """The one state or the two that a caller's `hx` has.
+
+    Raises
+    ------
+    TypeError
+        There are two, and `hx` is no pair.
+    """
+    if count == 1:
+        return [hx]
+    if not isinstance(hx, tuple | list) or len(hx) != 2:
+        raise TypeError(f"hx must be a pair (h, c) for an LSTM, got {type(hx).__name__}")
+    return hx
 
 
 class Runner(Protocol):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, SupportsIndex
+from collections.abc import Mapping, Sequence
+from typing import Any, Self, SupportsIndex
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -31,6 +31,8 @@ __all__ = ["GRUCell", "LSTMCell", "RNNCell"]
 class _Cell(Parameterised):
     """A network of one layer and one direction, called for one step."""
 
+    _one_step = True
+
     def __init__(self, architecture: Architecture, dtype: DTypeLike, rng: Rng) -> None:
         self._begin(architecture, dtype)
         self._initialise(rng)
@@ -44,6 +46,8 @@ class _Cell(Parameterised):
             shown["recurrent_activation"] = architecture.recurrent_activation
         if self.dtype != np.float32:
             shown["dtype"] = self.dtype.name
+        if architecture.precision:
+            shown["precision"] = architecture.precision
         return shown
 
     def _plain(self, input: object, hx: object) -> Any:
@@ -117,6 +121,8 @@ class RNNCell(_Cell):
     Source: torch.nn.RNNCell.
     """
 
+    _kind = "RNN"
+
     def __init__(
         self,
         input_size: SupportsIndex,
@@ -137,6 +143,35 @@ class RNNCell(_Cell):
         )
 
     nonlinearity: str = cell_option("nonlinearity", "What the pre-activation goes through.")
+
+    @classmethod
+    def from_state_dict(
+        cls,
+        mapping: Mapping[str, Any],
+        prefix: str = "",
+        *,
+        nonlinearity: str = "tanh",
+        dtype: DTypeLike | None = None,
+    ) -> Self:
+        """Make the cell that a state dict holds: sizes and bias follow from it.
+
+        Parameters
+        ----------
+        mapping, prefix
+            As for load_state_dict: the weights of an RNN of one layer and one direction too.
+        nonlinearity
+            Which no state dict tells.
+        dtype : optional
+            float64 if the weights are, else float32.
+
+        Raises
+        ------
+        TypeError, ValueError
+            The entries under `prefix` are not those of an RNN; the message says what is wrong.
+        """
+        return cls._from_state_dict(
+            mapping, prefix, dtype, cell={"nonlinearity": as_nonlinearity(nonlinearity)}
+        )
 
     def __call__(self, input: ArrayLike, hx: ArrayLike | None = None) -> Array:
         """Take one step.
@@ -167,7 +202,25 @@ class RNNCell(_Cell):
         return self._next(input, hx)
 
 
-class GRUCell(_Cell):
+class _GatedCell(_Cell):
+    """A cell whose gates go through an activation of the caller's choice."""
+
+    @classmethod
+    def from_state_dict(
+        cls,
+        mapping: Mapping[str, Any],
+        prefix: str = "",
+        *,
+        recurrent_activation: str = "sigmoid",
+        dtype: DTypeLike | None = None,
+    ) -> Self:
+        """Make the cell that a state dict holds; see :meth:`RNNCell.from_state_dict`."""
+        return cls._from_state_dict(
+            mapping, prefix, dtype, recurrent_activation=recurrent_activation
+        )
+
+
+class GRUCell(_GatedCell):
     """One step of a GRU, with torch's order of operations.
 
     Parameters
@@ -191,6 +244,8 @@ class GRUCell(_Cell):
     -----
     Source: torch.nn.GRUCell.
     """
+
+    _kind = "GRU"
 
     def __init__(
         self,
@@ -223,7 +278,7 @@ class GRUCell(_Cell):
         return self._next(input, hx)
 
 
-class LSTMCell(_Cell):
+class LSTMCell(_GatedCell):
     """One step of an LSTM.
 
     Parameters
@@ -248,6 +303,8 @@ class LSTMCell(_Cell):
     -----
     Source: torch.nn.LSTMCell.
     """
+
+    _kind = "LSTM"
 
     def __init__(
         self,

@@ -120,7 +120,7 @@ class RNN(Recurrent):
             prefix,
             dtype,
             batch_first=batch_first,
-            nonlinearity=as_nonlinearity(nonlinearity),
+            cell={"nonlinearity": as_nonlinearity(nonlinearity)},
         )
 
 
@@ -229,7 +229,7 @@ class GRU(Recurrent):
             dtype,
             batch_first=batch_first,
             recurrent_activation=recurrent_activation,
-            reset_after=as_flag(reset_after, "reset_after"),
+            cell={"reset_after": as_flag(reset_after, "reset_after")},
         )
 
 

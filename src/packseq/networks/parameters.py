@@ -3,15 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Self, TypeVar
+from dataclasses import replace
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from packseq.checks import as_array, as_read_only
-from packseq.networks.architecture import Architecture
-from packseq.networks.arguments import as_module_dtype, check_weight_sizes, checked
+from packseq._core.recurrent import Network as KernelNetwork
+from packseq.checks import as_read_only
+from packseq.networks.architecture import SIGMOID, Architecture, cell_of
+from packseq.networks.arguments import (
+    as_module_dtype,
+    as_precision,
+    as_recurrent_activation,
+    check_weight_sizes,
+    checked,
+)
 from packseq.networks.engines import Network, pack
+from packseq.networks.prepack import prepack
+from packseq.networks.rounding import is_matrix, rounded, to_bfloat16, widened
+from packseq.networks.state_dicts import (
+    as_integers,
+    as_prefix,
+    as_weights,
+    inferred,
+    name_problems,
+    names_under,
+)
+from packseq.settings.isa import kernels
 
 Array = NDArray[Any]
 Rng = int | np.random.Generator | None
@@ -50,6 +69,22 @@ class Weights:
             self.network = pack(self.architecture, self.parameters, self._batch_first)
         return self.network
 
+    def packed_for_kernels(self) -> KernelNetwork:
+        """The same for what the kernels alone can do, also where modules run on BLAS.
+
+        Raises
+        ------
+        RuntimeError
+            This build has no kernels.
+        """
+        kernels()  # who lacks them hears of that, not of what BLAS would need
+        network = self.packed()
+        return network if isinstance(network, KernelNetwork) else self.kept(_pack_for_kernels)
+
+
+def _pack_for_kernels(weights: Weights) -> KernelNetwork:
+    return prepack(weights.architecture, weights.parameters, kernels(), weights._batch_first)
+
 
 class Parameterised:
     """Weights under torch's names, reachable as attributes and as a state dict.
@@ -57,6 +92,9 @@ class Parameterised:
     A subclass calls `_begin` with what it is and draws its weights, or gets them by `_of`.
     Arrays are replaced, never written to, so one module may serve many threads.
     """
+
+    _kind: ClassVar[str]
+    _one_step: ClassVar[bool]
 
     _architecture: Architecture
     _weights: Weights
@@ -87,6 +125,29 @@ class Parameterised:
         made.load_state_dict(mapping, prefix)
         return made
 
+    @classmethod
+    def _from_state_dict(
+        cls,
+        mapping: Mapping[str, Any],
+        prefix: str,
+        dtype: DTypeLike | None,
+        *,
+        recurrent_activation: str = SIGMOID,
+        cell: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Self:
+        """What a state dict tells, and what it cannot: the options of its `cell` among them."""
+        prefix = as_prefix(mapping, prefix)
+        architecture, double = inferred(cls._kind, mapping, prefix, cls._one_step)
+        if dtype is None:
+            dtype = np.float64 if double else np.float32
+        if cell is not None:
+            architecture = replace(architecture, cell=cell_of(cls._kind, cell))
+        architecture = replace(
+            architecture, recurrent_activation=as_recurrent_activation(recurrent_activation)
+        )
+        return cls._of(architecture, dtype, mapping, prefix, **options)
+
     def _shown(self) -> dict[str, Any]:
         """What repr shows after the sizes: everything that is not the default."""
         raise NotImplementedError
@@ -110,6 +171,11 @@ class Parameterised:
     def bias(self) -> bool:
         """Whether there are biases."""
         return self._architecture.bias
+
+    @property
+    def precision(self) -> str:
+        """What the weights are: "int8", "bfloat16", or the name of the dtype."""
+        return self._architecture.precision or self.dtype.name
 
     @property
     def _batch_first(self) -> bool:
@@ -190,7 +256,8 @@ class Parameterised:
         ----------
         mapping : mapping of str to array_like
             float16, float32 or float64 arrays (or torch tensors) by torch's names; copied and
-            converted to the module's dtype.
+            converted to the module's dtype. A module takes a cell's too, and a cell those of a
+            module of one layer and one direction, whose names end in ``_l0``.
         prefix : str
             What the names begin with, such as ``"encoder.lstm"``, with its final dot or without.
             Others are not looked at.
@@ -212,26 +279,100 @@ class Parameterised:
         """
         self._set_parameters(self._loaded(mapping, prefix, strict))
 
+    def quantize(self, precision: str) -> Self:
+        """Make the same module with weights of fewer bits: faster, smaller and less exact.
+
+        Parameters
+        ----------
+        precision : {"int8", "bfloat16"}
+            What weight_ih, weight_hh and weight_hr become, and what they multiply is rounded to.
+            Biases, peepholes, gates, states, input and output stay float32.
+
+        Returns
+        -------
+        module
+            A new one, of the same class and options. An int8 weight is an int8 array, with a
+            float32 scale for each of its rows beside it, under its name and ``_scale``; a bfloat16
+            weight shows as the float32 array of its numbers.
+
+        Raises
+        ------
+        ValueError
+            Another precision; this module is not float32, or has fewer bits already; for int8, a
+            weight has NaN or infinity, or more than 66,000 columns.
+
+        Notes
+        -----
+        Cost: some passes over the weights. docs/precision.md says what it gains and what it costs,
+        and how the rounding is defined; :func:`packseq.compare` measures it on your own data.
+
+        Examples
+        --------
+        >>> import packseq
+        >>> packseq.LSTM(16, 32, rng=0).quantize("int8")
+        LSTM(16, 32, precision='int8')
+        """
+        architecture = replace(self._architecture, precision=as_precision(precision))
+        if self.precision != "float32":
+            raise ValueError(f"only a float32 module can be quantized; this one is {self!r}")
+        parameters = rounded(self._architecture, self._weights.parameters, precision)
+        return self._with(architecture, parameters)
+
+    def dequantize(self) -> Self:
+        """Make the float32 module of the rounded weights.
+
+        Returns
+        -------
+        module
+            A new one, which computes in float32 what the rounded weights stand for.
+
+        Raises
+        ------
+        ValueError
+            This module is not of fewer bits.
+        """
+        if not self._architecture.precision:
+            raise ValueError(f"only what was quantized can be dequantized; this is {self!r}")
+        architecture = replace(self._architecture, precision=None)
+        return self._with(architecture, widened(self._weights.parameters))
+
+    def _with(self, architecture: Architecture, parameters: Mapping[str, Array]) -> Self:
+        """The same with other weights."""
+        made = type(self).__new__(type(self))
+        fields = {"_architecture": architecture, "_weights": parameters}
+        made.__setstate__(self.__getstate__() | fields)
+        return made
+
     def _loaded(self, mapping: Mapping[str, Any], prefix: str, strict: bool) -> dict[str, Array]:
         """New parameters from a state dict, checked and copied."""
         prefix = as_prefix(mapping, prefix)
         shapes = self._architecture.shapes
-        given = {key[len(prefix) :]: key for key in mapping if key.startswith(prefix)}
-        problems = _name_problems(shapes, given, prefix) if strict else []
+        given = names_under(mapping, prefix, self._architecture.one_step)
+        problems = name_problems(shapes, given, prefix) if strict else []
         before = self.__dict__.get("_weights")
         loaded = dict(before.parameters) if before else {}
         for name, shape in shapes.items():
             if name not in given:
                 continue
-            array = as_weights(mapping[given[name]], given[name])
+            integers = self.precision == "int8" and len(shape) == 2
+            take = as_integers if integers else as_weights
+            array = take(mapping[given[name]], given[name])
             if array.shape == shape:
-                with np.errstate(all="ignore"):  # what float32 cannot hold becomes inf or 0
-                    loaded[name] = np.array(array, self.dtype, order="C")
+                loaded[name] = self._stored(name, array)
             else:
                 problems.append(f"{given[name]} has shape {array.shape}, expected {shape}")
         if problems:
             raise ValueError(f"cannot load into {self!r}: " + "; ".join(problems))
         return loaded
+
+    def _stored(self, name: str, array: Array) -> Array:
+        """A copy of a parameter as the module keeps it."""
+        if array.dtype == np.int8:
+            return np.array(array, order="C")
+        with np.errstate(all="ignore"):  # what float32 cannot hold becomes inf or 0
+            stored = np.array(array, self.dtype, order="C")
+        matrix = is_matrix(name, self._architecture)
+        return to_bfloat16(stored) if matrix and self.precision == "bfloat16" else stored
 
 
 def cell_option(name: str, doc: str) -> Any:
@@ -250,56 +391,3 @@ def gate_activation(doc: str) -> Any:
         return module._architecture.recurrent_activation
 
     return property(get, doc=doc)
-
-
-def as_prefix(mapping: object, prefix: object) -> str:
-    """Check a state dict and the prefix of one module in it, whose final dot may be left out.
-
-    Raises
-    ------
-    TypeError
-        No mapping of names, such as a file's name or a module; `prefix` is no string.
-    """
-    if not isinstance(prefix, str):
-        raise TypeError(f"prefix must be a string, got {prefix!r}")
-    if not isinstance(mapping, Mapping):
-        raise TypeError(
-            "mapping must be a mapping of names to arrays (a state dict), "
-            f"got {type(mapping).__name__}"
-        )
-    for key in mapping:
-        if not isinstance(key, str):
-            raise TypeError(f"mapping must have names for keys, got {key!r}")
-    dotted = f"{prefix}."
-    return dotted if prefix and any(key.startswith(dotted) for key in mapping) else prefix
-
-
-def _name_problems(
-    shapes: Mapping[str, tuple[int, ...]], given: Mapping[str, str], prefix: str
-) -> list[str]:
-    missing = [prefix + name for name in shapes if name not in given]
-    unexpected = [key for name, key in given.items() if name not in shapes]
-    return [
-        f"{kind} {', '.join(names)}"
-        for kind, names in (("missing", missing), ("unexpected", unexpected))
-        if names
-    ]
-
-
-def as_weights(value: Any, name: str) -> Array:
-    """Take an array or a torch tensor of floats, uncopied where possible.
-
-    Raises
-    ------
-    TypeError
-        Masked, or not float16, float32 or float64 (or a tensor of bfloat16, which is widened).
-    ValueError
-        Nested sequences that are ragged.
-    """
-    if hasattr(value, "detach"):  # a torch tensor, without importing torch
-        value = value.detach().cpu()
-        value = value.float() if str(value.dtype) == "torch.bfloat16" else value
-    array = as_array(value, name)
-    if array.dtype.kind != "f" or array.dtype.itemsize > 8:
-        raise TypeError(f"{name} must be float16, float32 or float64, got dtype {array.dtype}")
-    return array

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from packseq._core.recurrent import Kernels, Network
-from packseq.networks.architecture import Architecture
+from packseq.networks.architecture import SCALE, Architecture
 
 Array = NDArray[Any]
 
@@ -60,6 +60,35 @@ ORDERS = {
 }
 
 
+@dataclass(frozen=True)
+class Format:
+    """What the kernels take: one of their FORMATS.
+
+    Attributes
+    ----------
+    name : str
+    real : dtype
+        Of biases, states and sums.
+    lanes : int
+        Numbers of it in a vector, U.
+    """
+
+    name: str
+    real: np.dtype[Any]
+    lanes: int
+
+    @property
+    def group(self) -> int:
+        """Weights of a row that lie together: 32 bits of them where they have fewer."""
+        return {"int8": 4, "bfloat16": 2}.get(self.name, 1)
+
+    def numbers(self, weight: Array) -> Array:
+        """A weight as the panels hold it: of bfloat16, the upper half of each float."""
+        if self.name != "bfloat16":
+            return weight
+        return (weight.view(np.uint32) >> np.uint32(16)).astype(np.uint16)
+
+
 def prepack(
     architecture: Architecture,
     parameters: Mapping[str, Array],
@@ -73,8 +102,9 @@ def prepack(
     Cost: one gather of all weights, and as much memory again.
     """
     order = ORDERS[architecture.cell.name]
+    kept = _format(architecture, parameters, kernels)
     directions = [
-        _direction(architecture, order, parameters, suffix, kernels)
+        _direction(architecture, order, parameters, suffix, kept)
         for layer in architecture.suffixes
         for suffix in layer
     ]
@@ -82,6 +112,7 @@ def prepack(
         kernels,
         architecture.cell.name,
         architecture.recurrent_activation,
+        kept.name,
         architecture.hidden_size,
         architecture.state_size,
         architecture.directions,
@@ -92,43 +123,66 @@ def prepack(
     )
 
 
+def _format(
+    architecture: Architecture, parameters: Mapping[str, Array], kernels: Kernels
+) -> Format:
+    """That of the module, or float32 where the kernels have none for its precision."""
+    first = parameters["weight_hh" + architecture.suffixes[0][0]]
+    name = architecture.precision or first.dtype.name
+    if not kernels.has(name):
+        name = "float32"
+    real = first.dtype if first.dtype.kind == "f" else np.dtype(np.float32)
+    return Format(name, real, kernels.vector_bytes // real.itemsize)
+
+
 def _direction(
     architecture: Architecture,
     order: Order,
     parameters: Mapping[str, Array],
     suffix: str,
-    kernels: Kernels,
+    kept: Format,
 ) -> tuple[Any, ...]:
-    weight_ih = parameters["weight_ih" + suffix]
-    weight_hh = parameters["weight_hh" + suffix]
-    lanes = kernels.vector_bytes // weight_ih.itemsize
-    hidden = architecture.hidden_size
-    ih, hh = (
-        _matrix(weight, panels, order.block_vectors, hidden, lanes)
-        for weight, panels in ((weight_ih, order.ih), (weight_hh, order.hh))
-    )
+    hidden, lanes = architecture.hidden_size, kept.lanes
+    weight_hh = f"weight_hh{suffix}"
+
+    def matrix(name: str, panels: tuple[Panel, ...], block: int, units: int) -> tuple[Any, ...]:
+        return _matrix(kept, parameters, name, _gather(panels, block, units, lanes))
+
+    ih = matrix(f"weight_ih{suffix}", order.ih, order.block_vectors, hidden)
+    hh = matrix(weight_hh, order.hh, order.block_vectors, hidden)
     late = None
-    if "weight_hr" + suffix in parameters:
-        weight_hr = parameters["weight_hr" + suffix]
-        late = _matrix(weight_hr, order.late, 2, architecture.state_size, lanes)
+    if f"weight_hr{suffix}" in parameters:
+        late = matrix(f"weight_hr{suffix}", order.late, 2, architecture.state_size)
     elif architecture.cell.name == "gru_reset_before":
-        late = _matrix(weight_hh, order.late, order.block_vectors, hidden, lanes)
-    bias = _bias_row(architecture, order, parameters, suffix, lanes)
+        late = matrix(weight_hh, order.late, order.block_vectors, hidden)
+    bias = _bias_row(architecture, order, parameters, suffix, kept)
     peephole = None
     if architecture.cell.vectors:
-        peephole = _peephole_row(order, parameters, suffix, hidden, lanes)
-    return ih, hh, late, bias, peephole, bool(np.isfinite(weight_hh).all())
+        peephole = _peephole_row(order, parameters, suffix, hidden, kept)
+    return ih, hh, late, bias, peephole, bool(np.isfinite(parameters[weight_hh]).all())
 
 
 def _matrix(
-    weight: Array, panels: tuple[Panel, ...], block_vectors: int, units: int, lanes: int
-) -> tuple[Array, NDArray[np.int32]]:
-    """Panels [panel][K][2 * lanes] and the column of the gate row that each begins at."""
-    rows, columns = _gather(panels, block_vectors, units, lanes)
-    packed = _aligned((len(rows), weight.shape[1], 2 * lanes), weight.dtype)
-    padded = np.vstack([weight, np.zeros((1, weight.shape[1]), weight.dtype)])
-    packed[...] = padded[rows].transpose(0, 2, 1)
-    return packed, columns
+    kept: Format,
+    parameters: Mapping[str, Array],
+    name: str,
+    gathered: tuple[NDArray[np.int64], NDArray[np.int32]],
+) -> tuple[Any, ...]:
+    """K, panels [panel][K / group][2 * lanes][group], columns; and of int8 scales and sums.
+
+    The columns are those of the gate row that each panel begins at.
+    """
+    rows, columns = gathered
+    weight = kept.numbers(parameters[name])
+    k = weight.shape[1]
+    padded = np.zeros((len(weight) + 1, -(-k // kept.group) * kept.group), weight.dtype)
+    padded[:-1, :k] = weight
+    panels = padded[rows].reshape(*rows.shape, -1, kept.group).transpose(0, 2, 1, 3)
+    if kept.name != "int8":
+        return k, _as_aligned(panels), columns, None, None
+    scales = np.append(parameters[name + SCALE], np.float32(0))[rows]
+    sums = padded.sum(axis=1, dtype=np.int32)[rows]
+    return k, _as_aligned(panels), columns, _as_aligned(scales), _as_aligned(sums)
 
 
 def _gather(
@@ -155,11 +209,11 @@ def _bias_row(
     order: Order,
     parameters: Mapping[str, Array],
     suffix: str,
-    lanes: int,
+    kept: Format,
 ) -> Array:
     """One gate row of biases: both of them, but for torch's GRU, whose n and m parts stay apart."""
-    hidden = architecture.hidden_size
-    row = _gate_row(order, hidden, lanes, parameters["weight_ih" + suffix].dtype)
+    hidden, lanes = architecture.hidden_size, kept.lanes
+    row = _gate_row(order, hidden, kept)
     if not architecture.bias:
         return row
     bias_ih, bias_hh = parameters["bias_ih" + suffix], parameters["bias_hh" + suffix]
@@ -173,21 +227,19 @@ def _bias_row(
 
 
 def _peephole_row(
-    order: Order, parameters: Mapping[str, Array], suffix: str, hidden: int, lanes: int
+    order: Order, parameters: Mapping[str, Array], suffix: str, hidden: int, kept: Format
 ) -> Array:
     """One gate row of the weights by which c reaches its gates: i, f and o; there is none for g."""
     to_i, to_f, to_o = (parameters[f"weight_c{gate}{suffix}"] for gate in "ifo")
-    row = _gate_row(order, hidden, lanes, to_i.dtype)
+    row = _gate_row(order, hidden, kept)
     weights = np.concatenate([to_i, to_f, np.zeros_like(to_i), to_o])
-    _scatter_bias(row, weights, order.ih, order.block_vectors, hidden, lanes)
+    _scatter_bias(row, weights, order.ih, order.block_vectors, hidden, kept.lanes)
     return row
 
 
-def _gate_row(order: Order, hidden: int, lanes: int, dtype: np.dtype[Any]) -> Array:
-    blocks = -(-hidden // (2 * lanes))
-    row = _aligned((blocks * order.block_vectors * lanes,), dtype)
-    row[:] = 0
-    return row
+def _gate_row(order: Order, hidden: int, kept: Format) -> Array:
+    blocks = -(-hidden // (2 * kept.lanes))
+    return _as_aligned(np.zeros(blocks * order.block_vectors * kept.lanes, kept.real))
 
 
 def _scatter_bias(
@@ -197,9 +249,10 @@ def _scatter_bias(
     row[columns[:, None] + np.arange(2 * lanes)] = np.append(bias, bias.dtype.type(0))[rows]
 
 
-def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """An uninitialised array on a 64-byte boundary: whole cache lines, whole vectors."""
-    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    buffer = np.empty(size + 64, np.uint8)
+def _as_aligned(array: Array) -> Array:
+    """A copy on a 64-byte boundary: whole cache lines, whole vectors."""
+    buffer = np.empty(array.nbytes + 64, np.uint8)
     start = -buffer.ctypes.data % 64
-    return buffer[start : start + size].view(dtype).reshape(shape)
+    aligned = buffer[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    aligned[...] = array
+    return aligned

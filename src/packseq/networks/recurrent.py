@@ -8,8 +8,7 @@ way to the same bits: see ``_core/plain.pyx``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any, ClassVar, Self, SupportsIndex
+from typing import Any, Self, SupportsIndex
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -18,16 +17,10 @@ from packseq._core.order import all_equal
 from packseq._core.plain import call as call_arrays
 from packseq.checks import as_flag
 from packseq.layout import as_lengths
-from packseq.networks.architecture import (
-    PLAIN,
-    SIGMOID,
-    Architecture,
-    cell_of,
-    infer,
-)
-from packseq.networks.arguments import Array, as_dropout, as_recurrent_activation
+from packseq.networks.architecture import PLAIN, SIGMOID, Architecture
+from packseq.networks.arguments import Array, as_dropout
 from packseq.networks.call import Axes, Call
-from packseq.networks.parameters import Parameterised, Rng, as_prefix, as_weights
+from packseq.networks.parameters import Parameterised, Rng
 from packseq.networks.plain_tensors import call_plain
 from packseq.networks.runners import (
     as_rows,
@@ -45,7 +38,7 @@ from packseq.settings.threads import as_thread_count, crew
 class Recurrent(Parameterised):
     """Layers and directions of one cell, and how rows go through them."""
 
-    _kind: ClassVar[str]
+    _one_step = False
 
     batch_first: bool
     dropout: float
@@ -119,38 +112,21 @@ class Recurrent(Parameterised):
             **plain.options,
         }
         values = {name: getattr(self, name) for name in usual}
-        usual |= {"recurrent_activation": SIGMOID, "dtype": "float32", "backend": None}
+        usual |= {
+            "recurrent_activation": SIGMOID,
+            "dtype": "float32",
+            "precision": None,
+            "backend": None,
+        }
         values |= {
             "recurrent_activation": architecture.recurrent_activation,
             "dtype": self.dtype.name,
+            "precision": architecture.precision,
             "backend": self.backend,
         }
         return {name: value for name, value in values.items() if value != usual[name]}
 
     # ---- where its weights come from ----
-
-    @classmethod
-    def _from_state_dict(
-        cls,
-        mapping: Mapping[str, Any],
-        prefix: str,
-        dtype: DTypeLike | None,
-        *,
-        batch_first: bool,
-        recurrent_activation: str = SIGMOID,
-        **options: Any,
-    ) -> Self:
-        """What a state dict tells, and what it cannot: the caller's `options` among them."""
-        prefix = as_prefix(mapping, prefix)
-        architecture, double = _inferred(cls._kind, mapping, prefix)
-        if dtype is None:
-            dtype = np.float64 if double else np.float32
-        if options:
-            architecture = replace(architecture, cell=cell_of(cls._kind, options))
-        architecture = replace(
-            architecture, recurrent_activation=as_recurrent_activation(recurrent_activation)
-        )
-        return cls._of(architecture, dtype, mapping, prefix, batch_first=batch_first)
 
     @classmethod
     def from_torch(cls, module: Any) -> Self:
@@ -237,7 +213,10 @@ class Recurrent(Parameterised):
         excluded), and for small calls some microseconds. On the CPU, results do not depend
         on what else is in the batch or on the threads, to the last bit. Beside the weights, the
         input and the output it takes less than 64 MiB, but for one sequence whose stack of layers
-        alone needs more: N * D * R numbers.
+        alone needs more: N * D * R numbers, and 8 bytes a step for each thread. To this come 8
+        bytes a sequence, or with `lengths` up to 48 and another 24 a step; and a copy of an `input`
+        or a state that is of another dtype, byte-swapped, misaligned, or not contiguous along its
+        last axis (a state: at all).
         Source: torch.nn.RNN, GRU and LSTM, in eval mode.
         """
         backend = self._backend or settings().backend
@@ -315,46 +294,3 @@ class Recurrent(Parameterised):
 def _plan(lengths: IndexArray, steps: int) -> Plan | None:
     """None where nothing is padding, as if no lengths had been given."""
     return None if all_equal(lengths, steps) else Plan.from_lengths(lengths)
-
-
-def _inferred(kind: str, mapping: Mapping[str, Any], prefix: str) -> tuple[Architecture, bool]:
-    """The architecture that a state dict tells, and whether its weights are float64.
-
-    Raises
-    ------
-    TypeError
-        A weight is not of floats.
-    ValueError
-        There is no network at `prefix`, or one of another kind.
-    """
-    first = {
-        name: as_weights(mapping[prefix + name], prefix + name)
-        for name in ("weight_ih_l0", "weight_hh_l0", "weight_hr_l0")
-        if prefix + name in mapping
-    }
-    for name in ("weight_ih_l0", "weight_hh_l0"):
-        if name not in first:
-            raise ValueError(
-                f"missing {prefix}{name}: no {kind} under prefix {prefix!r}"
-                + _other_prefixes(mapping)
-            )
-    shapes: dict[str, tuple[int, ...]] = {
-        name.removeprefix(prefix): () for name in mapping if name.startswith(prefix)
-    }
-    shapes |= {name: array.shape for name, array in first.items()}
-    architecture = infer(shapes, prefix)
-    found = architecture.cell
-    if found.kind != kind:
-        rows, hidden = first["weight_hh_l0"].shape[0], architecture.hidden_size
-        raise ValueError(
-            f"{prefix}weight_hh_l0 has {rows} rows for hidden_size {hidden}, but the "
-            f"{len(PLAIN[kind].gates)} gate(s) of {kind} need {len(PLAIN[kind].gates) * hidden}; "
-            f"{found.kind} has {len(found.gates)}"
-        )
-    return architecture, first["weight_ih_l0"].dtype.itemsize == 8
-
-
-def _other_prefixes(mapping: Mapping[str, Any]) -> str:
-    end = "weight_ih_l0"
-    found = sorted(name.removesuffix(end) for name in mapping if name.endswith(end))
-    return f"; there are {', '.join(map(repr, found))}" if found else ""

@@ -24,7 +24,7 @@ def gather_padded(padded: Array, plan: Plan) -> Array:
     packed = np.empty((plan.rows, *padded.shape[2:]), padded.dtype)
     if packed.nbytes:
         order = plan.in_packed_order(np.arange(plan.batch_size))
-        gather_into(packed, _with_whole_rows(padded, axes=2), plan, order)
+        gather_into(packed, moving.with_whole_rows(padded, axes=2), plan, order)
     return packed
 
 
@@ -68,7 +68,7 @@ def gather_sequences(sequences: list[Array], plan: Plan) -> Array:
     packed = np.empty((plan.rows, *first.shape[1:]), first.dtype)
     if packed.nbytes:
         order = plan.in_packed_order(np.arange(len(sequences))).tolist()
-        whole = [_with_whole_rows(sequences[b], axes=1) for b in order]
+        whole = [moving.with_whole_rows(sequences[b], axes=1) for b in order]
         addresses = np.empty(len(whole), np.int64)
         step_strides = np.empty(len(whole), np.int64)
         rows.locate(whole, addresses, step_strides)
@@ -167,11 +167,3 @@ def _locate(padded: Array, order: IndexArray) -> tuple[IndexArray, IndexArray]:
     """Addresses and step strides of the sequences `order` of a (T, B, *) batch."""
     step_stride, batch_stride = padded.strides[:2]
     return padded.ctypes.data + batch_stride * order, np.full(len(order), step_stride)
-
-
-def _with_whole_rows(array: Array, axes: int) -> Array:
-    """`array`, copied where a row, what follows its first `axes`, is not one run of bytes."""
-    if array.flags.c_contiguous or array.size == 0:
-        return array
-    row = array[(0,) * axes + (...,)]
-    return array if row.flags.c_contiguous else np.ascontiguousarray(array)

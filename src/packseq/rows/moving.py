@@ -87,9 +87,13 @@ def windows(data: Array, plan: Plan, size: int, step: int) -> Packed:
     shape = (target.rows, size, *data.shape[1:])
     check_size(shape, data.dtype)
     framed = np.empty(shape, data.dtype)
-    for k in range(size if target.rows else 0):
-        runs = _runs(target.sorted_lengths, _every(plan), k, _every(plan), 0)
-        _transfer(framed[:, k], target, data, plan, runs, stride=step)
+    if framed.nbytes:
+        # Only those that have a window: the shorter ones may be a million, for each step of one.
+        ranks = np.arange(target.batch_sizes[0])
+        source = with_whole_rows(data, axes=1)
+        for k in range(size):
+            runs = _runs(target.sorted_lengths[ranks], ranks, k, ranks, 0)
+            _transfer(framed[:, k], target, source, plan, runs, stride=step)
     return framed, target
 
 
@@ -158,6 +162,14 @@ def _picked(data: Array, plan: Plan, steps: IndexArray) -> Array:
     return picked
 
 
+def with_whole_rows(array: Array, axes: int) -> Array:
+    """`array`, copied where a row, what follows its first `axes`, is not one run of bytes."""
+    if array.flags.c_contiguous or array.size == 0:
+        return array
+    row = array[(0,) * axes + (...,)]
+    return array if row.flags.c_contiguous else np.ascontiguousarray(array)
+
+
 # ---- runs of steps ----
 
 
@@ -213,8 +225,8 @@ def _transfer(
     runs: IndexArray,
     stride: int = 1,
 ) -> None:
-    if target.size and len(runs):
-        source = np.ascontiguousarray(source)
+    if target.nbytes and len(runs):
+        source = with_whole_rows(source, axes=1)
         row_bytes = source.nbytes // source_plan.rows if source_plan.rows else 0
         rows.transfer(
             target, target_plan.offsets, source, source_plan.offsets, row_bytes, stride, runs

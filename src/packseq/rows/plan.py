@@ -145,7 +145,7 @@ class Plan:
         batch_sizes = _conjugate(sorted_lengths, longest)
         return Plan(
             batch_sizes=batch_sizes,
-            offsets=_starts(batch_sizes),
+            offsets=starts_of(batch_sizes),
             sorted_lengths=sorted_lengths,
             lengths=sorted_lengths if unsorted is None else sorted_lengths[unsorted],
             sorted_indices=sorted_,
@@ -283,7 +283,8 @@ def _conjugate(parts: IndexArray, size: int) -> IndexArray:
     return (len(parts) - at_most).astype(np.int64, copy=False)
 
 
-def _starts(sizes: IndexArray) -> IndexArray:
+def starts_of(sizes: IndexArray) -> IndexArray:
+    """Where each of so many things begins that lie end to end, and the last ends: (B + 1,)."""
     starts = np.zeros(len(sizes) + 1, np.int64)
     np.cumsum(sizes, out=starts[1:])
     return starts
@@ -308,7 +309,7 @@ def _check_batch_sizes(batch_sizes: IndexArray, rows: int) -> IndexArray:
             f"batch_sizes[{step + 1}] = {batch_sizes[step + 1]} after "
             f"batch_sizes[{step}] = {batch_sizes[step]}"
         )
-    offsets = _starts(batch_sizes)
+    offsets = starts_of(batch_sizes)
     # Adding a positive int64 to another overflows to a negative one, so no wrap goes unseen.
     if offsets[-1] != rows or np.any(offsets < 0):
         total = sum(batch_sizes.tolist())

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from packseq._core import rows
-from packseq.rows.plan import IndexArray, Plan
+from packseq.rows.plan import IndexArray, Plan, starts_of
 
 Array = NDArray[Any]
 
@@ -28,40 +28,52 @@ def pack(parts: Sequence[Ragged]) -> tuple[Array, Plan]:
     if len(parts) == 1 and _in_order(plan):
         return values[offsets[0] : offsets[-1]], plan
     packed = np.empty((plan.rows, *values.shape[1:]), values.dtype)
+    row_bytes = packed.nbytes // max(plan.rows, 1)
+    addresses = [values.ctypes.data + row_bytes * starts[:-1] for values, starts in parts]
+    gather(packed, plan, np.concatenate(addresses))
+    return packed, plan
+
+
+def gather(packed: Array, plan: Plan, addresses: IndexArray) -> None:
+    """Fill packed rows (N, *) from sequences, (B,) addresses in the caller's order, whose steps lie
+    end to end."""
     if packed.nbytes:
         row_bytes = packed.nbytes // plan.rows
-        addresses = [values.ctypes.data + row_bytes * starts[:-1] for values, starts in parts]
         rows.gather(
             packed,
             row_bytes,
-            plan.in_packed_order(np.concatenate(addresses)),
+            plan.in_packed_order(addresses),
             np.full(plan.batch_size, row_bytes),
             plan.sorted_lengths,
             plan.offsets,
         )
-    return packed, plan
 
 
 def unpack(data: Array, plan: Plan) -> Ragged:
     """Rows end to end in the caller's order, and their offsets, (B + 1,)."""
-    offsets = np.zeros(plan.batch_size + 1, np.int64)
-    np.cumsum(plan.lengths, out=offsets[1:])
+    offsets = starts_of(plan.lengths)
     if _in_order(plan):
         return data, offsets
     values = np.empty(data.shape, data.dtype)
-    if values.nbytes:
-        row_bytes = values.nbytes // plan.rows
+    scatter(data, plan, values, offsets[:-1])
+    return values, offsets
+
+
+def scatter(data: Array, plan: Plan, values: Array, starts: IndexArray) -> None:
+    """Put each sequence into rows (M, *) of `values` from its start on, (B,) in the caller's
+    order."""
+    if data.nbytes:
+        row_bytes = data.nbytes // plan.rows
         rows.scatter(
             np.ascontiguousarray(data),
             row_bytes,
-            values.ctypes.data + row_bytes * plan.in_packed_order(offsets[:-1]),
+            values.ctypes.data + row_bytes * plan.in_packed_order(starts),
             np.full(plan.batch_size, row_bytes),
             plan.sorted_lengths,
             plan.offsets,
             padding=None,
             padded=0,
         )
-    return values, offsets
 
 
 def _in_order(plan: Plan) -> bool:

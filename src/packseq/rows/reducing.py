@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from packseq._core import segments
+from packseq.checks import is_number
 from packseq.rows.plan import Plan
 from packseq.settings.threads import crew
 
@@ -204,8 +205,7 @@ def _ordered(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 
 def _checked(dtype: np.dtype[Any], kinds: str) -> np.dtype[Any]:
-    wide = dtype.kind in "fc" and np.finfo(dtype).bits > 64
-    if dtype.kind not in kinds or wide:
+    if not is_number(dtype, kinds):
         wanted = " or ".join(_KINDS[kind] for kind in kinds)
         limit = "64 bits a part" if "c" in kinds else "64 bits"
         raise TypeError(f"the rows must be {wanted} of at most {limit}, got dtype {dtype}")

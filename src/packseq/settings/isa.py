@@ -43,3 +43,22 @@ def engine() -> Kernels | Library:
     if wanted not in usable:
         raise ValueError(f"PACKSEQ_ISA={wanted!r}: this machine has {', '.join(usable)}")
     return next(kernels for kernels in compiled() if kernels.name == wanted)
+
+
+@cache
+def kernels() -> Kernels:
+    """The kernels, for what BLAS cannot do: the engine, or this machine's best where that is BLAS.
+
+    Raises
+    ------
+    RuntimeError
+        This build has none.
+    """
+    best = next((each for each in compiled() if each.supported), None)
+    if best is None:
+        raise RuntimeError(
+            "weights of fewer bits, and Streams, run on packseq's own kernels, and this build has "
+            "none: it was made with PACKSEQ_NO_KERNELS"
+        )
+    chosen = engine()
+    return chosen if isinstance(chosen, Kernels) else best

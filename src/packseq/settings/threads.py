@@ -87,7 +87,8 @@ def get_num_threads() -> int:
     -------
     int
         What set_num_threads was given; else ``PACKSEQ_NUM_THREADS`` from the environment; else the
-        cores that this process may use, by its affinity and its cgroup's limit.
+        cores that this process may use, by its affinity and its cgroup's limit, but no more than
+        ``OMP_NUM_THREADS``, which Ray, joblib and others give each of their workers.
 
     Raises
     ------
@@ -106,13 +107,19 @@ _num_threads: int | None = None
 def _default_num_threads() -> int:
     wanted = os.environ.get("PACKSEQ_NUM_THREADS")
     if not wanted:
-        return usable_cores()
+        return min(usable_cores(), _openmp_threads())
     try:
         return as_thread_count(int(wanted))
     except ValueError:
         raise ValueError(
             f"PACKSEQ_NUM_THREADS must be an integer from 1 to {MOST_THREADS}, got {wanted!r}"
         ) from None
+
+
+def _openmp_threads() -> int:
+    """What ``OMP_NUM_THREADS`` says of the outermost level; many where it says nothing."""
+    text = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(text) if text.isdecimal() and int(text) else MOST_THREADS
 
 
 def usable_cores() -> int:

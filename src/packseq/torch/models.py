@@ -7,14 +7,15 @@ from typing import TypeVar
 
 from torch import nn
 
+from packseq.networks.arguments import as_precision
 from packseq.torch.dropins import is_replaced, put_back, replace, warn_again
-from packseq.torch.records import doubt, forget
+from packseq.torch.records import doubt, forget, set_precision
 from packseq.torch.reports import NOT_YET, Report, report_of, why_left
 
 Model = TypeVar("Model", bound=nn.Module)
 
 
-def accelerate(model: Model) -> Model:
+def accelerate(model: Model, *, precision: str | None = None) -> Model:
     """Let packseq run every recurrent layer of torch's in a model where no gradient is wanted.
 
     Parameters
@@ -24,6 +25,10 @@ def accelerate(model: Model) -> Model:
         however deep, becomes a drop-in. It stays the same object and an instance of its class, with
         its parameters, hooks and state dict. Layers whose class overrides ``forward``, and
         parametrized, scripted and quantized ones, are left alone.
+    precision : {"int8", "bfloat16"}, optional
+        Weights of fewer bits here, as :meth:`packseq.LSTM.quantize` makes them; the layers keep
+        theirs. Holds for every drop-in of the model until the next `accelerate` of it, and not for
+        its copies.
 
     Returns
     -------
@@ -34,6 +39,8 @@ def accelerate(model: Model) -> Model:
     ------
     TypeError
         `model` is not a torch.nn.Module.
+    ValueError
+        Another precision.
 
     Warns
     -----
@@ -66,10 +73,14 @@ def accelerate(model: Model) -> Model:
     after `refresh`.
     """
     _check(model)
+    if precision is not None:
+        as_precision(precision)
     layers = list(model.modules())
     for module in layers:
         if not is_replaced(module) and why_left(module) == NOT_YET:
             replace(module)
+        if is_replaced(module):
+            set_precision(module, precision)
     doubt()
     warn_again()
     if not any(map(is_replaced, layers)):

@@ -37,6 +37,7 @@ WEIGHTS_ELSEWHERE = (
     "its weights are not all float32 or all float64, in the CPU's memory, made outside of "
     "inference mode"
 )
+NOT_ROUNDED = "its weights are float64, NaN or infinite, of which no fewer bits are made"
 EDITED = "its options do not fit its weights, or one was edited to what torch takes otherwise"
 
 # Replaced whenever weights may have changed unseen; an object, since a counter can be set back by
@@ -80,7 +81,9 @@ class Packed:
     Attributes
     ----------
     module
-        Of packseq; its parameters are copies.
+        Of packseq, perhaps of fewer bits.
+    parameters : mapping of str to ndarray
+        Copies of its weights.
     options : tuple
         The layer's at that time.
     dtype : torch.dtype
@@ -93,6 +96,7 @@ class Packed:
     """
 
     module: Any
+    parameters: Mapping[str, Array]
     options: tuple[Any, ...]
     dtype: Any
     seen: list[_Seen]
@@ -119,7 +123,7 @@ class Packed:
 
     def _dispel(self) -> bool:
         now = _doubt
-        packed = self.module._weights.parameters
+        packed = self.parameters
         if not all(_same(seen.weight.detach().numpy(), packed[seen.name]) for seen in self.seen):
             return False
         self.checked = now
@@ -132,9 +136,13 @@ class Packed:
 
 @dataclass(slots=True)
 class Record:
-    """What became of a layer's calls; threads that call at once may lose one in the count."""
+    """What became of a layer's calls; threads that call at once may lose one in the count.
+
+    `precision` is of fewer bits where that was asked for.
+    """
 
     packed: Packed | None = None
+    precision: str | None = None
     ran: int = 0
     fell_back: dict[str, int] = field(default_factory=dict)
 
@@ -161,8 +169,13 @@ class Record:
         now = _doubt  # this and what was seen before the copy: what changes meanwhile shows
         seen = list(map(_Seen.of, weights, weights.values()))
         module = module_of(layer, kind, architecture, weights)
-        dtype = seen[0].weight.dtype
-        packed = Packed(module, kind.options(layer), dtype, seen, now, monotonic())
+        parameters, dtype = module._weights.parameters, seen[0].weight.dtype
+        if self.precision is not None:
+            try:
+                module = module.quantize(self.precision)
+            except ValueError:
+                return NOT_ROUNDED
+        packed = Packed(module, parameters, kind.options(layer), dtype, seen, now, monotonic())
         self.packed = packed
         return packed
 
@@ -174,6 +187,13 @@ _records: WeakKeyDictionary[nn.Module, Record] = WeakKeyDictionary()
 def record_of(layer: nn.Module) -> Record:
     """The layer's record, a new one for a new layer."""
     return _records.get(layer) or _records.setdefault(layer, Record())
+
+
+def set_precision(layer: nn.Module, precision: str | None) -> None:
+    """Let its next call run weights of this precision, None for the layer's own."""
+    record = record_of(layer)
+    if record.precision != precision:
+        record.precision, record.packed = precision, None
 
 
 def forget(layer: nn.Module) -> None:

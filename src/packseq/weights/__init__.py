@@ -6,7 +6,7 @@
 
 from .backward import Backward
 from .canonical import Attributes, Found
-from .errors import CheckpointError
+from .errors import CheckpointError, CheckpointWarning
 from .onnx.splitting import split
 from .store import convert, find, load, load_with_state, read, save, unreadable
 
@@ -14,6 +14,7 @@ __all__ = [
     "Attributes",
     "Backward",
     "CheckpointError",
+    "CheckpointWarning",
     "Found",
     "convert",
     "find",

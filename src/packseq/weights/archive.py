@@ -1,13 +1,21 @@
 """A zip file whose directory has been checked before any entry is read."""
 
+import struct
 import zipfile
+import zlib
 from pathlib import PurePosixPath
 from typing import BinaryIO
 
+from .beside import mapped
 from .errors import CheckpointError, library_errors
 from .limits import check_budget
 
 ENCRYPTED = 0x1
+# The sizes of an entry's name and extra field end its local header, which both follow.
+LOCAL_SIZES, LOCAL_BYTES = struct.Struct("<HH"), 26
+# An array of any plain number can lie at a multiple of so many bytes.
+ALIGNMENT = 8
+PART_BYTES = 1 << 24
 # The others that zipfile knows, bzip2 and LZMA, take memory by their header's word.
 METHODS = {zipfile.ZIP_STORED: "stored", zipfile.ZIP_DEFLATED: "deflated"}
 
@@ -19,11 +27,12 @@ class Archive:
     ------
     CheckpointError
         The directory is malformed, names an entry twice or outside the archive, lets entries
-        overlap, is encrypted, or declares more than a small multiple of the file's size.
+        overlap, or is encrypted.
     """
 
     def __init__(self, file: BinaryIO, file_bytes: int) -> None:
         self.file_bytes = file_bytes
+        self._content = mapped(file)
         with library_errors("not a readable zip file"):
             self._zip = zipfile.ZipFile(file)
         self._entries: dict[str, zipfile.ZipInfo] = {}
@@ -37,8 +46,7 @@ class Archive:
             raise CheckpointError(
                 f"entries of {stored} bytes in all overlap in a file of {file_bytes}"
             )
-        declared = sum(entry.file_size for entry in self._entries.values())
-        check_budget(declared, file_bytes, "unpacking")
+        self._unpacked = 0
 
     @property
     def names(self) -> list[str]:
@@ -49,9 +57,15 @@ class Archive:
         """The unpacked size of an entry in bytes."""
         return self._entry(name).file_size
 
+    def check(self, name: str) -> None:
+        """Refuse to unpack an entry where this, and what was unpacked, is too much for the file."""
+        check_budget(self._unpacked + self.size(name), self.file_bytes, f"unpacking {name!r}")
+
     def read(self, name: str) -> bytes:
         """The unpacked bytes of an entry, its checksum verified."""
         entry = self._entry(name)
+        self.check(name)
+        self._unpacked += entry.file_size
         # Reading by count, since read() unpacks up to 2 GiB whatever the directory declares.
         with library_errors(f"entry {name!r}"), self._zip.open(entry) as stream:
             content = stream.read(entry.file_size)
@@ -61,10 +75,36 @@ class Archive:
             )
         return content
 
+    def view(self, name: str) -> memoryview:
+        """The same, for what is kept: mapped where it is stored as arrays can use it."""
+        entry = self._entry(name)
+        start = self._start(entry)
+        if entry.compress_type != zipfile.ZIP_STORED or start % ALIGNMENT:
+            return memoryview(self.read(name))
+        content = self._content[start : start + entry.file_size]
+        if len(content) != entry.file_size or checksum(content) != entry.CRC:
+            raise CheckpointError(f"entry {name!r}: cut off, or not what its checksum says")
+        return content
+
+    def _start(self, entry: zipfile.ZipInfo) -> int:
+        """Where the bytes of an entry begin, after a header that zipfile compares with its own."""
+        with library_errors(f"entry {entry.filename!r}"):
+            self._zip.open(entry).close()
+            sizes = LOCAL_SIZES.unpack_from(self._content, entry.header_offset + LOCAL_BYTES)
+        return int(entry.header_offset + LOCAL_BYTES + LOCAL_SIZES.size + sum(sizes))
+
     def _entry(self, name: str) -> zipfile.ZipInfo:
         if name not in self._entries:
             raise CheckpointError(f"entry {name!r} is missing")
         return self._entries[name]
+
+
+def checksum(content: memoryview) -> int:
+    """zip's, taken by the part, so that Ctrl-C is heard in between."""
+    value = 0
+    for start in range(0, len(content), PART_BYTES):
+        value = zlib.crc32(content[start : start + PART_BYTES], value)
+    return value
 
 
 def check_entry(entry: zipfile.ZipInfo) -> None:

@@ -44,6 +44,12 @@ def widen_bfloat16(bits: Array) -> NDArray[np.float32]:
     return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
 
 
+def halve_bfloat16(numbers: Array) -> NDArray[np.uint16]:
+    """The upper half of each float32: all of it where it was rounded to bfloat16."""
+    bits = np.ascontiguousarray(numbers, np.float32).view(np.uint32)
+    return (bits >> np.uint32(16)).astype(np.uint16)
+
+
 def canonical(array: Array, what: str) -> Array:
     """A native-endian array of a plain numeric dtype; float16 becomes float32."""
     if array.dtype.kind not in "biufc":

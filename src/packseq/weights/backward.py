@@ -1,6 +1,6 @@
 """A module that reads every sequence from its end: ONNX's direction "reverse"."""
 
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 
@@ -25,7 +25,14 @@ class Backward:
     def __init__(self, module: Any) -> None:
         self.module = module
 
-    def __call__(self, input: Any, hx: Any = None, *, lengths: Any = None) -> Any:
+    def __call__(
+        self,
+        input: Any,
+        hx: Any = None,
+        *,
+        lengths: Any = None,
+        num_threads: SupportsIndex | None = None,
+    ) -> Any:
         """As the module's own call, each sequence taken by its own length.
 
         Notes
@@ -33,18 +40,31 @@ class Backward:
         Cost: the module's, and two gathers of the rows.
         """
         if isinstance(input, PackedSequence):
-            output, state = self.module(input.reverse(), hx)
+            output, state = self.module(input.reverse(), hx, num_threads=num_threads)
             return output.reverse(), state
         batch_first = self.module.batch_first
         if lengths is None:
             axis = 1 if batch_first and np.ndim(input) == 3 else 0
-            output, state = self.module(flip(input, axis), hx)
+            output, state = self.module(flip(input, axis), hx, num_threads=num_threads)
             return flip(output, axis), state
         packed = pack_padded_sequence(input, lengths, batch_first)
-        output, state = self(packed, hx)
+        output, state = self(packed, hx, num_threads=num_threads)
         longest = np.shape(input)[1 if batch_first else 0]
         padded, _ = pad_packed_sequence(output, batch_first, total_length=longest)
         return padded, state
+
+    @property
+    def precision(self) -> str:
+        """The module's."""
+        return str(self.module.precision)
+
+    def quantize(self, precision: str) -> "Backward":
+        """The same with weights of fewer bits, as the module's own `quantize` makes it."""
+        return Backward(self.module.quantize(precision))
+
+    def dequantize(self) -> "Backward":
+        """The same in float32, of the rounded weights."""
+        return Backward(self.module.dequantize())
 
     def __repr__(self) -> str:
         return f"Backward({self.module!r})"

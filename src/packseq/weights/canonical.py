@@ -8,10 +8,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
 from packseq.networks.architecture import PARAMETER, SIGMOID, Architecture, infer
+from packseq.networks.arguments import check_weight_sizes
 
 from .arrays import Array
 from .errors import CheckpointError
@@ -25,8 +27,8 @@ class Attributes:
     The defaults are torch's; None means that the file does not say. `given` are the first states
     that the file computes from something else, so that the caller gives them; `then` is what the
     file's model does to the output of the steps, which is the caller's too. `unsaid` names what a
-    file of weights alone does not say and its format has no usual value for: its first must be
-    given to load the module.
+    file of weights alone does not say and its format has no usual value for: those that `load`
+    takes must be given. `doubted` says why `reset_after` is probably not what was meant.
     """
 
     nonlinearity: str | None = None
@@ -37,6 +39,7 @@ class Attributes:
     given: str = ""
     then: str = ""
     unsaid: str = ""
+    doubted: str = ""
     unsupported: str = ""
 
 
@@ -45,16 +48,33 @@ class Checkpoint:
     """Arrays by name; recurrent parameters under torch's names and in torch's gate order.
 
     Stored initial states are ``{prefix}h_0`` and ``{prefix}c_0``, of shape (L*D, B, H).
-    What the file holds and is not read is in `placeholders`, each name with its reason.
+    What the file holds and is not read is in `placeholders`, each name with its reason. The names
+    of an optimizer's state begin with one of `optimizers`. `files` are those that it names, beside
+    it, such as its shards.
+    `precisions` are those of modules, by prefix, that their arrays do not tell: "bfloat16".
     """
 
     arrays: dict[str, Array]
     attributes: Mapping[str, Attributes] = field(default_factory=dict)
     placeholders: Mapping[str, str] = field(default_factory=dict)
+    optimizers: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()
+    precisions: Mapping[str, str] = field(default_factory=dict)
 
     def attributes_of(self, prefix: str) -> Attributes:
         """The attributes of the module at `prefix`: torch's defaults if the file is silent."""
         return self.attributes.get(prefix, Attributes())
+
+    def without_optimizer(self) -> "Checkpoint":
+        """What a model needs to run: all but the state of what trained it."""
+        return replace(
+            self,
+            arrays={n: array for n, array in self.arrays.items() if not self._trains(n)},
+            placeholders={n: why for n, why in self.placeholders.items() if not self._trains(n)},
+        )
+
+    def _trains(self, name: str) -> bool:
+        return name.startswith(self.optimizers)
 
     def parameters_at(self, prefix: str) -> dict[str, Array]:
         """What a recurrent module at `prefix` might have, by its names without `prefix`.
@@ -102,12 +122,14 @@ class Found:
         Whether the gates of an LSTM see c.
     dtype : np.dtype
         float32 or float64; float16 and bfloat16 have been widened to float32.
+    precision : str
+        "int8" or "bfloat16" where the module was written with fewer bits; else the dtype's name.
     attributes : Attributes
         ``nonlinearity`` and ``recurrent_activation`` (None if the file does not say),
         ``reset_after``, ``batch_first``, ``backward`` (runs from the end only), ``given`` (the
         first states that the caller gives), ``then`` (what the caller does to the output),
-        ``unsaid`` (what the file does not say and `load` has to be told) and ``unsupported``, the
-        reason why packseq cannot run it, or "".
+        ``unsaid`` (what the file does not say and `load` has to be told), ``doubted`` (what it
+        probably says wrongly) and ``unsupported``, the reason why packseq cannot run it, or "".
     has_state : bool
         Whether initial states are stored with it.
     """
@@ -152,6 +174,11 @@ class Found:
         return self.architecture is not None and self.architecture.bias
 
     @property
+    def precision(self) -> str:
+        """What its weights are."""
+        return (self.architecture and self.architecture.precision) or self.dtype.name
+
+    @property
     def proj_size(self) -> int:
         """Width of a projected h, or 0."""
         return self.architecture.proj_size if self.architecture else 0
@@ -176,7 +203,7 @@ class Found:
         if self.peephole:
             sizes.append("peephole=True")
         sizes += shown(self.attributes)
-        notes = [f"{self.kind}({', '.join(sizes)})", str(self.dtype)]
+        notes = [f"{self.kind}({', '.join(sizes)})", self.precision]
         if self.attributes.backward:
             notes.append("from the end only")
         if self.has_state:
@@ -187,6 +214,8 @@ class Found:
             notes.append(f"then {self.attributes.then}")
         if self.attributes.unsaid:
             notes.append(f"not in the file: {self.attributes.unsaid}")
+        if self.attributes.doubted:
+            notes.append(f"doubtful: {self.attributes.doubted}")
         if self.attributes.unsupported:
             notes.append(f"cannot run here: {self.attributes.unsupported}")
         return f"{self.prefix!r}: {', '.join(notes)}"
@@ -227,8 +256,13 @@ def prefixes(checkpoint: Checkpoint) -> list[str]:
 def nothing_in(checkpoint: Checkpoint) -> str:
     """What to say of a file without a recurrent module: also what of it was not read."""
     unread = checkpoint.placeholders
-    if not unread:
+    if not unread and not checkpoint.arrays:
         return "holds no LSTM, GRU or RNN"
+    if not unread:
+        return (
+            "holds no LSTM, GRU or RNN under names that are known here; where arrays have names of "
+            "their own, load with rename"
+        )
     listing = "".join(f"\n  {name!r} {reason}" for name, reason in [*unread.items()][:MAX_LISTED])
     more = f"\n  and {len(unread) - MAX_LISTED} more" if len(unread) > MAX_LISTED else ""
     return f"holds no LSTM, GRU or RNN among what can be read; not read:{listing}{more}"
@@ -244,6 +278,8 @@ def describe(checkpoint: Checkpoint, prefix: str) -> Found:
     """
     arrays = checkpoint.parameters_at(prefix)
     architecture = inferred(arrays, prefix)
+    if prefix in checkpoint.precisions and not architecture.precision:
+        architecture = replace(architecture, precision=checkpoint.precisions[prefix])
     for name, shape in architecture.shapes.items():
         if name not in arrays:
             raise CheckpointError(f"{prefix}{name} is missing; expected shape {shape}")
@@ -251,15 +287,17 @@ def describe(checkpoint: Checkpoint, prefix: str) -> Found:
             raise CheckpointError(
                 f"{prefix}{name} has shape {arrays[name].shape}; expected {shape}"
             )
-        if arrays[name].dtype not in (np.float32, np.float64):
-            raise CheckpointError(
-                f"{prefix}{name} has dtype {arrays[name].dtype}; expected a float"
-            )
+        integers = architecture.precision == "int8" and len(shape) == 2
+        check_numbers(arrays[name], prefix + name, integers)
     first = architecture.suffixes[0][0]
+    try:
+        check_weight_sizes(architecture, np.dtype(np.float32))
+    except ValueError as error:
+        raise CheckpointError(f"{prefix!r}: {error}") from None
     found = Found(
         prefix=prefix,
         architecture=architecture,
-        dtype=np.result_type(arrays[f"weight_ih{first}"], arrays[f"weight_hh{first}"]),
+        dtype=np.result_type(np.float32, arrays[f"weight_ih{first}"], arrays[f"weight_hh{first}"]),
         attributes=checkpoint.attributes_of(prefix),
         has_state="h_0" in arrays or "c_0" in arrays,
     )
@@ -267,6 +305,16 @@ def describe(checkpoint: Checkpoint, prefix: str) -> Found:
     if unexpected and not found.is_cell:
         raise CheckpointError(f"{prefix}{min(unexpected)} has no place in {found}")
     return found
+
+
+def check_numbers(array: Array, name: str, integers: bool) -> None:
+    """Refuse what is not of floats or, of int8, no integers of -127 .. 127."""
+    if not integers and array.dtype not in (np.float32, np.float64):
+        raise CheckpointError(f"{name} has dtype {array.dtype}; expected a float")
+    if integers and array.dtype != np.int8:
+        raise CheckpointError(f"{name} has scales, and dtype {array.dtype}; expected int8")
+    if integers and (array == -128).any():
+        raise CheckpointError(f"{name} holds -128; expected int8 of -127 to 127")
 
 
 def inferred(arrays: Mapping[str, Array], prefix: str) -> Architecture:

@@ -1,12 +1,14 @@
 """Which reader a file is for, told by its content and never by its name."""
 
+import re
 from pathlib import Path
 from typing import BinaryIO
 
 from . import npz, parts, safetensors_file
 from .archive import Archive
+from .beside import mapped
 from .canonical import Checkpoint
-from .errors import CheckpointError
+from .errors import CheckpointError, is_the_programs
 from .keras import model as keras_model
 from .keras.hdf5 import MAGIC as HDF5_MAGIC
 from .onnx import model as onnx_model
@@ -14,7 +16,9 @@ from .torch import legacy as torch_legacy
 from .torch import zip_file as torch_zip
 
 ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
-PICKLE_MAGIC = b"\x80"
+# A pickle says its protocol first; protocols 0 and 1, Python 2's, begin at once: with a class, a
+# dict or a list, and its place in the memo.
+PICKLE_MAGIC = re.compile(rb"\x80|c[a-z_][\w.]*\n|[(][dl]p\d+\n|[}\]]q")
 # The first file in torch's first format, a tar file without compression.
 TAR_MAGIC = b"sys_info\0"
 FORMATS = "safetensors (or its index), .npz, torch's files, ONNX, Keras's .keras and .h5"
@@ -30,12 +34,34 @@ def read(path: Path) -> tuple[Checkpoint, int]:
     OSError
         The file cannot be opened.
     """
-    with path.open("rb") as file:
+    with opened(path) as file:
         try:
             checkpoint, file_bytes = dispatch(file, path)
             return parts.folded(checkpoint, file_bytes), file_bytes
         except CheckpointError as error:
             raise CheckpointError(f"{path}: {error}") from error.__cause__
+        except RecursionError as error:
+            if is_the_programs(error):
+                raise
+            raise CheckpointError(f"{path}: nests deeper than can be followed") from error
+
+
+def opened(path: Path) -> BinaryIO:
+    """Open a file, whose name may be none that a system has.
+
+    Raises
+    ------
+    CheckpointError
+        A NUL or half a surrogate pair is in the name.
+    OSError
+        The file cannot be opened.
+    """
+    try:
+        return path.open("rb")
+    except ValueError as error:
+        if is_the_programs(error):
+            raise
+        raise CheckpointError(f"{str(path)!r} is no file's name: {error}") from error
 
 
 def dispatch(file: BinaryIO, path: Path) -> tuple[Checkpoint, int]:
@@ -46,20 +72,20 @@ def dispatch(file: BinaryIO, path: Path) -> tuple[Checkpoint, int]:
     if head.startswith(ZIP_MAGIC):
         return read_zip(Archive(file, file_bytes)), file_bytes
     if head.startswith(HDF5_MAGIC):
-        return keras_model.read_h5(file.read()), file_bytes
+        return keras_model.read_h5(mapped(file)), file_bytes
     if safetensors_file.looks_like(head):
         return safetensors_file.read(file), file_bytes
     if head.lstrip().startswith(b"{"):
         return safetensors_file.read_sharded(file.read(), path.parent)
-    if head.startswith(PICKLE_MAGIC):
-        return torch_legacy.read(file.read()), file_bytes
+    if PICKLE_MAGIC.match(head):
+        return torch_legacy.read(file, mapped(file)), file_bytes
     if TAR_MAGIC in head:
         raise CheckpointError(
             "is a tar file, as torch wrote before 0.2; where you trust it, rewrite it by "
             "torch.save(torch.load(path, weights_only=False), path)"
         )
     if head.startswith(onnx_model.MAGIC):
-        return onnx_model.read(file.read(), path.parent)
+        return onnx_model.read(mapped(file), path.parent)
     raise CheckpointError(f"begins with {head!r}, which is none of {FORMATS}")
 
 
@@ -70,6 +96,6 @@ def read_zip(archive: Archive) -> Checkpoint:
         return torch_zip.read(archive)
     if keras_model.CONFIG in names:
         return keras_model.read_keras(archive)
-    if all(name.endswith(npz.SUFFIX) for name in names):
+    if not names or any(name.endswith(npz.SUFFIX) for name in names):
         return npz.read(archive)
     raise CheckpointError(f"is a zip file of {names[:3]}..., which is none of {FORMATS}")

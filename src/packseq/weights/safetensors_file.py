@@ -4,13 +4,13 @@ A file is the length of its header in 8 bytes, the header in JSON, and the tenso
 the other. It is mapped, not read: what nobody looks at never leaves the disk.
 
 packseq keeps what names and shapes cannot tell (Attributes) in the header's free metadata, as JSON
-under the key ``packseq``; other readers pass over it.
+under the key ``packseq``, and which modules are of bfloat16 under ``packseq.precision``; other
+readers pass over it. An int8 weight is I8, with its scales beside it, and needs no word.
 
 Source: the safetensors library's README, "Format", and its ``serialize`` and ``validate``.
 """
 
 import json
-import mmap
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -19,8 +19,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from .arrays import BFLOAT16, Array, from_bytes, item_bytes
-from .beside import open_beside
+from .arrays import BFLOAT16, Array, from_bytes, halve_bfloat16, item_bytes
+from .beside import mapped, open_beside
 from .canonical import Attributes, Checkpoint
 from .errors import CheckpointError, library_errors
 from .limits import check_budget, element_count
@@ -28,6 +28,7 @@ from .strict_json import parse_json
 from .writing import replace_file
 
 METADATA_KEY = "packseq"
+PRECISION_KEY = "packseq.precision"
 LENGTH_BYTES = 8
 # The format's own limit.
 MAX_HEADER = 100_000_000
@@ -70,12 +71,19 @@ def looks_like(head: bytes) -> bool:
 
 def read(file: BinaryIO) -> Checkpoint:
     """Every tensor of one file, mapped: its arrays are read-only, and hold the file."""
-    content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    content = mapped(file)
     header, data = split_header(content)
     entries = list(entries_of(header))
     check_layout(entries, len(data))
-    arrays = {entry.name: to_array(entry, data) for entry in entries}
-    return Checkpoint(arrays, read_attributes(header))
+    arrays = {entry.name: to_array(entry, data) for entry in entries if entry.dtype in DTYPES}
+    placeholders = {
+        entry.name: f"has dtype {entry.dtype[:40]!r}, which NumPy lacks"
+        for entry in entries
+        if entry.dtype not in DTYPES
+    }
+    return Checkpoint(
+        arrays, read_attributes(header), placeholders, precisions=read_precisions(header)
+    )
 
 
 def split_header(content: memoryview) -> tuple[dict[str, Any], memoryview]:
@@ -98,7 +106,11 @@ def entries_of(header: Mapping[str, Any]) -> Iterator[Entry]:
         if name == "__metadata__":
             continue
         trouble = f"not readable safetensors: {name!r}"
-        if not isinstance(members, dict) or members.keys() != {"dtype", "shape", "data_offsets"}:
+        # Others may stand beside them, as for the library.
+        if (
+            not isinstance(members, dict)
+            or not {"dtype", "shape", "data_offsets"} <= members.keys()
+        ):
             raise CheckpointError(f"{trouble} is not an object of dtype, shape and data_offsets")
         offsets, shape = members["data_offsets"], members["shape"]
         if not is_sizes(offsets) or len(offsets) != 2 or not is_sizes(shape):
@@ -136,9 +148,7 @@ def check_layout(entries: list[Entry], data_bytes: int) -> None:
 
 
 def to_array(entry: Entry, data: memoryview) -> Array:
-    """One tensor."""
-    if entry.dtype not in DTYPES:
-        raise CheckpointError(f"{entry.name}: dtype {entry.dtype} is not one of {sorted(DTYPES)}")
+    """One tensor of numbers that NumPy has."""
     dtype, stored = DTYPES[entry.dtype], entry.end - entry.begin
     where = f"not readable safetensors: {entry.name!r}"
     needed = element_count(entry.shape, where) * item_bytes(dtype)
@@ -151,16 +161,33 @@ def to_array(entry: Entry, data: memoryview) -> Array:
 
 def read_attributes(header: Mapping[str, Any]) -> dict[str, Attributes]:
     """The Attributes by prefix in a file's header; none in files that others wrote."""
+    by_prefix, what = read_metadata(header, METADATA_KEY)
+    return {prefix: to_attributes(values, what) for prefix, values in by_prefix.items()}
+
+
+def read_precisions(header: Mapping[str, Any]) -> dict[str, str]:
+    """The precisions by prefix that no array tells."""
+    by_prefix, what = read_metadata(header, PRECISION_KEY)
+    for prefix, precision in by_prefix.items():
+        if precision != BFLOAT16:
+            raise CheckpointError(
+                f"{what}: {prefix!r} has {precision!r}; expected {BFLOAT16!r}, if anything"
+            )
+    return by_prefix
+
+
+def read_metadata(header: Mapping[str, Any], key: str) -> tuple[dict[str, Any], str]:
+    """An object in the free metadata, by prefix, empty where there is none; and its name."""
+    what = f"metadata {key!r}"
     metadata = header.get("__metadata__")
-    if not isinstance(metadata, dict) or METADATA_KEY not in metadata:
-        return {}
-    what = f"metadata {METADATA_KEY!r}"
+    if not isinstance(metadata, dict) or key not in metadata:
+        return {}, what
     with library_errors(what):
-        text = str(metadata[METADATA_KEY]).encode()
+        text = str(metadata[key]).encode()
     by_prefix = parse_json(text, what)
     if not isinstance(by_prefix, dict):
         raise CheckpointError(f"{what} is a {type(by_prefix).__name__}; expected an object")
-    return {prefix: to_attributes(values, what) for prefix, values in by_prefix.items()}
+    return by_prefix, what
 
 
 def to_attributes(values: Any, what: str) -> Attributes:
@@ -175,13 +202,18 @@ def to_attributes(values: Any, what: str) -> Attributes:
     return Attributes(**values)
 
 
+def holds(array: Array) -> bool:
+    """Whether the format has an array's dtype."""
+    return array.dtype.name in NAMES
+
+
 def write(checkpoint: Checkpoint, path: Path) -> None:
-    """Write one file that any reader of safetensors loads.
+    """Write one file of dtypes that the format holds, which any reader of it loads.
 
     Raises
     ------
     CheckpointError
-        An array's dtype or name has no place in safetensors.
+        A name is no text.
     OSError
         The file cannot be written.
     """
@@ -190,18 +222,23 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
         prefix: {name: value for name, value in asdict(said).items() if value not in (None, "")}
         for prefix, said in checkpoint.attributes.items()
     }
+    metadata = {METADATA_KEY: by_prefix, PRECISION_KEY: dict(checkpoint.precisions)}
     header: dict[str, Any] = {}
-    if by_prefix:
-        header["__metadata__"] = {METADATA_KEY: json.dumps(by_prefix)}
+    if any(metadata.values()):
+        header["__metadata__"] = {
+            key: json.dumps(value) for key, value in metadata.items() if value
+        }
+    halves = halved(checkpoint)
     # The widest elements first, so that every tensor is aligned, as the library lays them out.
-    arrays = sorted(checkpoint.arrays.items(), key=lambda item: (-item[1].itemsize, item[0]))
+    arrays = sorted(
+        (checkpoint.arrays | halves).items(), key=lambda item: (-item[1].itemsize, item[0])
+    )
     reached = 0
     for name, array in arrays:
-        if array.dtype.name not in NAMES:
-            raise CheckpointError(f"{name}: dtype {array.dtype} is not one that safetensors holds")
+        dtype = BFLOAT16 if name in halves else array.dtype.name
         begin, reached = reached, reached + array.nbytes
         header[name] = {
-            "dtype": NAMES[array.dtype.name],
+            "dtype": NAMES[dtype],
             "shape": list(array.shape),
             "data_offsets": [begin, reached],
         }
@@ -218,6 +255,17 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
     replace_file(path, write_all)
 
 
+def halved(checkpoint: Checkpoint) -> dict[str, Array]:
+    """The bits of what is written as bfloat16, by name: the matrices of modules of bfloat16."""
+    names = (
+        prefix + name
+        for prefix in checkpoint.precisions
+        for name, array in checkpoint.parameters_at(prefix).items()
+        if array.ndim == 2
+    )
+    return {name: halve_bfloat16(checkpoint.arrays[name]) for name in names}
+
+
 def read_sharded(index: bytes, folder: Path) -> tuple[Checkpoint, int]:
     """Every tensor that an index names, and the bytes of the index and its shards.
 
@@ -230,23 +278,31 @@ def read_sharded(index: bytes, folder: Path) -> tuple[Checkpoint, int]:
         raise CheckpointError("index has no weight_map from tensors to files")
     merged: dict[str, Array] = {}
     attributes: dict[str, Attributes] = {}
+    placeholders: dict[str, str] = {}
+    precisions: dict[str, str] = {}
     file_bytes = len(index)
     for file in dict.fromkeys(placed.values()):
         with open_shard(folder, file) as shard_file:
             file_bytes += shard_file.seek(0, 2)
             shard = read_shard(shard_file, file)
         attributes.update(shard.attributes)
-        for name, array in shard.arrays.items():
+        precisions.update(shard.precisions)
+        for name in [*shard.arrays, *shard.placeholders]:
             if placed.get(name) != file:
                 raise CheckpointError(
                     f"shard {file!r} holds {name!r}, which the index places in {placed.get(name)!r}"
                 )
-            merged[name] = array
-    if missing := placed.keys() - merged.keys():
+        merged |= shard.arrays
+        placeholders |= shard.placeholders
+    if missing := placed.keys() - merged.keys() - placeholders.keys():
         name = min(missing)
         raise CheckpointError(f"shard {placed[name]!r} does not hold {name!r}")
     check_budget(sum(array.nbytes for array in merged.values()), file_bytes, "shards")
-    return Checkpoint(merged, attributes), file_bytes
+    shards = tuple(folder / file for file in dict.fromkeys(placed.values()))
+    return (
+        Checkpoint(merged, attributes, placeholders, files=shards, precisions=precisions),
+        file_bytes,
+    )
 
 
 def open_shard(folder: Path, file: str) -> BinaryIO:

@@ -1,41 +1,31 @@
 """From a file to a module and back."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from packseq.checks import as_flag
 from packseq.networks import cells, modules
-from packseq.networks.architecture import (
-    PLAIN,
-    RECURRENT_ACTIVATIONS,
-    SIGMOID,
-    Architecture,
-    cell_of,
-)
+from packseq.networks.architecture import PLAIN, SIGMOID
+from packseq.networks.arguments import as_precision
+from packseq.networks.rounding import rounded
 
 from . import formats, safetensors_file
-from .arrays import Array
+from .arrays import BFLOAT16, Array
 from .backward import Backward
-from .canonical import (
-    Attributes,
-    Checkpoint,
-    Found,
-    describe,
-    listed,
-    nothing_in,
-    parameters,
-    prefixes,
-)
+from .canonical import Attributes, Checkpoint, Found, describe, listed, nothing_in, prefixes
 from .errors import CheckpointError
+from .making import made
+from .renaming import prefixes_of, renamed
+
+# Why `convert` leaves out what it was not asked for.
+OF_AN_OPTIMIZER = "is of an optimizer's state"
 
 FilePath = str | os.PathLike[str]
 
-NONLINEARITIES = ("tanh", "relu")
 # The kind of each class of modules and cells, and where such a class is defined, here and in torch.
 KINDS = {name: kind for kind in PLAIN for name in (kind, f"{kind}Cell")}
 HOMES = (modules.__name__, cells.__name__, "torch.nn.modules.rnn")
@@ -68,8 +58,9 @@ def read(path: FilePath) -> dict[str, Array]:
 
     Notes
     -----
-    No code in the file is run. Cost: the file is read once and copied at most twice; the arrays
-    take at most 16 times its size (plus 1 MiB), which is checked before they are made.
+    No code in the file is run. Cost: the file is mapped or read once, and copied at most twice;
+    the arrays take at most 16 times its size and 64 MiB, which is checked before they are made.
+    Those that stay mapped change with the file, and whoever shortens it ends the process.
     """
     return formats.read(Path(path))[0].arrays
 
@@ -113,11 +104,12 @@ def unreadable(path: FilePath) -> dict[str, str]:
     Returns
     -------
     dict of str to str
-        Objects of classes that are not known, sparse and quantised tensors and the like, in a
+        Objects of classes that are not known, sparse tensors and the like, in a
         torch file, where numbers and texts are neither read nor listed; in an ONNX model, arrays of
         types that NumPy lacks, and the first weight of a module that cannot be had; in a Keras
-        file, the same of its layers, and data that are no numbers or packed in unknown ways. Empty
-        for other formats.
+        file, the same of its layers, and data that are no numbers or packed in unknown ways; in
+        safetensors, numbers that NumPy lacks; in an ``.npz``, objects, texts and records, and what
+        would unpack to more than a file of its size may.
 
     Raises
     ------
@@ -131,10 +123,12 @@ def load(
     path: FilePath,
     prefix: str | None = None,
     *,
+    rename: Mapping[str, str] | None = None,
     nonlinearity: str | None = None,
     recurrent_activation: str | None = None,
     batch_first: bool | None = None,
     reset_after: bool | None = None,
+    precision: str | None = None,
 ) -> Any:
     """The LSTM, GRU or RNN in a checkpoint, ready to run; the framework need not be installed.
 
@@ -145,6 +139,10 @@ def load(
     prefix : str, optional
         Which module, by the prefix that `find` lists; its last dot may be left out. Needed where
         the file holds several.
+    rename : mapping of str to str, optional
+        Parameters' names for arrays that have names of their own in the file, as `read` gives them:
+        ``{"enc_w_ih": "weight_ih_l0", ...}``. They must have torch's shapes and gate order. Of
+        several modules, the one that has the new names is meant.
     nonlinearity : {"tanh", "relu"}, optional
         Of an RNN whose file does not say, as no state dict does; "tanh" by default, as in torch;
         to be given for Keras's weights alone.
@@ -157,7 +155,11 @@ def load(
         what they have, and the other value is refused.
     reset_after : bool, optional
         Whether a GRU applies r after the product, from a file that does not say; True by default,
-        as in torch. Otherwise as for `batch_first`.
+        as in torch; to be given for Keras's weights alone, of a GRU without bias. Otherwise as for
+        `batch_first`, but that it is the caller's for a GRU that torch's exporter wrote wrongly.
+    precision : {"int8", "bfloat16"}, optional
+        Weights of fewer bits, as :meth:`packseq.LSTM.quantize` makes them; those of a file that was
+        written so need no word.
 
     Returns
     -------
@@ -173,22 +175,32 @@ def load(
         those there are); a setting that packseq cannot run, by name; an activation that has to be
         given and is not; stored initial states, which would be lost (see `load_with_state`).
     ValueError
-        `nonlinearity` or `recurrent_activation` is unknown; one of them, `batch_first` or
-        `reset_after` is not what the file says, or has no meaning for the module.
+        `nonlinearity`, `recurrent_activation` or `precision` is unknown; one of them, `batch_first`
+        or `reset_after` is not what the file says, or has no meaning for the module; it cannot be
+        had in that precision. `rename` has a name that is not in the file, gives one name to two
+        arrays, or makes no module.
     TypeError
-        `batch_first` or `reset_after` is no flag.
+        `batch_first` or `reset_after` is no flag; `rename` is no mapping of strings.
     ImportError
         The format's library is not installed; the message says how to install it.
     OSError
         The file cannot be opened.
+
+    Warns
+    -----
+    CheckpointWarning
+        The file says ``linear_before_reset=0`` of a GRU, as one of torch's exporters wrote it by
+        mistake, and `reset_after` is not given.
     """
     module, state = load_with_state(
         path,
         prefix,
+        rename=rename,
         nonlinearity=nonlinearity,
         recurrent_activation=recurrent_activation,
         batch_first=batch_first,
         reset_after=reset_after,
+        precision=precision,
     )
     if state is not None:
         raise CheckpointError(
@@ -202,16 +214,18 @@ def load_with_state(
     path: FilePath,
     prefix: str | None = None,
     *,
+    rename: Mapping[str, str] | None = None,
     nonlinearity: str | None = None,
     recurrent_activation: str | None = None,
     batch_first: bool | None = None,
     reset_after: bool | None = None,
+    precision: str | None = None,
 ) -> tuple[Any, Any]:
     """The module in a checkpoint, and the initial states that are stored with it.
 
     Parameters
     ----------
-    path, prefix, nonlinearity, recurrent_activation, batch_first, reset_after
+    path, prefix, rename, nonlinearity, recurrent_activation, batch_first, reset_after, precision
         As for `load`.
 
     Returns
@@ -229,13 +243,14 @@ def load_with_state(
     ValueError, TypeError, ImportError, OSError
         As for `load`.
     """
+    if precision is not None:
+        as_precision(precision)
     checkpoint, file_bytes = formats.read(Path(path))
+    if rename is not None:
+        checkpoint = renamed(checkpoint, rename)
+        own = prefixes_of(rename)
+        prefix = own[0] if prefix is None and len(own) == 1 else prefix
     found = choose(checkpoint, prefix, path)
-    if found.architecture is None or found.attributes.unsupported:
-        raise CheckpointError(
-            f"{os.fspath(path)}: {found.prefix!r} uses {found.attributes.unsupported}, "
-            "which packseq cannot run"
-        )
     wanted = {
         "nonlinearity": nonlinearity,
         "recurrent_activation": recurrent_activation,
@@ -243,12 +258,7 @@ def load_with_state(
         "reset_after": reset_after,
     }
     try:
-        settings = settings_of(found, found.prefix in checkpoint.attributes, wanted)
-        check_whole(found, found.architecture)
-        architecture = completed(found.architecture, settings)
-        arrays = parameters(checkpoint, found.prefix, architecture, file_bytes)
-        module = build(found, architecture, arrays, settings["batch_first"])
-        return module, initial_state(checkpoint, found, architecture)
+        return made(checkpoint, found, file_bytes, wanted, precision)
     except CheckpointError as error:
         raise CheckpointError(f"{os.fspath(path)}: {error}") from error.__cause__
 
@@ -259,7 +269,8 @@ def save(module: Any, path: FilePath) -> None:
     torch loads it with ``load_state_dict(safetensors.torch.load_file(path))``, where it has such a
     module: none with peepholes, and none whose gates are not sigmoids. What a state dict does not
     tell (``nonlinearity``, ``recurrent_activation``, ``batch_first``, ``reset_after``) is kept in
-    the file's metadata, where `load` finds it.
+    the file's metadata, where `load` finds it. Weights of int8 are written as such, with their
+    scales; those of bfloat16 as bfloat16: files are 4 and 2 times smaller, and load bit for bit.
 
     Parameters
     ----------
@@ -272,10 +283,8 @@ def save(module: Any, path: FilePath) -> None:
     ------
     TypeError
         `module` is anything else.
-    ImportError
-        safetensors is not installed; the message says how to install it.
     OSError
-        The file cannot be written.
+        The file cannot be written; what was there is left as it was.
     """
     inner = module.module if isinstance(module, Backward) else module
     kind = kind_of(inner)
@@ -292,7 +301,9 @@ def save(module: Any, path: FilePath) -> None:
         backward=isinstance(module, Backward),
     )
     arrays = {name: np.asarray(array) for name, array in inner.state_dict().items()}
-    safetensors_file.write(Checkpoint(arrays, {"": attributes}), Path(path))
+    precisions = {"": BFLOAT16} if getattr(inner, "precision", "") == BFLOAT16 else {}
+    checkpoint = Checkpoint(arrays, {"": attributes}, precisions=precisions)
+    safetensors_file.write(checkpoint, Path(path))
 
 
 def kind_of(module: Any) -> str | None:
@@ -301,8 +312,14 @@ def kind_of(module: Any) -> str | None:
     return next((KINDS[one.__name__] for one in classes if one.__name__ in KINDS), None)
 
 
-def convert(source: FilePath, target: FilePath) -> None:
-    """Write every array of a checkpoint, in its canonical form, as safetensors.
+def convert(
+    source: FilePath,
+    target: FilePath,
+    *,
+    optimizer: bool = False,
+    precision: str | None = None,
+) -> dict[str, str]:
+    """Write the arrays of a checkpoint, in their canonical form, as safetensors.
 
     Parameters
     ----------
@@ -310,19 +327,60 @@ def convert(source: FilePath, target: FilePath) -> None:
         As for `read`.
     target : path
         Overwritten if it exists.
+    optimizer : bool
+        Whether the state of an optimizer is written too, where a file of torch's or Keras's has it.
+    precision : {"int8", "bfloat16"}, optional
+        What the weights of every module that packseq can run become; all else stays as it is.
+
+    Returns
+    -------
+    dict of str to str
+        What the file holds and `target` does not, by name, each with the reason: what `unreadable`
+        lists, arrays of dtypes that safetensors lacks, such as complex128, and the optimizer's.
 
     Raises
     ------
     CheckpointError
-        As for `read`; or an array has a dtype that safetensors does not hold, such as complex128.
+        As for `read`.
     ValueError
-        `target` is `source`.
+        `target` is `source`, or a file that it names, such as a shard; another precision, or a
+        module that cannot be had in it.
     OSError
-        A file cannot be read or written.
+        A file cannot be read or written; what was at `target` is left as it was.
     """
-    if os.path.exists(target) and os.path.samefile(source, target):
-        raise ValueError(f"{os.fspath(target)} is the source, which would be lost")
-    safetensors_file.write(formats.read(Path(source))[0], Path(target))
+    whole = formats.read(Path(source))[0]
+    for file in (source, *whole.files):
+        if os.path.exists(target) and os.path.samefile(file, target):
+            raise ValueError(f"{os.fspath(target)} is a source, which would be lost")
+    kept = whole if optimizer else whole.without_optimizer()
+    if precision is not None:
+        kept = in_precision(kept, as_precision(precision))
+    left_out = dict.fromkeys(whole.arrays.keys() - kept.arrays.keys(), OF_AN_OPTIMIZER)
+    left_out |= kept.placeholders
+    for name, array in kept.arrays.items():
+        if not safetensors_file.holds(array):
+            left_out[name] = f"has dtype {array.dtype}, which safetensors lacks"
+    arrays = {name: array for name, array in kept.arrays.items() if name not in left_out}
+    safetensors_file.write(replace(kept, arrays=arrays), Path(target))
+    return left_out
+
+
+def in_precision(checkpoint: Checkpoint, precision: str) -> Checkpoint:
+    """The same with every module that can run here in weights of fewer bits."""
+    arrays, precisions = dict(checkpoint.arrays), dict(checkpoint.precisions)
+    for found in modules_in(checkpoint):
+        architecture = found.architecture
+        if architecture is None or found.attributes.unsupported or found.precision == precision:
+            continue
+        if found.precision != "float32":
+            raise ValueError(f"only float32 can be rounded to {precision}; the file has {found}")
+        prefix = found.prefix
+        before = {name: arrays[prefix + name] for name in architecture.shapes}
+        after = rounded(architecture, before, precision)
+        arrays |= {prefix + name: array for name, array in after.items()}
+        if precision == BFLOAT16:
+            precisions[prefix] = precision
+    return replace(checkpoint, arrays=arrays, precisions=precisions)
 
 
 def described(checkpoint: Checkpoint, prefix: str, path: FilePath) -> Found:
@@ -348,119 +406,3 @@ def choose(checkpoint: Checkpoint, prefix: str | None, path: FilePath) -> Found:
     if prefix is not None:
         problem = f"holds no module at prefix {prefix!r}"
     raise CheckpointError(f"{os.fspath(path)}: {problem}:\n{listing}")
-
-
-def settings_of(found: Found, said_by_file: bool, wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """What the parameters do not tell: by the file or, where it does not say, by the caller."""
-    cell = PLAIN[found.kind.removesuffix("Cell")]
-    is_rnn, is_gru = "nonlinearity" in cell.options, found.kind == "GRU"
-    choices = {
-        "nonlinearity": choice_of(found, wanted, "nonlinearity", NONLINEARITIES, is_rnn),
-        "recurrent_activation": choice_of(
-            found, wanted, "recurrent_activation", RECURRENT_ACTIVATIONS, cell.has_sigmoid
-        ),
-    }
-    flags = {
-        "batch_first": flag_of(found, said_by_file, wanted, "batch_first", not found.is_cell),
-        "reset_after": flag_of(found, said_by_file, wanted, "reset_after", is_gru),
-    }
-    return choices | flags
-
-
-def choice_of(
-    found: Found, wanted: Mapping[str, Any], name: str, choices: Sequence[str], fits: bool
-) -> str:
-    """One of several words; the first, which is torch's default, where nobody says."""
-    value = wanted[name]
-    if value is not None and value not in choices:
-        raise ValueError(f"{name} is {value!r}; expected one of {choices}")
-    if value and not fits:
-        raise ValueError(f"{name} is {value!r}, but {found.prefix!r} is {found.kind}")
-    if value is None and fits and found.attributes.unsaid:
-        raise CheckpointError(
-            f"{found.prefix!r}: the file does not say its {found.attributes.unsaid}; load it with "
-            f"{name} given, where the others are those of a plain layer"
-        )
-    said = getattr(found.attributes, name)
-    if value and said not in (None, value):
-        raise ValueError(f"{name} is {value!r}; the file says {said!r}")
-    if said not in (None, *choices):
-        raise CheckpointError(f"{name} {said!r} is not {choices}")
-    return str(value or said or choices[0])
-
-
-def flag_of(
-    found: Found, said_by_file: bool, wanted: Mapping[str, Any], name: str, fits: bool
-) -> bool:
-    """A module's flag: the file's, unless the caller says what the file does not."""
-    said = bool(getattr(found.attributes, name))
-    if wanted[name] is None:
-        return said
-    value = as_flag(wanted[name], name)
-    if not fits:
-        raise ValueError(f"{name} is {value}, but {found.prefix!r} is {found.kind}")
-    if said_by_file and said != value:
-        raise ValueError(f"{name} is {value}; the file says {said} of {found.prefix!r}")
-    return value
-
-
-def check_whole(found: Found, architecture: Architecture) -> None:
-    """Refuse what a file says of a module that can have no such thing."""
-    said, is_cell = found.attributes, architecture.one_step
-    if said.backward and (is_cell or architecture.bidirectional):
-        raise CheckpointError(f"{found} cannot be: only a module in one direction runs backward")
-    if is_cell and not said.reset_after:
-        raise CheckpointError(f"{found} cannot be: a cell always has reset_after")
-    if is_cell and architecture.proj_size:
-        raise CheckpointError(f"{found} cannot be: a cell has no projection")
-    if said.recurrent_activation and not architecture.cell.has_sigmoid:
-        raise CheckpointError(f"{found} cannot be: an RNN has no recurrent_activation")
-
-
-def completed(architecture: Architecture, settings: Mapping[str, Any]) -> Architecture:
-    """The network that the parameters tell, with what they do not tell."""
-    cell = architecture.cell
-    options = {name: settings.get(name, value) for name, value in cell.options.items()}
-    return replace(
-        architecture,
-        cell=cell_of(cell.kind, options),
-        recurrent_activation=settings["recurrent_activation"],
-    )
-
-
-def build(
-    found: Found, architecture: Architecture, arrays: dict[str, Array], batch_first: bool
-) -> Any:
-    """The module itself."""
-    if architecture.one_step:
-        return getattr(cells, found.kind)._of(architecture, found.dtype, arrays)
-    kind = getattr(modules, found.kind)
-    module = kind._of(architecture, found.dtype, arrays, batch_first=batch_first)
-    return Backward(module) if found.attributes.backward else module
-
-
-def initial_state(checkpoint: Checkpoint, found: Found, architecture: Architecture) -> Any:
-    """The stored hx of a module: zeros stand for the half that an LSTM's file leaves out."""
-    if not found.has_state:
-        return None
-    names = [f"{state}_0" for state in architecture.cell.states]
-    widths = dict(zip(names, architecture.state_widths, strict=True))
-    stored = {name: checkpoint.arrays.get(found.prefix + name) for name in names}
-    layers = architecture.num_layers * architecture.directions
-    batch = 1
-    for name, state in stored.items():
-        if state is None:
-            continue
-        if state.ndim != 3 or state.shape[::2] != (layers, widths[name]):
-            raise CheckpointError(
-                f"{found.prefix}{name} has shape {state.shape}; "
-                f"expected ({layers}, B, {widths[name]})"
-            )
-        batch = max(batch, state.shape[1])
-    states = [
-        np.zeros((layers, batch, widths[name]), found.dtype)
-        if state is None
-        else state.astype(found.dtype)
-        for name, state in stored.items()
-    ]
-    return tuple(states) if len(states) == 2 else states[0]

@@ -2,13 +2,24 @@
 
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from .errors import is_the_programs
+
 
 def replace_file(path: Path, write: Callable[[BinaryIO], None]) -> None:
-    """Write a file beside the one that it replaces, and rename it: until then the old one stays.
+    """Write a file as :func:`replacing` does."""
+    with replacing(path) as file:
+        write(file)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write beside the one that it replaces; it is renamed at the end of the block, and
+    until then the old one stays.
 
     A full disk, an exception or Ctrl-C leaves what was there. A link goes on pointing where it
     does, and what it points to is replaced. What is no file, such as a pipe, is written to.
@@ -19,22 +30,31 @@ def replace_file(path: Path, write: Callable[[BinaryIO], None]) -> None:
         It cannot be written; the error names `path`.
     """
     target = Path(os.path.realpath(path))
-    if target.exists() and not target.is_file():
-        with path.open("wb") as file:
-            write(file)
-        return
     beside = target.with_name(f".{secrets.token_hex(8)}.part")
     try:
+        with _renamed_to(target, beside) as file:
+            yield file
+    except OSError as error:
+        ours = error.filename in (None, os.fspath(beside), os.fspath(target))
+        if error.errno is None or not ours or is_the_programs(error):
+            raise  # what the block did otherwise
+        raise type(error)(error.errno, error.strerror, os.fspath(path)) from error
+
+
+@contextmanager
+def _renamed_to(target: Path, beside: Path) -> Iterator[BinaryIO]:
+    if target.exists() and not target.is_file():
+        with target.open("wb") as file:
+            yield file
+        return
+    try:
         with beside.open("xb") as file:
-            write(file)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         if target.exists():
             beside.chmod(target.stat().st_mode)
         beside.replace(target)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise type(error)(error.errno, error.strerror, os.fspath(path)) from error
     except BaseException:
         beside.unlink(missing_ok=True)
         raise

@@ -74,7 +74,9 @@ static INLINE void NAME(activate_gates)(const int s, const int gates, const int 
 
 static inline V NAME(relu)(V x) { return NAME(select)(x < 0, NAME(splat)(0), x); }
 
-static void NAME(activate)(int activation, const REAL *x, REAL *y, int64_t n) {
+static void NAME(activate)(int activation, const void *from, void *to, int64_t n) {
+    const REAL *x = from;
+    REAL *y = to;
     const uint64_t mode = enter_kernel_mode();
     for (int64_t i = 0; i < n; i += LANES) {
         V v = *(const VU *)(x + i);

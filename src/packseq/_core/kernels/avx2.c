@@ -14,6 +14,8 @@
 #define VECTOR_BYTES 32
 #define REGISTERS 16
 #define LOADED(v) __asm__("" : "+x"(v))
+#define ROUNDED(v) LOADED(v)
+#define PAIR_PRODUCTS(x, w) ((VI)_mm256_madd_epi16((__m256i)(x), (__m256i)(w)))
 #define MAX_ROWS 6 /* 6 rows x 2 vectors = 12 of 16 registers; 2 hold weights, 1 a broadcast */
 #include "isa.h"
 #ifdef __clang__

@@ -14,6 +14,8 @@
 #define VECTOR_BYTES 64
 #define REGISTERS 32
 #define LOADED(v) __asm__("" : "+v"(v))
+#define ROUNDED(v) LOADED(v)
+#define PAIR_PRODUCTS(x, w) ((VI)_mm512_madd_epi16((__m512i)(x), (__m512i)(w)))
 #define MAX_ROWS 12 /* 12 rows x 2 vectors = 24 of 32 registers */
 /* 4 to 6 rows take two panels, more than 12 go by tiles of 6 and two panels: fewest instructions for a multiply-add.
  * Gflop/s of 167 (Emerald Rapids, weights in L2): tiles of 12 rows 150, of 8 165; beside a tenant on the core's other

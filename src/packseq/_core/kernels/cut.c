@@ -95,8 +95,9 @@ static int64_t numbers_of(const packseq_matrix *matrix, int64_t lanes) {
 
 /* Those of all layers and directions. How long a call takes is reckoned by the weights as they are laid out, since the
  * kernels multiply what pads them too: for few hidden units that is most of it. */
-static void estimate_whole(packseq_network *net, int64_t real_bytes, int64_t vector_bytes) {
-    const int64_t lanes = vector_bytes / real_bytes;
+static void estimate_whole(packseq_network *net, int64_t vector_bytes) {
+    const packseq_format_traits *format = &packseq_formats[net->format];
+    const int64_t lanes = vector_bytes / format->real_bytes;
     int64_t all = 0, most = 0; /* weights, and those of one direction that multiply h */
     for (int32_t i = 0; i < net->n_layers * net->n_directions; i++) {
         const packseq_direction *direction = &net->directions[i];
@@ -104,26 +105,28 @@ static void estimate_whole(packseq_network *net, int64_t real_bytes, int64_t vec
         all += numbers_of(&direction->ih, lanes) + recurrent;
         most = greatest(most, recurrent);
     }
-    net->costs.row_microseconds = 2.0 * (double)all / FLOPS_PER_MICROSECOND * 8 / (double)lanes;
-    net->costs.least_rows = least_rows_of((double)(most * real_bytes), vector_bytes);
-    net->costs.least_rows_alone = least_rows_of((double)(all * real_bytes), vector_bytes);
+    net->costs.row_microseconds = 2.0 * (double)all / FLOPS_PER_MICROSECOND * 8 / (double)lanes / format->speed;
+    net->costs.least_rows = least_rows_of((double)(most * format->weight_bytes), vector_bytes);
+    net->costs.least_rows_alone = least_rows_of((double)(all * format->weight_bytes), vector_bytes);
 }
 
-void packseq_estimate(packseq_network *net, int64_t real_bytes, int64_t vector_bytes) {
+void packseq_estimate(packseq_network *net, int64_t vector_bytes) {
+    const packseq_format_traits *format = &packseq_formats[net->format];
+    const int64_t real_bytes = format->real_bytes;
     const int64_t lanes = vector_bytes / real_bytes, blocks = blocks_of(net->hidden, lanes);
     const int64_t gate_bytes = gate_row_vectors(net, lanes) * vector_bytes;
     const double weights = (double)packseq_cells[net->cell].gates * (double)net->hidden; /* of each column */
     net->costs = (packseq_costs){
         .vector_bytes = vector_bytes,
-        .row_flops = 2 * weights * (double)(net->state + net->directions[0].ih.k),
-        .weight_bytes = weights * (double)net->state * (double)real_bytes,
+        .row_flops = 2 * weights * (double)(net->state + net->directions[0].ih.k) / format->speed,
+        .weight_bytes = weights * (double)net->state * (double)format->weight_bytes,
         .blocks = blocks,
         .gate_bytes = gate_bytes,
         .work_bytes = gate_bytes + 3 * blocks * 2 * vector_bytes,
         .spill_bytes = net->n_layers > 1 ? net->n_directions * net->state * real_bytes : 0,
         .l2_sequences = clamp(SHARD_BYTES / (net->hidden * real_bytes), LEAST_SHARD_SEQUENCES, MOST_SHARD_SEQUENCES),
     };
-    estimate_whole(net, real_bytes, vector_bytes);
+    estimate_whole(net, vector_bytes);
 }
 
 /* A step of a call counts as at least so many rows. */
@@ -131,17 +134,18 @@ static int64_t least_rows_for(const packseq_network *net, int64_t steps) {
     return steps == 1 ? net->costs.least_rows_alone : net->costs.least_rows;
 }
 
-static enum packseq_size size_for(const packseq_network *net, double rows) {
-    const double takes = rows * net->costs.row_microseconds;
+enum packseq_size packseq_size_for(double takes) {
     return takes <= TINY_MICROSECONDS ? PACKSEQ_TINY : takes <= SMALL_MICROSECONDS ? PACKSEQ_SMALL : PACKSEQ_LARGE;
 }
 
-enum packseq_size packseq_size_of(const packseq_job *job) {
-    return size_for(job->network, (double)cost(job, 0, job->batch, least_rows_for(job->network, job->steps)));
+double packseq_microseconds_of(const packseq_job *job) {
+    const packseq_network *net = job->network;
+    return (double)cost(job, 0, job->batch, least_rows_for(net, job->steps)) * net->costs.row_microseconds;
 }
 
 enum packseq_size packseq_most_size(const packseq_network *net, int64_t batch, int64_t steps) {
-    return size_for(net, (double)steps * (double)greatest(batch, least_rows_for(net, steps)));
+    const double rows = (double)steps * (double)greatest(batch, least_rows_for(net, steps));
+    return packseq_size_for(rows * net->costs.row_microseconds);
 }
 
 /* What a team costs that shares the hidden units of all sequences, in operations of one thread. */

@@ -1,4 +1,6 @@
-/* One instruction set: the template at both widths, and the table that names them. */
+/* One instruction set: the template for each format of numbers, and the table that names them.
+ *
+ * An instruction set that is another one and some more, its BASE, has but the formats that it does better. */
 #if !defined(ISA) || !defined(VECTOR_BYTES) || !defined(MAX_ROWS)
 #error "include isa.h from an instruction set's file, which names it and its sizes"
 #endif
@@ -7,6 +9,16 @@
 /* Load it once, since x86 could multiply it from memory, by each row anew; where there are REGISTERS for it. */
 #define LOADED(v) (void)(v)
 #define REGISTERS 32
+#endif
+/* An instruction set with DOT_BFLOAT16 has bfloat16 in place of int8: see coded_bfloat16.h, and coded_int8.h for
+ * DOT_BYTES and PAIR_PRODUCTS. */
+#ifndef ROUNDED
+/* Round it here, and fuse it with nothing; x86 without FMA does so by itself. */
+#ifdef __x86_64__
+#define ROUNDED(v) (void)(v)
+#else
+#define ROUNDED(v) __asm__("" : "+m"(v))
+#endif
 #endif
 #ifndef TILE_ROWS
 #define TILE_ROWS MAX_ROWS /* rows at a time where there are more than MAX_ROWS */
@@ -20,6 +32,7 @@
 #ifndef K_BLOCK
 #define K_BLOCK (PANEL_BYTES / (2 * VECTOR_BYTES)) /* rows of k at a time */
 #endif
+#include <math.h>
 #include <string.h>
 
 #include "exponential.h"
@@ -34,6 +47,7 @@
 #define TEXT_(a) #a
 #define TEXT(a) TEXT_(a)
 
+#ifndef BASE
 #define REAL float
 #define INTEGER int32_t
 #define NATURAL uint32_t
@@ -42,15 +56,7 @@
 #define MINIMUM MINIMUM_F32
 #define MAXIMUM MAXIMUM_F32
 #endif
-#include "vector.h"
-#include "activations.h"
-#include "product.h"
-#include "member.h"
-#include "cells.h"
-#include "walk.h"
-#include "padding.h"
-#include "shards.h"
-#include "undefine.h"
+#include "template.h"
 
 #define REAL double
 #define INTEGER int64_t
@@ -60,26 +66,43 @@
 #define MINIMUM MINIMUM_F64
 #define MAXIMUM MAXIMUM_F64
 #endif
-#include "vector.h"
-#include "activations.h"
-#include "product.h"
-#include "member.h"
-#include "cells.h"
-#include "walk.h"
-#include "padding.h"
-#include "shards.h"
-#include "undefine.h"
+#include "template.h"
+#endif
+
+#define REAL float
+#define INTEGER int32_t
+#define NATURAL uint32_t
+#ifdef DOT_BFLOAT16
+#define WIDTH bf16
+#define FORMAT "coded_bfloat16.h"
+#else
+#define WIDTH i8
+#define FORMAT "coded_int8.h"
+#endif
+#ifdef MINIMUM_F32
+#define MINIMUM MINIMUM_F32
+#define MAXIMUM MAXIMUM_F32
+#endif
+#include "template.h"
 
 #define TABLE_(isa) packseq_##isa
 #define TABLE(isa) TABLE_(isa)
+#ifdef BASE
+extern const packseq_kernels TABLE(BASE);
+#endif
 extern const packseq_kernels TABLE(ISA);
 const packseq_kernels TABLE(ISA) = {
     .name = TEXT(ISA),
     .vector_bytes = VECTOR_BYTES,
-    .workspace_f32 = PASTE(workspace, ISA, f32),
-    .workspace_f64 = PASTE(workspace, ISA, f64),
-    .run_f32 = PASTE(run, ISA, f32),
-    .run_f64 = PASTE(run, ISA, f64),
-    .activate_f32 = PASTE(activate, ISA, f32),
-    .activate_f64 = PASTE(activate, ISA, f64),
+#ifdef BASE
+    .base = &TABLE(BASE),
+#else
+    .engines[PACKSEQ_F32] = &PASTE(engine, ISA, f32),
+    .engines[PACKSEQ_F64] = &PASTE(engine, ISA, f64),
+#endif
+#ifdef DOT_BFLOAT16
+    .engines[PACKSEQ_BFLOAT16] = &PASTE(engine, ISA, bf16),
+#else
+    .engines[PACKSEQ_INT8] = &PASTE(engine, ISA, i8),
+#endif
 };

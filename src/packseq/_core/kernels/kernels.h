@@ -18,20 +18,36 @@ enum packseq_activation {
     PACKSEQ_HARD_SIGMOID,    /* min(max(x + 3, 0), 6) / 6: torch's, and Keras's from version 3 on */
     PACKSEQ_HARD_SIGMOID_02, /* max(0, min(1, 0.2 x + 0.5)): ONNX's by default, and Keras's before version 3 */
     PACKSEQ_N_GATE_ACTIVATIONS,
-    PACKSEQ_TANH = PACKSEQ_N_GATE_ACTIVATIONS /* for packseq_kernels.activate_f32 and _f64 */
+    PACKSEQ_TANH = PACKSEQ_N_GATE_ACTIVATIONS /* for packseq_engine.activate */
 };
 
 /* Python's names of those that gates may have. */
 extern const char *const packseq_gate_activations[PACKSEQ_N_GATE_ACTIVATIONS];
 
+/* What numbers and weights are. */
+enum packseq_format { PACKSEQ_F32, PACKSEQ_F64, PACKSEQ_INT8, PACKSEQ_BFLOAT16, PACKSEQ_N_FORMATS };
+
+typedef struct {
+    const char *name;
+    int32_t real_bytes;   /* of a number of the input, the states and the output, */
+    int32_t weight_bytes; /* and of a weight */
+    double speed; /* of a product of many rows, beside that of numbers as wide as the states */
+} packseq_format_traits;
+
+extern const packseq_format_traits packseq_formats[PACKSEQ_N_FORMATS];
+
 /* A weight matrix in panels of two vectors: [panel][K][2][U], 64-byte aligned, kept for the module's life.
- * Panel p adds to 2U adjacent columns of a gate row, from column[p] on. */
+ * Panel p adds to 2U adjacent columns of a gate row, from column[p] on. Weights of fewer bits are as many together as
+ * have 32 of them, [panel][K/n][2][U][n], with zeros where K ends, and U is that of float32. */
 typedef struct {
     const void *panels;
     const int32_t *column;
     int64_t k;
     int64_t n_panels;
     int64_t panels_per_block; /* a block is 2U hidden units with all their gates */
+    /* Of int8 alone, [panel][2U]: what each column's sum is multiplied by, and the sum of its weights. */
+    const float *scales;
+    const int32_t *sums;
 } packseq_matrix;
 
 /* One direction of one layer; cell_table.h has the order of a gate row. */
@@ -48,7 +64,7 @@ typedef struct {
 typedef struct {
     int64_t vector_bytes;
     /* Of a step in one direction of one layer: */
-    double row_flops;    /* of one sequence; */
+    double row_flops;    /* of one sequence, as many as float32 would do in the same time; */
     double weight_bytes; /* of those weights that multiply h; */
     int64_t blocks;      /* of hidden units; */
     int64_t gate_bytes;  /* one sequence's gates, as the kernels lay them out, */
@@ -64,6 +80,7 @@ typedef struct {
 typedef struct {
     int32_t cell;            /* packseq_cell */
     int32_t gate_activation; /* packseq_activation */
+    int32_t format;          /* packseq_format */
     int32_t n_layers;
     int32_t n_directions;
     int64_t hidden; /* H */
@@ -84,10 +101,11 @@ typedef struct {
 
 typedef struct packseq_barrier {
     _Alignas(64) int32_t arrived; /* barriers of two teams must not share a cache line */
-    int32_t generation;
+    int64_t said;                 /* by the last who arrived; runtime.h has what, */
+    int64_t waited;               /* and 1 more than that when a member last lost patience with who was missing */
 } packseq_barrier;
 
-/* One call: what to run, on what, and how it is cut up. Read-only to the kernels, but for `next` to `cleared`,
+/* One call: what to run, on what, and how it is cut up. Read-only to the kernels, but for `leaver` to `cleared`,
  * the barriers and what the pointers to results name. */
 typedef struct {
     const packseq_network *network;
@@ -98,6 +116,8 @@ typedef struct {
     int64_t padded_steps;       /* the output's, where it is padded: rows past each end become 0; else 0 */
     const void *h0, *c0;        /* [L*D][B][R], [L*D][B][H], caller's order, or NULL: zeros */
     void *hn, *cn;              /* the same shapes */
+    void *const *before;        /* or, where not NULL, [B], caller's order: each sequence's [L*D][R], [L*D][H] */
+    void *const *after;         /* the same, for the last states */
 
     int64_t n_shards;
     const int64_t *bounds; /* [n_shards + 1]: shard s is sequences bounds[s] .. bounds[s+1] */
@@ -108,29 +128,35 @@ typedef struct {
 
     int32_t team;          /* members that share one shard; 1: each shard has one worker */
     int32_t abreast;       /* directions that run at the same time, each by its part of the team; divides both */
-    char *workspace;       /* 64-byte aligned; workspace_f32 or _f64 bytes for each worker or team */
+    char *workspace;       /* 64-byte aligned; as many bytes as the engine says for each worker or team */
     int64_t workspace_stride;
     packseq_barrier *barriers; /* [3], zeroed: the whole team, and one for each direction abreast */
+    int64_t begun;             /* when the call has, in nanoseconds of the monotonic clock, */
+    int64_t patience;          /* and how many of them a member may be late */
+    int32_t leaver;            /* who was and leaves the team at the next barrier, by its rank; 0: nobody */
     int64_t next;              /* the next shard to be taken, from 0 */
     int64_t clearing, cleared; /* parts of the padding that are taken, and that are 0 by now, from 0 */
 } packseq_job;
 
+/* The kernels of one format. */
 typedef struct {
+    int64_t (*workspace)(const packseq_job *); /* bytes for each worker or team */
+    void (*run)(packseq_job *, int32_t worker);
+    void (*activate)(int activation, const void *x, void *y, int64_t n); /* n a multiple of the lanes */
+} packseq_engine;
+
+/* Those of one instruction set; what it has no engine for, it has from its base. */
+typedef struct packseq_kernels {
     const char *name;
     int32_t vector_bytes;
-    int64_t (*workspace_f32)(const packseq_job *);
-    int64_t (*workspace_f64)(const packseq_job *);
-    void (*run_f32)(packseq_job *, int32_t worker);
-    void (*run_f64)(packseq_job *, int32_t worker);
-    /* n a multiple of the lanes */
-    void (*activate_f32)(int activation, const float *x, float *y, int64_t n);
-    void (*activate_f64)(int activation, const double *x, double *y, int64_t n);
+    const struct packseq_kernels *base; /* or NULL */
+    const packseq_engine *engines[PACKSEQ_N_FORMATS];
 } packseq_kernels;
 
 /* ---- cut.c: what a call costs, and who computes what of it ---- */
 
-/* Fills in a network's costs, for numbers and vectors of so many bytes. */
-void packseq_estimate(packseq_network *, int64_t real_bytes, int64_t vector_bytes);
+/* Fills in a network's costs, for vectors of so many bytes. */
+void packseq_estimate(packseq_network *, int64_t vector_bytes);
 
 /* How long a call takes on one thread, as far as it matters for who may help with it. */
 enum packseq_size {
@@ -139,7 +165,8 @@ enum packseq_size {
     PACKSEQ_LARGE
 };
 /* Of a job of which the network, the batch, the steps and the batch sizes are set; */
-enum packseq_size packseq_size_of(const packseq_job *);
+double packseq_microseconds_of(const packseq_job *);
+enum packseq_size packseq_size_for(double microseconds);
 /* and the greatest of any with so many sequences and steps, whatever the batch sizes. */
 enum packseq_size packseq_most_size(const packseq_network *, int64_t batch, int64_t steps);
 
@@ -152,5 +179,7 @@ int32_t packseq_cut(packseq_job *, int64_t *bounds, int32_t threads);
 /* The instruction sets compiled in, best first, NULL at the end; and whether this machine has one. */
 const packseq_kernels *const *packseq_compiled(void);
 int packseq_supported(const packseq_kernels *);
+/* Its engine for a format, its own or its base's; NULL where neither has one. */
+const packseq_engine *packseq_engine_of(const packseq_kernels *, enum packseq_format);
 
 #endif

@@ -18,53 +18,44 @@ static int64_t NAME(plan_spill)(const packseq_job *job, NAME(arena) * arena, int
     return t;
 }
 
-/* A projection's columns are cut by themselves. */
-static void NAME(set_columns)(NAME(walk) * w) {
+/* One layer, those directions that fall to this member. Returns whether it is still part of the team. */
+static int NAME(run_layer)(NAME(walk) * w, int32_t layer, packseq_rows output) {
     const packseq_network *net = w->job->network;
-    int64_t from = w->from, to = w->to;
-    if (packseq_cells[net->cell].late == PACKSEQ_PROJECTION && net->directions[0].late.n_panels) {
-        from = net->directions[0].late.n_panels * w->member / w->members;
-        to = net->directions[0].late.n_panels * (w->member + 1) / w->members;
+    const int32_t lane = w->crew.rank % w->abreast, abreast = w->abreast;
+    for (int32_t d = lane; d < net->n_directions; d += abreast) {
+        w->state_index = (int64_t)layer * net->n_directions + d;
+        w->weights = &net->directions[w->state_index];
+        if (d >= abreast && w->weights->late.n_panels)
+            NAME(wait)(w); /* for who still reads `hidden` of the direction before */
+        w->reverse = d;
+        w->output = output;
+        w->output.base = (REAL *)output.base + d * net->state;
+        if (!NAME(walk_steps)(w)) return 0;
     }
-    w->column = from * 2 * LANES;
-    w->columns = least(to * 2 * LANES, net->state) - w->column;
+    return 1;
 }
 
-/* All layers and directions of one shard; member 0 of 1, or one of a team that shares it. */
-static void NAME(run_shard)(packseq_job *job, int64_t shard, char *memory, int32_t member) {
+/* All layers and directions of one shard; seat 0 of a crew of 1, or one of a team that shares it. Returns whether this
+ * member is still part of the team. */
+static int NAME(run_shard)(packseq_job *job, int64_t shard, char *memory, int32_t seat, packseq_crew *crew) {
     const packseq_network *net = job->network;
-    const int32_t directions = net->n_directions, abreast = job->abreast;
-    const int64_t blocks = blocks_of(net->hidden, LANES);
-    NAME(walk) w = {.job = job, .first = job->bounds[shard], .last_first = job->last_first};
+    NAME(walk) w = {.job = job, .first = job->bounds[shard], .last_first = job->last_first, .crew = *crew};
     w.gate_row = NAME(gate_row)(net);
     w.padded = NAME(padded)(net);
-    packseq_rows spill;
     w.width = job->bounds[shard + 1] - w.first;
-    w.members = job->team / abreast;
-    w.member = member / abreast;
-    w.from = blocks * w.member / w.members;
-    w.to = blocks * (w.member + 1) / w.members;
-    w.barrier = &job->barriers[1 + member % abreast];
-    NAME(arrange)(job, memory, member % abreast, member, &w.arena);
-    w.steps = NAME(plan_spill)(job, &w.arena, w.first, w.width, &spill);
-    w.output = job->input;
-    NAME(set_columns)(&w);
+    packseq_rows spill, output = job->input;
     for (int32_t layer = 0; layer < net->n_layers; layer++) {
-        if (shard || layer) barrier_wait(&job->barriers[0], job->team); /* for what the layer before gave */
-        w.input = w.output;
-        w.output = (net->n_layers - 1 - layer) % 2 ? spill : job->output;
-        const packseq_rows both = w.output;
-        for (int32_t d = member % abreast; d < directions; d += abreast) {
-            w.state_index = (int64_t)layer * directions + d;
-            w.weights = &net->directions[w.state_index];
-            if (d >= abreast && w.weights->late.n_panels)
-                barrier_wait(w.barrier, w.members); /* for who still reads `hidden` of the direction before */
-            w.reverse = d;
-            w.output.base = (REAL *)both.base + d * net->state;
-            NAME(walk_steps)(&w);
-        }
-        w.output = both;
+        if (shard || layer) regroup(job, &job->barriers[0], &w.crew); /* for what the layer before gave */
+        if (w.crew.size == 0) break;
+        NAME(take_part)(&w);
+        NAME(arrange)(job, memory, w.crew.rank % w.abreast, seat, &w.arena);
+        w.steps = NAME(plan_spill)(job, &w.arena, w.first, w.width, &spill);
+        w.input = output;
+        output = (net->n_layers - 1 - layer) % 2 ? spill : job->output;
+        if (!NAME(run_layer)(&w, layer, output)) break;
     }
+    *crew = w.crew;
+    return w.crew.size > 0;
 }
 
 static void NAME(run)(packseq_job *job, int32_t worker) {
@@ -72,13 +63,15 @@ static void NAME(run)(packseq_job *job, int32_t worker) {
     /* Another core has it. */
     for (size_t at = 0; at < sizeof *job; at += 64) __builtin_prefetch((const char *)job + at);
     if (job->padded_steps) NAME(clear_padding)(job);
+    int64_t s = 0;
     if (job->team > 1) {
-        for (int64_t s = 0; s < job->n_shards; s++) NAME(run_shard)(job, s, job->workspace, worker);
+        packseq_crew crew = {.rank = worker, .size = job->team};
+        while (s < job->n_shards && NAME(run_shard)(job, s, job->workspace, worker, &crew)) s++;
     } else {
+        packseq_crew alone = {.size = 1};
         char *memory = job->workspace + worker * job->workspace_stride;
-        int64_t s;
         while ((s = __atomic_fetch_add(&job->next, 1, __ATOMIC_RELAXED)) < job->n_shards)
-            NAME(run_shard)(job, s, memory, 0);
+            NAME(run_shard)(job, s, memory, 0, &alone);
     }
     leave_kernel_mode(mode);
 }

@@ -103,4 +103,23 @@
  * workers costs the caller 3 to 5 microseconds, about half of the shortest call that is shared. */
 #define STREAM 8
 
+/* ---- threads that other work holds up ---- */
+
+/* Linux lets a thread run for 3 to 10 ms at a time. Who is off its processor for longer than this has lost it to
+ * another thread: interrupts take less, and a worker wakes up in less. */
+#define LATE_NANOSECONDS 100000
+/* One waits for a worker, beyond its patience, for a fourth of the time that the call has taken or, before it begins,
+ * is expected to take: what is left of a long call takes the longer with fewer. */
+#define PATIENT_PART 4
+/* A virtual machine's processors are away for 2 % of the time when all else is quiet. Where workers are for this part
+ * of the time that they have lately worked together, */
+#define WAITED_PART 3
+#define LATELY_NANOSECONDS 50000000
+/* calls do without them for so many times what was lost; */
+#define APART 32
+/* at most for so long. */
+#define MOST_APART_NANOSECONDS 1000000000
+/* How long the set of processors that the process may use is believed. */
+#define LOOK_NANOSECONDS 1000000
+
 #endif

@@ -2,6 +2,7 @@
 #undef INTEGER
 #undef NATURAL
 #undef WIDTH
+#undef FORMAT
 #undef LANES
 #undef NAME
 #undef V

@@ -23,6 +23,13 @@ typedef NATURAL VN __attribute__((vector_size(VECTOR_BYTES), may_alias));
 
 static inline V NAME(splat)(REAL x) { return x - (V){0}; }
 
+/* Four bytes in every lane of as many. */
+static inline VI NAME(four_bytes)(const char *from) {
+    int32_t four;
+    memcpy(&four, from, sizeof four);
+    return four - (VI){0};
+}
+
 static inline V NAME(select)(VI mask, V yes, V no) { return (V)((mask & (VI)yes) | (~mask & (VI)no)); }
 
 /* The bound where it is greater (less) than x, else x, NaN included; one instruction where there is one. */

@@ -19,7 +19,7 @@ static void NAME(step)(NAME(walk) * w, int64_t t, REAL *gates, int64_t m) {
 static void NAME(project)(NAME(walk) * w, int64_t n) {
     const packseq_cell_traits *cell = &packseq_cells[w->job->network->cell];
     const packseq_matrix *ih = &w->weights->ih;
-    const int64_t slice = greatest(MAX_ROWS * 4, (int64_t)(SLICE_BYTES / sizeof(REAL)) / ih->k / MAX_ROWS * MAX_ROWS);
+    const int64_t slice = NAME(slice_rows)(ih);
     const REAL *bias = (const REAL *)w->weights->bias;
     NAME(product) x = NAME(own_panels)(w, ih);
     x.start = bias;
@@ -39,21 +39,39 @@ static void NAME(project)(NAME(walk) * w, int64_t n) {
     }
 }
 
+static int64_t NAME(caller)(const NAME(walk) * w, int64_t r) {
+    return w->job->order ? w->job->order[w->first + r] : w->first + r;
+}
+
+/* Where a caller's sequence has h of this layer and direction: among those of all, or in a place of its own. */
+static REAL *NAME(h_of)(const NAME(walk) * w, const void *all, void *const *each, int64_t caller) {
+    const int64_t state = w->job->network->state;
+    if (each) return (REAL *)each[caller] + w->state_index * state;
+    return (REAL *)all + (w->state_index * w->job->batch + caller) * state;
+}
+
+/* And c, which comes after all h there. */
+static REAL *NAME(c_of)(const NAME(walk) * w, const void *all, void *const *each, int64_t caller) {
+    const packseq_network *net = w->job->network;
+    const int64_t all_h = (int64_t)net->n_layers * net->n_directions * net->state;
+    if (each) return (REAL *)each[caller] + all_h + w->state_index * net->hidden;
+    return (REAL *)all + (w->state_index * w->job->batch + caller) * net->hidden;
+}
+
 static void NAME(begin)(NAME(walk) * w) {
     const packseq_job *job = w->job;
-    const int64_t hidden = job->network->hidden, state = job->network->state;
+    const int64_t hidden = job->network->hidden;
     const int64_t unit = w->from * 2 * LANES, units = (w->to - w->from) * 2 * LANES;
-    memset(w->arena.zeros, 0, (size_t)state * sizeof(REAL));
-    w->begun = job->h0 || !w->weights->finite ? w->width : 0;
+    memset(w->arena.zeros, 0, (size_t)job->network->state * sizeof(REAL));
+    w->begun = job->h0 || job->before || !w->weights->finite ? w->width : 0;
     for (int64_t r = 0; r < w->width; r++) {
-        const int64_t caller = job->order ? job->order[w->first + r] : w->first + r;
-        const int64_t index = w->state_index * job->batch + caller;
-        w->arena.h[r] = job->h0 ? (const REAL *)job->h0 + index * state : w->arena.zeros;
+        const int64_t caller = NAME(caller)(w, r);
+        w->arena.h[r] = job->h0 || job->before ? NAME(h_of)(w, job->h0, job->before, caller) : w->arena.zeros;
         if (!packseq_cells[job->network->cell].has_c) continue;
         REAL *c = w->arena.cell + r * w->padded + unit;
         memset(c, 0, (size_t)units * sizeof(REAL));
-        if (job->c0)
-            memcpy(c, (const REAL *)job->c0 + index * hidden + unit,
+        if (job->c0 || job->before)
+            memcpy(c, NAME(c_of)(w, job->c0, job->before, caller) + unit,
                    (size_t)least(units, hidden - unit) * sizeof(REAL));
     }
 }
@@ -61,15 +79,13 @@ static void NAME(begin)(NAME(walk) * w) {
 /* This member's columns of the last states. */
 static void NAME(finish)(NAME(walk) * w) {
     const packseq_job *job = w->job;
-    const int64_t hidden = job->network->hidden, state = job->network->state;
-    const int64_t unit = w->from * 2 * LANES, units = least(w->to * 2 * LANES, hidden) - unit;
+    const int64_t unit = w->from * 2 * LANES, units = least(w->to * 2 * LANES, job->network->hidden) - unit;
     for (int64_t r = 0; r < w->width; r++) {
-        const int64_t caller = job->order ? job->order[w->first + r] : w->first + r;
-        const int64_t index = w->state_index * job->batch + caller;
-        memcpy((REAL *)job->hn + index * state + w->column, w->arena.h[r] + w->column,
+        const int64_t caller = NAME(caller)(w, r);
+        memcpy(NAME(h_of)(w, job->hn, job->after, caller) + w->column, w->arena.h[r] + w->column,
                (size_t)w->columns * sizeof(REAL));
         if (packseq_cells[job->network->cell].has_c)
-            memcpy((REAL *)job->cn + index * hidden + unit, w->arena.cell + r * w->padded + unit,
+            memcpy(NAME(c_of)(w, job->cn, job->after, caller) + unit, w->arena.cell + r * w->padded + unit,
                    (size_t)units * sizeof(REAL));
     }
 }
@@ -88,7 +104,8 @@ static int64_t NAME(collect)(NAME(walk) * w, int64_t done, int64_t *rows) {
     return count;
 }
 
-static void NAME(walk_steps)(NAME(walk) * w) {
+/* Returns whether this member is still part of the team. */
+static int NAME(walk_steps)(NAME(walk) * w) {
     NAME(begin)(w);
     for (int64_t done = 0; done < w->steps;) {
         int64_t rows;
@@ -97,10 +114,11 @@ static void NAME(walk_steps)(NAME(walk) * w) {
         REAL *gates = w->arena.gates;
         for (; done < until; done++) {
             const int64_t t = NAME(time_of)(w, done), m = alive_at(w->job, t, w->first, w->width);
-            if (done) barrier_wait(w->barrier, w->members); /* for all columns of h of the step before */
+            if (done && !NAME(wait_before_step)(w)) return 0; /* for all columns of h of the step before */
             NAME(step)(w, t, gates, m);
             gates += m * w->gate_row;
         }
     }
     NAME(finish)(w);
+    return 1;
 }

@@ -28,14 +28,34 @@ MAX_OBJECTS = 20_000
 
 
 @contextmanager
-def open_tree(content: bytes) -> Iterator["Tree"]:
+def open_tree(content: memoryview) -> Iterator["Tree"]:
     """Open the HDF5 file that `content` is, for as long as the block runs."""
     h5py = load("h5py", "weights")
     attributes = Attributes(content)
     with library_errors("not a readable HDF5 file"):
-        root = h5py.File(io.BytesIO(content), "r")
+        root = h5py.File(Stream(content), "r")
     with root:
         yield Tree(h5py, root, attributes, content)
+
+
+class Stream(io.RawIOBase):
+    """Content as a file, without a copy of it."""
+
+    def __init__(self, content: memoryview) -> None:
+        self._content, self._position = content, 0
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """As a file's."""
+        starts = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: len(self._content)}
+        self._position = max(0, starts[whence] + offset)
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        """As a file's."""
+        part = self._content[self._position : self._position + len(buffer)]
+        buffer[: len(part)] = part
+        self._position += len(part)
+        return len(part)
 
 
 class Tree:
@@ -47,16 +67,19 @@ class Tree:
     root : h5py.File
     attributes : Attributes
         Of the same file.
-    content : bytes
+    content : memoryview
         The file, whose size bounds what is read from it.
     """
 
-    def __init__(self, h5py: Any, root: Any, attributes: Attributes, content: bytes) -> None:
+    def __init__(self, h5py: Any, root: Any, attributes: Attributes, content: memoryview) -> None:
         self._h5py = h5py
         self._attributes = attributes
         self._content = content
         self._remaining = len(content)
         self._made = 0
+        # Whether numbers of two opaque bytes are bfloat16, the only ones of Keras's that are opaque
+        # and have two bytes: an ``.h5`` does not say it of a dataset, but in its config.
+        self.bfloat16 = False
         self._counted: set[str] = set()
         self._groups: dict[str, Any] = {}
         self._datasets: dict[str, Any] = {}
@@ -115,7 +138,8 @@ class Tree:
     def _dtype_of(self, dataset: Any, path: str) -> np.dtype[Any]:
         """The dtype of numbers; of two opaque bytes where they are said to be a bfloat16."""
         dtype: np.dtype[Any] = dataset.dtype
-        if dtype == np.dtype("V2") and self._strings(dataset, "dtype") == [BFLOAT16]:
+        opaque = dtype == np.dtype("V2")
+        if opaque and (self.bfloat16 or self._strings(dataset, "dtype") == [BFLOAT16]):
             return dtype
         if dtype.kind not in "biufc":
             raise CheckpointError(f"dataset {path!r}: dtype {dtype} is not a number's")

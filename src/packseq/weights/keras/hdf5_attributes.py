@@ -26,7 +26,7 @@ HEAP = struct.Struct("<4sB3xQ")
 HEAP_OBJECT = struct.Struct("<HH4xQ")
 
 
-def unpack(layout: struct.Struct, content: bytes, position: int) -> tuple[int, ...]:
+def unpack(layout: struct.Struct, content: bytes | memoryview, position: int) -> tuple[int, ...]:
     """The numbers at `position`, which must lie within `content`."""
     if position + layout.size > len(content):
         raise CheckpointError(f"byte {position}: cut off")
@@ -41,13 +41,15 @@ def padded(size: int) -> int:
 class Attributes:
     """Reads the attributes of the objects in the file that `content` is."""
 
-    def __init__(self, content: bytes) -> None:
+    def __init__(self, content: memoryview) -> None:
         # In the superblock, whose versions 0 and 1 put the two sizes elsewhere.
-        sizes = content[13:15] if content[8:9] in (b"\0", b"\1") else content[9:11]
+        head = bytes(content[:15])
+        sizes = head[13:15] if head[8:9] in (b"\0", b"\1") else head[9:11]
         if sizes != b"\x08\x08":
             raise CheckpointError(f"HDF5 with offsets and lengths of {tuple(sizes)} bytes, not 8")
         self._content = content
-        self._heaps: dict[int, dict[int, bytes]] = {}
+        self._heaps: dict[int, dict[int, memoryview]] = {}
+        self._walked = 0  # bytes of heaps, which may lie over one another
         self._made = 0
 
     def strings(self, address: int, name: str) -> list[str] | None:
@@ -72,7 +74,7 @@ class Attributes:
                 raise CheckpointError(f"byte {position}: an object header is malformed")
             while position + MESSAGE.size <= end:
                 kind, size, flags = unpack(MESSAGE, self._content, position)
-                body = self._content[position + MESSAGE.size : min(position + 8 + size, end)]
+                body = bytes(self._content[position + MESSAGE.size : min(position + 8 + size, end)])
                 position += MESSAGE.size + size
                 if kind == CONTINUATION:
                     start, length = unpack(struct.Struct("<QQ"), body, 0)
@@ -97,20 +99,22 @@ class Attributes:
     def _referred(self, length: int, address: int, index: int) -> bytes:
         if address not in self._heaps:
             self._heaps[address] = dict(self._heap(address))
-        stored = self._heaps[address].get(index, b"")
+        stored = self._heaps[address].get(index, self._content[:0])
         if length > len(stored):
             raise CheckpointError(f"a string of {length} bytes where its heap has {len(stored)}")
         self._made += length
         check_budget(self._made, len(self._content), "strings")
-        return stored[:length]
+        return bytes(stored[:length])
 
-    def _heap(self, address: int) -> Iterator[tuple[int, bytes]]:
-        if self._content[address : address + 5] != b"GCOL\x01":
+    def _heap(self, address: int) -> Iterator[tuple[int, memoryview]]:
+        if bytes(self._content[address : address + 5]) != b"GCOL\x01":
             raise CheckpointError(f"byte {address}: not a global heap")
         *_, size = unpack(HEAP, self._content, address)
         position, end = address + HEAP.size, address + size
         if end > len(self._content):
             raise CheckpointError(f"byte {address}: a global heap is cut off")
+        self._walked += size
+        check_budget(self._walked, len(self._content), "global heaps")
         while position + HEAP_OBJECT.size <= end:
             index, _, length = unpack(HEAP_OBJECT, self._content, position)
             if index == 0:  # free space, always the last

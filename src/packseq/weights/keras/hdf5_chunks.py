@@ -91,7 +91,7 @@ def chunks_of(dataset: Any, count: int) -> Chunks:
     return chunks
 
 
-def read_chunks(content: bytes, dataset: Any, dtype: np.dtype[Any], chunks: Chunks) -> Array:
+def read_chunks(content: memoryview, dataset: Any, dtype: np.dtype[Any], chunks: Chunks) -> Array:
     """A dataset out of its chunks, whose sizes have been checked.
 
     Raises
@@ -109,7 +109,7 @@ def read_chunks(content: bytes, dataset: Any, dtype: np.dtype[Any], chunks: Chun
         if starts not in chunks:
             raise CheckpointError(f"{dataset.name}: no chunk begins at {starts}")
         chunk = chunks[starts]
-        raw = content[chunk.offset : chunk.offset + chunk.size]
+        raw = bytes(content[chunk.offset : chunk.offset + chunk.size])
         size = math.prod(steps) * dtype.itemsize
         raw = unpacked(raw, filters, chunk.left_out, size, dtype.itemsize)
         ends = (start + step for start, step in zip(starts, steps, strict=True))

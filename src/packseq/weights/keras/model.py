@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from packseq.networks.architecture import KIND_OF_GATE_COUNT
+from packseq.networks.architecture import KIND_OF_GATE_COUNT, SIGMOID
 
 from ..archive import Archive
-from ..arrays import Array
+from ..arrays import BFLOAT16, Array
 from ..canonical import FIRST_NAMES, Attributes, Checkpoint
 from ..errors import CheckpointError
 from ..gates import KERAS, in_torchs_order
@@ -48,6 +48,9 @@ MAX_CONFIG = 8 << 20
 
 DIRECTIONS = ("", "_reverse")
 
+# The groups of a compiled model's optimizer, in ``.weights.h5`` and in ``.h5``.
+OPTIMIZERS = ("optimizer/", "optimizer_weights/")
+
 # Why arrays of a recurrent layer's shapes are refused where the config describes other layers: in a
 # layer of the user's own they may be anything.
 UNKNOWN = "settings that the config does not give for this layer itself"
@@ -57,12 +60,14 @@ UNKNOWN = "settings that the config does not give for this layer itself"
 class Cell:
     """The arrays of one direction of one layer, as Keras's plain layers have them.
 
-    The bias is (G*H,), or (2, G*H) where there is one for each product.
+    The bias is (G*H,), or (2, G*H) where there is one for each product. `of_cudnn`: the file has
+    them as CuDNN does, whose gates are sigmoids.
     """
 
     kernel: Array
     recurrent: Array
     bias: Array | None
+    of_cudnn: bool = False
 
 
 def read_keras(archive: Archive) -> Checkpoint:
@@ -70,7 +75,7 @@ def read_keras(archive: Archive) -> Checkpoint:
     config = read_json(archive, CONFIG)
     metadata = read_json(archive, METADATA) if METADATA in archive.names else {}
     version = metadata.get("keras_version") if isinstance(metadata, dict) else None
-    with open_tree(archive.read(WEIGHTS)) as tree:
+    with open_tree(archive.view(WEIGHTS)) as tree:
         places = modern_places(tree, configured := layers(config))
         assembly = Assembly(tree, places, major(str(version)), bool(members_of(config)))
         return assembly.checkpoint(configured)
@@ -89,15 +94,16 @@ def major(version: str) -> int | None:
     return int(number[0]) if number else None
 
 
-def read_h5(content: bytes) -> Checkpoint:
+def read_h5(content: memoryview) -> Checkpoint:
     """An HDF5 file of either kind."""
     with open_tree(content) as tree:
         root = "model_weights" if "model_weights" in tree.groups else ""
         names = tree.attribute(root, "layer_names")
         if names is None:
             return Assembly(tree, modern_places(tree, []), None, False).checkpoint([])
-        text = tree.attribute("", "model_config")
-        config = parse_json("".join(text).encode(), "model_config") if text else {}
+        text = "".join(tree.attribute("", "model_config") or [])
+        config = parse_json(text.encode(), "model_config") if text else {}
+        tree.bfloat16 = f'"{BFLOAT16}"' in text  # as the name of a layer's dtype
         version = "".join(tree.attribute("", "keras_version") or [])
         places = legacy_places(tree, root, names, configured := layers(config))
         assembly = Assembly(tree, places, major(version), bool(members_of(config)))
@@ -137,7 +143,7 @@ def plain(cell: Cell) -> Cell:
     gates = columns // hidden
     kernels = [one.T.reshape(one.shape, order="F") for one in np.hsplit(kernel, gates)]
     recurrents = [one.T for one in np.hsplit(recurrent, gates)]
-    return Cell(np.hstack(kernels), np.hstack(recurrents), bias.reshape(2, -1))
+    return Cell(np.hstack(kernels), np.hstack(recurrents), bias.reshape(2, -1), of_cudnn=True)
 
 
 def kind_of(layer: Layer, cells: list[Cell]) -> str:
@@ -219,7 +225,7 @@ class Assembly:
         for path in self._tree.datasets:
             if path not in self._used:
                 self._keep(path)
-        return Checkpoint(self._arrays, self._attributes, self._placeholders)
+        return Checkpoint(self._arrays, self._attributes, self._placeholders, OPTIMIZERS)
 
     def _keep(self, path: str) -> None:
         """Give an array as it is."""
@@ -266,11 +272,12 @@ class Assembly:
             return configured_attributes(layer, kind, said, bias is None, self._keras)
         if self._described:
             return replace(said, unsupported=UNKNOWN)
-        if kind == "GRU" and bias is None:
-            return replace(said, unsupported="reset_after of a GRU without bias is not in the file")
-        gates = ["nonlinearity"] if kind == "RNN" else ["recurrent_activation", "activation"]
-        last = "merge_mode" if len(cells) == 2 else "go_backwards"
-        return replace(said, unsaid=", ".join([*gates, last]))
+        unsaid = ["nonlinearity"] if kind == "RNN" else ["recurrent_activation", "activation"]
+        unsaid += ["reset_after"] if kind == "GRU" and bias is None else []
+        if cells[0].of_cudnn:
+            said, unsaid = replace(said, recurrent_activation=SIGMOID), []
+        unsaid += ["go_backwards", "merge_mode"][: len(cells)]
+        return replace(said, unsaid=", ".join(unsaid))
 
     def _place(self, layer: Layer, said: Attributes, cells: list[Cell]) -> tuple[str, int]:
         """The prefix and level of a layer: on top of its source if both fit one module."""

@@ -11,6 +11,7 @@ Source: keras.src.saving.saving_lib and keras.src.legacy.saving.legacy_h5_format
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 from .config import Layer, Slot
 from .hdf5 import Tree
@@ -118,12 +119,18 @@ def named(slots: Sequence[Slot], folders: list[str]) -> Iterator[tuple[Slot, lis
     for folder in folders:
         for name in folder.split("/"):
             holders.setdefault(name, set()).add(folder)
-    nowhere: set[str] = set()
+    # Many cells may have one name, and many folders too: what has it is gathered once.
+
+    @cache
+    def having(names: tuple[str, ...]) -> set[str]:
+        return set[str]().union(*(holders.get(name, ()) for name in names))
+
+    @cache
+    def having_all(levels: tuple[tuple[str, ...], ...]) -> list[str]:
+        return list(set.intersection(*map(having, levels)))
+
     for slot in slots:
-        levels = [
-            nowhere.union(*(holders.get(name, nowhere) for name in names)) for names in slot.names
-        ]
-        yield slot, list(set.intersection(*levels))
+        yield slot, having_all(slot.names)
 
 
 def paired(folders: list[str]) -> Iterator[list[str]]:

@@ -6,7 +6,7 @@ dot; in the body of an If, Loop or Scan, that node's name and the body's come be
 """
 
 from collections.abc import Container, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +25,32 @@ from .values import Values, bodies_of, is_operator
 # ModelProto's first field, ir_version, as protobuf writes it.
 MAGIC = b"\x08"
 
+# Protobuf's own limit: what is larger keeps its weights in other files.
+MAX_BYTES = 2**31 - 1
+
 # Twice what the largest exported models have; as objects of Python they take 40 MB.
 MAX_NODES = 100_000
+
+# torch has no GRU but the one that ONNX calls linear_before_reset=1, and its older exporter always
+# wrote that. The newer one (dynamo=True, the default since torch 2.9) left it out, which means 0,
+# with onnxscript from 0.5.7 on and until it was mended in 2026 (microsoft/onnxscript#2852,
+# pytorch/pytorch#189225). A file does not say which onnxscript there was.
+EXPORTER = "pytorch"
+DOUBTED = (
+    "its linear_before_reset is 0, which torch's exporter wrote by mistake for torch's own GRU; "
+    "pass reset_after=True for what torch computes, or False for what the file says"
+)
 
 # Where CoreML's Model has its kinds of models, in a message that begins like ONNX's.
 COREML_FIELDS = range(200, 4000)
 
 
-def read(content: bytes, folder: Path) -> tuple[Checkpoint, int]:
+def read(content: memoryview, folder: Path) -> tuple[Checkpoint, int]:
     """Every module and initialiser of the model, and the bytes of its files.
 
     Parameters
     ----------
-    content : bytes
+    content : memoryview
         The model.
     folder : Path
         Where it lies; external data is read from there and nowhere else.
@@ -46,12 +59,14 @@ def read(content: bytes, folder: Path) -> tuple[Checkpoint, int]:
     return Model(model, tensors).checkpoint(), tensors.file_bytes
 
 
-def parsed(content: bytes, folder: Path) -> tuple[Any, Tensors]:
+def parsed(content: memoryview, folder: Path) -> tuple[Any, Tensors]:
     """The ModelProto, and what reads its tensors."""
     onnx = load("onnx", "weights")
+    if len(content) > MAX_BYTES:
+        raise CheckpointError(f"is of {len(content)} bytes; a model has at most {MAX_BYTES}")
     protobuf.check(content, onnx.ModelProto.DESCRIPTOR)
     with library_errors("not a readable ONNX model"):
-        model = onnx.load_model_from_string(content)
+        model = onnx.ModelProto.FromString(content)
     if not model.HasField("graph"):
         coreml = protobuf.has_field(content, COREML_FIELDS)
         like = "it looks like a CoreML model" if coreml else "is it another protobuf message?"
@@ -82,6 +97,7 @@ class Model:
         self._tensors = tensors
         self._functions = list(model.functions)
         self._scopes = scopes_of(model.graph, tensors)
+        self._doubted = DOUBTED if model.producer_name == EXPORTER else ""
         taken = Names()
         self.modules = {
             f"{taken.distinct(f'{path}{name}')}.": module for path, name, module in self._modules()
@@ -110,7 +126,10 @@ class Model:
         placeholders: dict[str, str] = {}
         for prefix, module in self.modules.items():
             try:
-                attributes[prefix], own = module.entries(prefix)
+                said, own = module.entries(prefix)
+                attributes[prefix] = (
+                    said if said.reset_after else replace(said, doubted=self._doubted)
+                )
                 arrays |= own
             except CheckpointError as error:
                 placeholders[prefix + FIRST_NAMES[0]] = str(error)
@@ -123,7 +142,7 @@ class Model:
                 else:
                     type_name = self._tensors.type_name(tensor.data_type)
                     placeholders[given] = f"has element type {type_name} ({tensor.data_type})"
-        return Checkpoint(arrays, attributes, placeholders)
+        return Checkpoint(arrays, attributes, placeholders, files=self._tensors.files)
 
 
 class Names:

@@ -19,12 +19,12 @@ MAX_DEPTH = 64
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
 
 
-def check(content: bytes, descriptor: Any) -> None:
+def check(content: memoryview, descriptor: Any) -> None:
     """Refuse a message that is malformed, nests too deep or has too many fields in all.
 
     Parameters
     ----------
-    content : bytes
+    content : memoryview
     descriptor : google.protobuf.descriptor.Descriptor
         Of the message, to tell submessages from other bytes.
     """
@@ -47,7 +47,7 @@ def check(content: bytes, descriptor: Any) -> None:
                 pending.append((start, position, field.message_type, depth + 1))
 
 
-def has_field(content: bytes, numbers: Container[int]) -> bool:
+def has_field(content: memoryview, numbers: Container[int]) -> bool:
     """Whether a message that passed the check has a field of its own with one of these numbers."""
     position = 0
     while position < len(content):
@@ -58,7 +58,7 @@ def has_field(content: bytes, numbers: Container[int]) -> bool:
     return False
 
 
-def skip(content: bytes, position: int, end: int, wire_type: int) -> int:
+def skip(content: memoryview, position: int, end: int, wire_type: int) -> int:
     """Where the value at `position` ends."""
     start = position
     if wire_type == VARINT:
@@ -75,7 +75,7 @@ def skip(content: bytes, position: int, end: int, wire_type: int) -> int:
     return position
 
 
-def varint(content: bytes, position: int, end: int) -> tuple[int, int]:
+def varint(content: memoryview, position: int, end: int) -> tuple[int, int]:
     """The integer at `position`, and where it ends."""
     value = shift = 0
     while position < end and shift < 64:

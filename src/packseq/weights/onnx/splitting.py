@@ -14,6 +14,7 @@ import numpy as np
 
 from packseq.optional import load
 
+from ..beside import mapped
 from ..errors import CheckpointError, library_errors
 from ..store import FilePath, load_with_state
 from .between import STEPS, joins
@@ -83,8 +84,9 @@ def split(path: FilePath, prefix: str | None = None) -> tuple[Any, Any, Any]:
         output, state = module(x)
         (scores,) = after.run(None, {after.get_inputs()[0].name: output})
     """
-    content = Path(path).read_bytes()
-    if not content.startswith(MAGIC):
+    with open(path, "rb") as file:
+        content = mapped(file)
+    if content[: len(MAGIC)] != MAGIC:
         raise CheckpointError(f"{os.fspath(path)}: is no ONNX model")
     module, _ = load_with_state(path, prefix)
     try:

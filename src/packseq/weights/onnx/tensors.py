@@ -3,6 +3,7 @@
 Source: onnx.proto and "ONNX External Data" in the ONNX repository.
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import BFLOAT16, Array, from_bytes
-from ..beside import read_beside
+from ..beside import mapped, open_inside
 from ..errors import CheckpointError
 from ..limits import check_budget
 
@@ -45,7 +46,9 @@ class Tensors:
     def __init__(self, folder: Path, model_bytes: int, proto: Any) -> None:
         self._folder = folder.resolve()
         self._proto = proto
-        self._files: dict[Path, bytes] = {}
+        # By name, and by what the name stands for: a file of many names counts once.
+        self._files: dict[str, memoryview] = {}
+        self._mapped: dict[tuple[int, int], memoryview] = {}
         self.file_bytes = model_bytes
         self._made = 0
 
@@ -106,20 +109,26 @@ class Tensors:
             raise CheckpointError(
                 f"{what}: bytes {offset} to {offset + length} of external data of {len(content)}"
             )
-        return memoryview(content)[offset : offset + length]
+        return content[offset : offset + length]
 
-    def _file(self, location: str, what: str) -> bytes:
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files of external data that were read."""
+        return tuple(self._folder / location for location in self._files)
+
+    def _file(self, location: str, what: str) -> memoryview:
         if not location or set(location) & set("\\\0"):
             raise CheckpointError(f"{what}: external data at {location!r}")
-        # Resolved, so that neither ".." nor a symbolic link leads out of the folder, and so that a
-        # file spelled in many ways is read, and counted towards what may be made of it, once.
-        path = (self._folder / location).resolve()
-        if not path.is_relative_to(self._folder):
-            raise CheckpointError(f"{what}: external data {location!r} lies outside the folder")
-        if path not in self._files:
-            self._files[path] = read_beside(path, f"{what}: external data {location!r}")
-            self.file_bytes += len(self._files[path])
-        return self._files[path]
+        if location not in self._files:
+            what = f"{what}: external data {location!r}"
+            with open_inside(self._folder, location, what) as file:
+                found = os.fstat(file.fileno())
+                identity = found.st_dev, found.st_ino
+                if identity not in self._mapped:
+                    self._mapped[identity] = mapped(file)
+                    self.file_bytes += len(self._mapped[identity])
+            self._files[location] = self._mapped[identity]
+        return self._files[location]
 
 
 def parse_size(text: str, what: str) -> int:

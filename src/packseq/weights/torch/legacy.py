@@ -6,7 +6,6 @@ the keys of its storages. The storages follow, each its number of elements and t
 Source: torch.serialization (``_legacy_load``).
 """
 
-import io
 from typing import Any, BinaryIO
 
 from ..arrays import item_bytes
@@ -21,9 +20,16 @@ PROTOCOL = 1001
 COUNT_BYTES = 8
 
 
-def read(content: bytes) -> Checkpoint:
-    """Every tensor in the file, or in a plain pickle; the keys that lead to it joined by dots."""
-    stream = io.BytesIO(content)
+def read(stream: BinaryIO, content: memoryview) -> Checkpoint:
+    """Every tensor in a file, or in a plain pickle; the keys that lead to it joined by dots.
+
+    Parameters
+    ----------
+    stream : BinaryIO
+        The file, at its start.
+    content : memoryview
+        The same, mapped: what is made are views of it.
+    """
     first = pickles.load(stream)
     if not isinstance(first, int) or first != MAGIC_NUMBER:
         if stream.tell() != len(content):
@@ -53,7 +59,7 @@ class Storages:
 
     byteorder: Byteorder = "<"
 
-    def __init__(self, content: bytes, stream: BinaryIO, types: dict[str, str]) -> None:
+    def __init__(self, content: memoryview, stream: BinaryIO, types: dict[str, str]) -> None:
         self.file_bytes = len(content)
         self._raw: dict[str, memoryview] = {}
         if not types:
@@ -67,15 +73,15 @@ class Storages:
                 raise CheckpointError(f"has a storage {text} that no tensor names, or twice")
             self._raw[key] = self._next(content, stream, types[key], key)
 
-    def _next(self, content: bytes, stream: BinaryIO, kind: str, key: str) -> memoryview:
-        each = 1 if kind == UNTYPED else element_bytes(kind)
+    def _next(self, content: memoryview, stream: BinaryIO, kind: str, key: str) -> memoryview:
+        each = 1 if kind == UNTYPED else item_bytes(dtype_of(kind, None))
         counted = stream.read(COUNT_BYTES)
         start = stream.tell()
         count = int.from_bytes(counted, "little", signed=True)
         if len(counted) < COUNT_BYTES or not 0 <= count * each <= len(content) - start:
             raise CheckpointError(f"storage {shown(key)} of {count} elements is cut off")
         stream.seek(start + count * each)
-        return memoryview(content)[start : start + count * each]
+        return content[start : start + count * each]
 
     def size(self, key: str) -> int:
         """The bytes of a storage."""
@@ -86,13 +92,3 @@ class Storages:
         if key not in self._raw:
             raise CheckpointError(f"storage {shown(key)} is missing")
         return self._raw[key]
-
-
-# Quantised storages are not read, but what follows them is.
-QUANTISED = {"QInt8Storage": 1, "QUInt8Storage": 1, "QInt32Storage": 4}
-
-
-def element_bytes(kind: str) -> int:
-    """The size of an element of a storage."""
-    name = kind.rpartition(".")[2]
-    return QUANTISED[name] if name in QUANTISED else item_bytes(dtype_of(kind, None))

@@ -9,14 +9,16 @@ Source: the opcodes' meaning is that of ``pickletools`` in the standard library,
 their arguments.
 """
 
+import codecs
 import io
 import pickletools
+import re
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, is_the_programs
 
 # A tensor takes some 40 opcodes, an object at most 100 bytes: 50,000 tensors, or 200 MiB.
 MAX_OPCODES = 2_000_000
@@ -24,6 +26,7 @@ MAX_OPCODES = 2_000_000
 MAX_BITS = 4096
 MAX_SHOWN = 80
 
+OPCODES = {opcode.code: opcode for opcode in pickletools.opcodes}
 CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 LITERALS = {
     "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT",
@@ -33,6 +36,8 @@ LITERALS = {
 TUPLES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 NOTHING = {"PROTO", "FRAME", "STOP"}
 MARK = object()
+# Python 2's own escapes of bytes; of others Python warns, and one day refuses them.
+ESCAPED = re.compile(rb"(?:[^\\]|\\[\\'\"nrtx])*+", re.DOTALL)
 
 # Keys whose hash is quick and whose str is short; a nested tuple's is neither.
 KEYS = (str, int, float, bool, type(None))
@@ -102,14 +107,68 @@ class _MalformedError(Exception):
     """An opcode that cannot be obeyed."""
 
 
+class _Bounded:
+    """A file that is asked for no more than it holds: memory is taken for all that is asked for."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        start = file.tell()
+        self._file, self._end = file, file.seek(0, io.SEEK_END)
+        file.seek(start)
+        self.tell, self.readline = file.tell, file.readline
+
+    def read(self, count: int) -> bytes:
+        return self._file.read(min(count, self._end - self._file.tell()))
+
+
 def _opcodes(pickled: bytes | BinaryIO) -> Iterator[tuple[str, Any, int]]:
-    stream = io.BytesIO(pickled) if isinstance(pickled, bytes) else pickled
+    stream: Any = io.BytesIO(pickled) if isinstance(pickled, bytes) else _Bounded(pickled)
     start = stream.tell()
-    try:
-        for opcode, argument, position in pickletools.genops(stream):
-            yield opcode.name, argument, (position or 0) - start
-    except (ValueError, OverflowError, struct.error) as error:
-        raise CheckpointError(f"pickle is cut off or malformed: {str(error)[:200]}") from error
+    name = ""
+    while name != "STOP":
+        position = stream.tell() - start
+        opcode = OPCODES.get(stream.read(1).decode("latin-1"))
+        if opcode is None:
+            raise CheckpointError(f"pickle, byte {position}: is cut off, or this is no opcode")
+        name = opcode.name
+        try:
+            argument = None
+            if opcode.arg is not None:
+                argument = READERS.get(name, opcode.arg.reader)(stream)
+        except (ValueError, OverflowError, struct.error) as error:
+            if is_the_programs(error):
+                raise
+            reason = str(error)[:200]
+            raise CheckpointError(f"pickle is cut off or malformed: {reason}") from error
+        yield name, argument, position
+
+
+def _byte_string(stream: BinaryIO) -> str:
+    """A text of Python 2, whose bytes may be an array's; pickletools takes it for ASCII."""
+    quoted = _line(stream).encode("latin-1")
+    if len(quoted) < 2 or quoted[:1] not in (b"'", b'"') or quoted[-1:] != quoted[:1]:
+        raise ValueError("a text has no quotes")
+    if not ESCAPED.fullmatch(quoted):
+        raise ValueError("a text has an escape that Python 2 does not write")
+    return codecs.escape_decode(quoted[1:-1])[0].decode("latin-1")
+
+
+def _line(stream: BinaryIO) -> str:
+    """A line; pickletools looks for escapes in it, and warns of those that it does not know."""
+    line = stream.readline()
+    if not line.endswith(b"\n"):
+        raise ValueError("a line has no end")
+    return line[:-1].decode("latin-1")
+
+
+def _name(stream: BinaryIO) -> str:
+    """A module and a name in it, which are two lines."""
+    return f"{_line(stream)} {_line(stream)}"
+
+
+# What reads the arguments of protocol 0 that are lines; pickletools has the others.
+READERS: dict[str, Callable[[BinaryIO], str]] = {
+    "STRING": _byte_string, "GLOBAL": _name, "INST": _name, "PERSID": _line,
+}  # fmt: skip
 
 
 @dataclass(slots=True)

@@ -28,6 +28,9 @@ STORAGES = {
     "BoolStorage": "bool",
     "ComplexFloatStorage": "complex64",
     "ComplexDoubleStorage": "complex128",
+    "QInt8Storage": "int8",
+    "QUInt8Storage": "uint8",
+    "QInt32Storage": "int32",
 }
 UNTYPED = "torch.storage.UntypedStorage"
 # The type of an untyped storage's tensor stands with the tensor.
@@ -38,7 +41,6 @@ OTHERS = {
     "torch._utils._rebuild_sparse_tensor": "a sparse tensor",
     "torch._utils._rebuild_sparse_csr_tensor": "a sparse tensor",
     "torch._utils._rebuild_nested_tensor": "a nested tensor",
-    "torch._utils._rebuild_qtensor": "a quantised tensor",
     "torch._utils._rebuild_meta_tensor_no_storage": "a tensor without values",
     "torch._utils._rebuild_wrapper_subclass": "a tensor of a class of its own",
     "torch._utils._rebuild_device_tensor_from_numpy": "a tensor of another device",
@@ -54,9 +56,12 @@ STRIDED = {
     "torch._utils._rebuild_tensor_v2",
     "torch._utils._rebuild_tensor_v3",
 }
+# A zero point is a number of the integers' own type.
+MAX_ZERO = 1 << 31
+QUANTISED = "torch._utils._rebuild_qtensor"
 NUMPY_ARRAY = "numpy._core.multiarray._reconstruct"
 NUMPY_BUFFER = "numpy._core.numeric._frombuffer"
-NAMES = {*OTHERS, *WRAPPERS, *SUBCLASSES, *STRIDED, NUMPY_ARRAY, NUMPY_BUFFER}
+NAMES = {*OTHERS, *WRAPPERS, *SUBCLASSES, *STRIDED, QUANTISED, NUMPY_ARRAY, NUMPY_BUFFER}
 
 # A parameter in a parameter, or a subclass of one.
 MAX_WRAPPERS = 4
@@ -72,7 +77,7 @@ class Storages(Protocol):
     def size(self, key: str) -> int:
         """The bytes of a storage; CheckpointError where there is none."""
 
-    def read(self, key: str) -> bytes | memoryview:
+    def read(self, key: str) -> memoryview:
         """A storage."""
 
 
@@ -98,6 +103,8 @@ class Tensors:
                 raise CheckpointError(f"is {OTHERS[described.name]}, which is not read")
             if described.name in STRIDED:
                 return self._strided(described.name, described.arguments)
+            if described.name == QUANTISED:
+                return self._quantised(described.arguments)
             if described.name in (NUMPY_ARRAY, NUMPY_BUFFER):
                 return numpy_array(described)
             described = inner(described)
@@ -117,8 +124,51 @@ class Tensors:
         size, stride = sizes(size, "size"), sizes(stride, "stride")
         if not isinstance(offset, int):
             raise CheckpointError("a tensor is not described by storage, offset, size and stride")
+        kind = storage_of(storage)[0]
+        if (name == QUANTISED) != kind.startswith(("torch.Q", "torch.cuda.Q")):
+            raise CheckpointError(f"is a tensor in a {shown(kind)}, which is not read")
         flat = self._storage(storage, dtype)
         return self._view(flat, offset, size, stride)
+
+    def _quantised(self, arguments: tuple[Any, ...]) -> Array:
+        """The float32 that a tensor of integers stands for: scale (q - zero point), as in torch."""
+        integers = self._strided(QUANTISED, arguments[:4])
+        quantizer = arguments[4] if len(arguments) > 4 else ()
+        if integers.dtype.kind not in "iu" or not isinstance(quantizer, tuple) or not quantizer:
+            raise CheckpointError("is a quantised tensor without scale and zero point")
+        self._expanded += 4 * integers.size
+        check_budget(self._expanded, self._storages.file_bytes, "what is dequantised")
+        scheme, *parts = quantizer
+        kind = scheme.name if isinstance(scheme, Global) else ""
+        scale: Any
+        zero: Any
+        if kind == "torch.per_tensor_affine" and list(map(type, parts)) == [float, int]:
+            scale, zero = np.float64(parts[0]), parts[1]
+            if not -MAX_ZERO <= zero <= MAX_ZERO:
+                raise CheckpointError("is a quantised tensor whose zero point is none")
+        elif kind == "torch.per_channel_affine" and len(parts) == 3:
+            scale, zero = self._channels(integers.shape, *parts)
+        else:
+            raise CheckpointError(f"is a tensor quantised by {shown(kind)}, which is not read")
+        with np.errstate(over="ignore", invalid="ignore"):  # a scale is what the file says
+            whole = (integers.astype(np.int64) - zero).astype(np.float32)
+            return np.asarray(whole * scale.astype(np.float32))
+
+    def _channels(
+        self, shape: tuple[int, ...], scales: Any, zeros: Any, axis: Any
+    ) -> tuple[Array, Array]:
+        """Scales and zero points of each channel, shaped to go with the tensor."""
+        if type(axis) is not int or not 0 <= axis < len(shape):
+            raise CheckpointError("is a quantised tensor without an axis of its channels")
+        along = [1] * len(shape)
+        along[axis] = shape[axis]
+        each = [self.array(one) for one in (scales, zeros) if isinstance(one, Inert)]
+        if [one.shape for one in each] != [(shape[axis],)] * 2:
+            raise CheckpointError("is a quantised tensor without scale and zero point")
+        scale, zero = (np.reshape(one, along) for one in each)
+        if scale.dtype.kind != "f" or zero.dtype.kind != "i":
+            raise CheckpointError("is a quantised tensor whose zero points are no integers")
+        return scale, zero.astype(np.int64)
 
     def _view(
         self, flat: Array, offset: int, size: tuple[int, ...], stride: tuple[int, ...]

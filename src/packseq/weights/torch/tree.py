@@ -13,7 +13,7 @@ from packseq.networks.architecture import SIGMOID
 from ..arrays import Array
 from ..canonical import Attributes, Checkpoint
 from ..errors import CheckpointError
-from . import tensors
+from . import quantised, tensors
 from .pickles import Inert, Key, Persistent, shown
 
 # Checkpoints nest {"model": {...}}, rarely deeper; whole modules some ten levels. Names are at most
@@ -43,9 +43,13 @@ PLAIN = re.compile(
 )
 
 RECURRENT = re.compile(r"torch\.nn\.modules\.rnn\.(?:LSTM|GRU|RNN)(?:Cell)?")
+# What a class of other people's is, by its name, where its arrays do not tell it.
+RECURRENT_BY_NAME = re.compile(r".*(?:LSTM|GRU|RNN|Recurrent)[^.]*")
 FIRST_WEIGHTS = ("weight_ih_l0", "weight_ih")
 MANGLED = re.compile(r"___torch_mangle_\d+\.")
 SCRIPT = "__torch__."
+# What the state dict of every optimizer has; its momenta are in the first.
+OF_AN_OPTIMIZER = {"state", "param_groups"}
 MODES = {"RNN_TANH": "tanh", "RNN_RELU": "relu"}
 
 Said = Callable[[Inert], Attributes | None]
@@ -57,7 +61,10 @@ def checkpoint(
     """All of `content`; `said` tells what a scripted module's code says of it."""
     walk = _Walk(decode, said or attributes_of)
     walk.top(content)
-    return Checkpoint(walk.arrays, walk.attributes, walk.placeholders)
+    return quantised.renamed(
+        Checkpoint(walk.arrays, walk.attributes, walk.placeholders, tuple(walk.optimizers)),
+        walk.directions,
+    )
 
 
 class _Walk:
@@ -67,8 +74,11 @@ class _Walk:
         self.arrays: dict[str, Array] = {}
         self.attributes: dict[str, Attributes] = {}
         self.placeholders: dict[str, str] = {}
+        self.optimizers: list[str] = []
+        self.directions: dict[str, int] = {}
         self._decode = decode
         self._said = said
+        self._first_weights = 0
         self._walked: set[int] = set()
         self._above: set[int] = set()
         self._again = 0
@@ -103,6 +113,7 @@ class _Walk:
             self.arrays.pop(name, None)
             self.placeholders[name] = "two tensors have this name"
             return
+        self._first_weights += quantised.name_of(name).rpartition(".")[2] in FIRST_WEIGHTS
         try:
             self.arrays[name] = self._decode(described)
         except CheckpointError as error:
@@ -124,25 +135,43 @@ class _Walk:
     def _inside(self, value: Any, prefix: str, quiet: bool, again: bool) -> None:
         self._walked.add(id(value))
         self._above.add(id(value))
+        before = len(self.arrays), self._first_weights
         if isinstance(value, Inert):
             quiet = self._object(value, prefix, quiet)
+        if is_optimizer(value):
+            self.optimizers += [f"{prefix}{key}." for key in OF_AN_OPTIMIZER]
         for key, item in parts(value):
             if again and self._again > MAX_AGAIN:
                 self._unreadable(prefix[:-1], "is held under too many names")
                 break
             self._visit(item, f"{prefix}{key}", quiet, again)
         self._above.discard(id(value))
+        if isinstance(value, Inert) and self._first_weights == before[1]:
+            self._own_class(value, prefix, len(self.arrays) > before[0])
+
+    def _own_class(self, value: Inert, prefix: str, has_arrays: bool) -> None:
+        """Note a recurrent layer that only its class tells: its arrays have names of their own."""
+        if has_arrays and RECURRENT_BY_NAME.fullmatch(class_of(value)):
+            by = shown(class_of(value))
+            self._unreadable(
+                f"{prefix}{FIRST_WEIGHTS[0]}",
+                f"stands for the arrays of {by}, whose names and meaning are not known here",
+            )
+            self._first_weights += 1
 
     def _object(self, value: Inert, prefix: str, quiet: bool) -> bool:
         """Note what an object is; whether what is in it needs no listing."""
-        if value.name in MAPPINGS | LISTS | SCRIPT_LISTS:
+        if value.name in MAPPINGS | LISTS | SCRIPT_LISTS or quantised.is_packed(value):
             return quiet
         if not is_module(value):
             if not quiet:
                 by = shown(value.name)
                 self._unreadable(prefix[:-1], f"would be made by {by}, which is not known here")
             return True
-        if any(key in FIRST_WEIGHTS for key, _ in parts(value)):
+        if quantised.RECURRENT.fullmatch(class_of(value)):
+            self.directions[prefix] = 1 + (value.state.get("bidirectional") is True)
+            self.attributes[prefix] = attributes_of(value)
+        elif any(key in FIRST_WEIGHTS for key, _ in parts(value)):
             said = self._said(value)
             self.attributes.update({prefix: said} if said else {})
         return quiet
@@ -162,6 +191,12 @@ class _Walk:
             self.placeholders.setdefault(name, reason)
 
 
+def is_optimizer(value: Any) -> bool:
+    """Whether something is the state dict of an optimizer of torch's, or such an optimizer."""
+    held = value.state if isinstance(value, Inert) else value
+    return isinstance(held, dict) and held.keys() >= OF_AN_OPTIMIZER
+
+
 def parts(value: Any) -> Iterator[tuple[Any, Any]]:
     """What an object holds, each with its key, index or attribute."""
     if isinstance(value, dict):
@@ -174,7 +209,9 @@ def parts(value: Any) -> Iterator[tuple[Any, Any]]:
 
 def parts_of_object(value: Inert) -> Iterator[tuple[Any, Any]]:
     """The same of an object."""
-    if is_scripted(value):
+    if quantised.is_packed(value):
+        yield from quantised.parts(value)
+    elif is_scripted(value):
         # The flat weights are the parameters again.
         yield from ((key, it) for key, it in parts(value.state) if key != "_flat_weights")
     elif is_module(value):
@@ -225,6 +262,7 @@ def parts_of_module(state: dict[Any, Any]) -> Iterator[tuple[Any, Any]]:
     transient = state.get("_non_persistent_buffers_set")
     left_out = transient.arguments[:1] if isinstance(transient, Inert) else ()
     names = left_out[0] if left_out and isinstance(left_out[0], list) else []
+    yield from quantised.packed_in(state)
     for key, buffer in parts(state.get("_buffers")):
         if not any(isinstance(name, str) and name == key for name in names):
             yield key, buffer
@@ -256,7 +294,8 @@ def settings(kind: str, nonlinearity: str | None, batch_first: bool) -> Attribut
 
 def foreign(module: Inert) -> Attributes | None:
     """A class that only has a recurrent module's names may compute anything."""
-    if RECURRENT.fullmatch(class_of(module)):
+    kind = class_of(module)
+    if RECURRENT.fullmatch(kind) or quantised.RECURRENT.fullmatch(kind):
         return None
     return Attributes(
         unsupported=f"a class of its own, {shown(class_of(module))}, whose code is not read "

@@ -57,6 +57,6 @@ class Storages:
         """The bytes of a storage."""
         return self._archive.size(f"{self._folder}{key}")
 
-    def read(self, key: str) -> bytes:
+    def read(self, key: str) -> memoryview:
         """A storage."""
-        return self._archive.read(f"{self._folder}{key}")
+        return self._archive.view(f"{self._folder}{key}")

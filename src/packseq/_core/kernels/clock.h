@@ -1,0 +1,16 @@
+/* Time, for who waits for other threads. */
+#ifndef PACKSEQ_CLOCK_H
+#define PACKSEQ_CLOCK_H
+
+#include <stdint.h>
+#include <time.h>
+
+static inline int64_t packseq_read_clock(clockid_t clock) {
+    struct timespec t;
+    clock_gettime(clock, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static inline int64_t packseq_nanoseconds(void) { return packseq_read_clock(CLOCK_MONOTONIC); }
+
+#endif

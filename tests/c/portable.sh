@@ -25,7 +25,7 @@ for compiler in ${CC:-gcc clang}; do
     for name in cell_table cut dispatch $pool; do
         "$compiler" $own -O2 -DPACKSEQ_NO_KERNELS -I"$core/kernels" -c "$core/kernels/$name.c" -o "$built/own.o"
     done
-    for name in rows segments squash kernels/pool kernels/kernels kernels/sizes kernels/mode; do
+    for name in rows segments sessions squash kernels/pool kernels/kernels kernels/sizes kernels/mode; do
         printf '#include "%s.h"\n' "$name" >"$built/$(basename "$name").c"
         "$compiler" $own -O2 -DPACKSEQ_NO_KERNELS -I"$core" -I"$core/kernels" -c "$built/$(basename "$name").c" -o "$built/own.o"
     done

@@ -228,6 +228,11 @@ cdef void cut_up(const Net *net, const packseq_job *job, int64_t *bounds, Cut *m
     made.numbers = made.width * of_sequence + made.block_rows * of_row + (made.rows * spilt if spilt else 0)
 
 
+cdef inline int64_t count_offsets(const Net *net, const packseq_job *job) noexcept nogil:
+    """Where the steps begin of what goes from layer to layer."""
+    return job.steps if net.n_layers > 1 else 0
+
+
 cdef inline real *take(real **memory, int64_t count) noexcept nogil:
     """The next so many numbers of it."""
     cdef real *taken = memory[0]
@@ -259,7 +264,8 @@ cdef void run_shard(const Net *net, const packseq_job *job, const Cut *made, int
         m = alive_at(job, w.steps, w.first, w.width)
         if m == 0:
             break
-        spill_offsets[w.steps] = at - w.first
+        if net.n_layers > 1:
+            spill_offsets[w.steps] = at - w.first
         at += m
         w.steps += 1
     w.output, w.input_width = job.input, net.input
@@ -290,7 +296,7 @@ cdef bint run(const Net *net, const packseq_job *job, real *output) noexcept nog
     cdef int64_t shard
     cdef uint64_t mode
     cdef real *memory = NULL
-    cdef int64_t *numbers = <int64_t *> malloc((job.batch + 1 + job.steps) * sizeof(int64_t))
+    cdef int64_t *numbers = <int64_t *> malloc((job.batch + 1 + count_offsets(net, job)) * sizeof(int64_t))
     if numbers != NULL:
         cut_up(net, job, numbers, &made)
         memory = <real *> malloc(made.numbers * sizeof(real))
@@ -374,7 +380,8 @@ cdef class Network:
         cdef Cut made
         self.begin(&job, batch, steps, batch_sizes)
         cut_up(&self.net, &job, <int64_t *> bounds.data, &made)
-        return made.shards, 1, 1, 1, made.numbers * self.net.real_bytes + steps * sizeof(int64_t)
+        cdef int64_t offset_bytes = count_offsets(&self.net, &job) * sizeof(int64_t)
+        return made.shards, 1, 1, 1, made.numbers * self.net.real_bytes + offset_bytes
 
     cdef void begin(self, packseq_job *job, int64_t batch, int64_t steps, object batch_sizes) noexcept:
         memset(job, 0, sizeof(packseq_job))

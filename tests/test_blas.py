@@ -291,6 +291,56 @@ def test_kernels_need_no_scipy():
     assert run_in_a_new_process(code, PACKSEQ_ISA="baseline").stdout == "False\n"
 
 
+# ---- what runs on the kernels all the same ----
+
+ON_KERNELS = """
+import sys
+import numpy as np
+import packseq
+x = np.linspace(-1, 1, 4 * 5, dtype=np.float32).reshape(4, 5)
+lstm = packseq.LSTM(5, 9, rng=0)
+streams = packseq.Streams(lstm)
+parts = [lstm.quantize("int8")(x)[0], lstm.quantize("bfloat16")(x)[0]]
+parts.append(streams.push([streams.open() for _ in x], x))
+print(b"".join(part.tobytes() for part in parts).hex())
+"""
+
+
+@pytest.mark.skipif(not compiled(), reason="built without kernels")
+def test_fewer_bits_and_streams_have_the_bits_of_the_kernels():
+    """Those that are chosen where PACKSEQ_ISA names none."""
+    on_blas, on_kernels = (run_in_a_new_process(ON_KERNELS, PACKSEQ_ISA=n) for n in ("blas", ""))
+    assert on_blas.stdout == on_kernels.stdout != ""
+
+
+@pytest.fixture
+def without_kernels(monkeypatch):
+    """As if this build had none."""
+    monkeypatch.delenv("PACKSEQ_ISA", raising=False)
+    monkeypatch.setattr(isa, "compiled", list)
+    for choice in (isa.engine, isa.kernels):
+        choice.cache_clear()
+    yield
+    for choice in (isa.engine, isa.kernels):
+        choice.cache_clear()
+
+
+@pytest.mark.parametrize("precision", ["int8", "bfloat16"])
+def test_fewer_bits_without_kernels(without_kernels, precision):
+    module, x = packseq.GRU(3, 4, rng=0).quantize(precision), np.ones((2, 3), np.float32)
+    with pytest.raises(RuntimeError, match=r"fewer bits.*PACKSEQ_NO_KERNELS"):
+        module(x)
+    assert module.dequantize()(x)[0].shape == (2, 4)
+
+
+def test_streams_without_kernels(without_kernels):
+    with pytest.raises(RuntimeError, match=r"Streams.*PACKSEQ_NO_KERNELS"):
+        packseq.Streams(packseq.GRU(3, 4, rng=0))
+
+
+# ---- what is said of it ----
+
+
 def test_the_configuration_says_what_it_is():
     scipy = pytest.importorskip("scipy")
     built = scipy.show_config(mode="dicts")["Build Dependencies"]["blas"]

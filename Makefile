@@ -14,7 +14,7 @@ C_FILES := $(wildcard src/packseq/_core/*.h src/packseq/_core/kernels/*.[ch] tes
 FUZZ_SECONDS ?= 60
 SOAK_MINUTES ?= 3
 
-.PHONY: demo demo-ray test test-peers test-engines bench models lint sanitize sanitize-python fuzz soak neon clean
+.PHONY: demo demo-ray test test-peers test-engines bench models lint sanitize portable sanitize-python fuzz soak neon clean
 
 demo: $(VENV)/.demo ## Tell which language lines of text are written in, with a trained LSTM
 	$(BIN)/python examples/language_id.py
@@ -50,6 +50,9 @@ lint: $(VENV)/.lint ## Style, which file imports which, types, and the stubs of 
 sanitize: ## The kernels' C tests under every instruction set of this machine, with sanitizers
 	CFLAGS="-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined" sh tests/c/run.sh
 	CFLAGS="-O1 -g -fsanitize=thread" sh tests/c/run.sh test_pool
+
+portable: $(VENV)/.test ## What a build without kernels compiles, as C11, by each of GCC and Clang that is there
+	PYTHON=$(BIN)/python sh tests/c/portable.sh
 
 sanitize-python: $(VENV)/.test ## The Python tests of modules, layout, operations and interchange, with sanitizers
 	PYTHON=$(BIN)/python tools/sanitize_python.sh

@@ -1,16 +1,28 @@
-"""The compiled extensions; everything else is in pyproject.toml."""
+"""The compiled extensions; everything else is in pyproject.toml.
 
+With PACKSEQ_NO_KERNELS=1 in the environment there will be no kernels, and the modules run on BLAS.
+"""
+
+import os
 from pathlib import Path
 
 import numpy
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 CORE = "src/packseq/_core"
-POOL = f"{CORE}/kernels/pool.c"
-KERNELS = sorted(str(path) for path in Path(CORE, "kernels").glob("*.c") if path != Path(POOL))
 HEADERS = sorted(str(path) for path in Path(CORE, "kernels").glob("*.h"))
 WALKS = [f"{CORE}/segments.h", f"{CORE}/walks.h", f"{CORE}/kernels/exponential.h"]
+SQUASHES = [f"{CORE}/squash.h", f"{CORE}/squashes.h", *HEADERS]
+POOLS = {f"{CORE}/kernels/pool.c", f"{CORE}/kernels/one_thread.c"}
+POOL = f"{CORE}/kernels/{'pool' if os.name == 'posix' else 'one_thread'}.c"
+KERNELS = sorted({str(path) for path in Path(CORE, "kernels").glob("*.c")} - POOLS)
+MACROS = [("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")]
+if os.environ.get("PACKSEQ_NO_KERNELS", "0") != "0":
+    # What is left of them is plain C: the cells' names, how work is cut, and that there are none.
+    KERNELS = [f"{CORE}/kernels/{name}.c" for name in ("cell_table", "cut", "dispatch")]
+    MACROS += [("PACKSEQ_NO_KERNELS", "1")]
 
 # Contracting a*b+c into one FMA is wanted; -ffast-math is not: linked in, it would change the
 # denormal mode of the whole process. Instruction sets are chosen per file by pragmas.
@@ -18,7 +30,17 @@ CFLAGS = ["-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"]
 # Where another tenant has the core's other hardware thread, a product's loop that straddles one
 # line too many of the cache of decoded instructions takes 10 to 45 % longer (Zen 3, 4 to 6 rows).
 CFLAGS += ["-falign-loops=64"]
-MACROS = [("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")]
+MSVC_FLAGS = ["/O2", "/std:c11", "/experimental:c11atomics"]
+
+
+class BuildExtensions(build_ext):
+    """With the flags of whichever compiler was found."""
+
+    def build_extension(self, ext):
+        msvc = self.compiler.compiler_type == "msvc"
+        ext.extra_compile_args = MSVC_FLAGS if msvc else CFLAGS
+        ext.extra_link_args = ["-pthread"] if os.name == "posix" else []
+        super().build_extension(ext)
 
 
 def extension(name, sources=(), depends=()):
@@ -28,12 +50,11 @@ def extension(name, sources=(), depends=()):
         depends=list(depends),
         include_dirs=[numpy.get_include(), CORE, f"{CORE}/kernels"],
         define_macros=MACROS,
-        extra_compile_args=CFLAGS,
-        extra_link_args=["-pthread"],
     )
 
 
 setup(
+    cmdclass={"build_ext": BuildExtensions},
     ext_modules=cythonize(
         # What an older Cython or NumPy left behind may not compile any more.
         force=True,
@@ -44,6 +65,8 @@ setup(
             extension("segments", depends=WALKS),
             extension("recurrent", KERNELS, HEADERS),
             extension("plain", depends=HEADERS),
+            extension("gemm"),
+            extension("blas", depends=SQUASHES),
             extension("streams", depends=[*HEADERS, f"{CORE}/sessions.h"]),
         ],
         compiler_directives={
@@ -54,5 +77,5 @@ setup(
             "initializedcheck": False,
             "freethreading_compatible": True,
         },
-    )
+    ),
 )

@@ -200,7 +200,7 @@ def main():
     threads = Threads(sorted({1, *(count for count in options.threads if count <= cores)}))
     chosen = [*WIDE, *(case for case in CASES if case.name in CHOSEN)]
     print(
-        f"{cores} usable processors; {isa.kernels().name} kernels; NumPy {np.__version__}; "
+        f"{cores} usable processors; {isa.engine().name} kernels; NumPy {np.__version__}; "
         f"Python {platform.python_version()}; peers: {', '.join(peers.PEERS)}",
         flush=True,
     )

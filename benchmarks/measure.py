@@ -86,7 +86,7 @@ def measure_all(threads, seconds):
         machine = Machine(threads)
         results = {
             "threads": threads,
-            "kernels": isa.kernels().name,
+            "kernels": isa.engine().name,
             "gemm_library": machine.gemm_library,
             "cases": {},
         }

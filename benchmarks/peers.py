@@ -6,6 +6,7 @@ session) and returns what is done per call, a function without arguments that re
 the same arrays. A library that is not installed is not in PEERS.
 """
 
+import copy
 import os
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -13,13 +14,27 @@ from importlib.util import find_spec
 import numpy as np
 
 import packseq
+from packseq._core.gemm import Library
+from packseq.networks.blas import on_blas
 from packseq.weights import gates
 
 # ---- packseq ----
 
 
 def packseq_module(problem, threads):
-    module, x, hx, lengths = problem.module, problem.x, problem.hx, problem.lengths
+    return _call(problem, problem.module)
+
+
+def packseq_on_blas(problem, threads):
+    """The same module, where BLAS stands in the kernels' place, with its own threads."""
+    twin = copy.deepcopy(problem.module)
+    weights = twin._weights
+    weights.network = on_blas(weights.architecture, weights.parameters, BLAS)
+    return _call(problem, twin)
+
+
+def _call(problem, module):
+    x, hx, lengths = problem.x, problem.hx, problem.lengths
     if lengths is None:
         return lambda: module(x, hx)[0]
     return lambda: module(x, hx, lengths=lengths)[0]
@@ -246,6 +261,7 @@ NUMPY_CELLS = {"LSTM": _numpy_lstm, "GRU": _numpy_gru, "RNN": _numpy_rnn}
 
 # ---- all of them ----
 
+OURS_ON_BLAS = "packseq on BLAS"
 PEERS = {"packseq": packseq_module}
 if find_spec("torch"):
     import torch
@@ -257,9 +273,11 @@ if find_spec("onnx") and find_spec("onnxruntime"):
 
     PEERS["ONNX Runtime"] = onnx_runtime
 if find_spec("scipy"):
+    from scipy.linalg import cython_blas
     from scipy.special import expit
 
-    PEERS["NumPy"] = numpy_loop
+    BLAS = Library(cython_blas)
+    PEERS |= {OURS_ON_BLAS: packseq_on_blas, "NumPy": numpy_loop}
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from statistics import median
 import precision_page
 from cases import CASES, STEP
 from measure import GEMM_FLOPS, GEMM_SIZE
+from peers import OURS_ON_BLAS
 from picture import draw
 from timing import (
     ITS_ROUNDS,
@@ -36,7 +37,8 @@ import packseq
 from packseq.settings.threads import usable_cores
 
 HERE = Path(__file__).parent
-ORDER = ["packseq", "torch packed", "torch padded", "ONNX Runtime", "NumPy"]
+PEERS = ["torch packed", "torch padded", "ONNX Runtime", "NumPy"]
+ORDER = ["packseq", OURS_ON_BLAS, *PEERS]
 
 # What packseq is meant to reach, on one thread and on all cores: geometric mean over the fastest
 # peer, least ratio, fraction of the matrix product's speed.
@@ -58,11 +60,18 @@ class Result:
         self.case = case
         self.seconds = measured["seconds"]
         self.wrong = [name for name, apart in measured["apart"].items() if apart > 1]
-        self.peers = [name for name in ORDER[1:] if name in self.seconds]
+        self.peers = [name for name in PEERS if name in self.seconds]
         self.ratios = {peer: times_as_fast(self.seconds, "packseq", peer) for peer in self.peers}
         self.rival = min(self.ratios, key=self.ratios.get)
         self.ratio = self.ratios[self.rival]
         self.of_peak = times_as_fast(self.seconds, "packseq", "gemm") * case.flops / GEMM_FLOPS
+
+    @property
+    def over_blas(self):
+        """How many times as fast the kernels are as BLAS in their place; None without SciPy."""
+        if OURS_ON_BLAS not in self.seconds:
+            return None
+        return times_as_fast(self.seconds, "packseq", OURS_ON_BLAS)
 
     @property
     def spread(self):
@@ -231,7 +240,7 @@ def judgement(target, met):
 def case_table(run):
     timed = [name for name in ORDER if any(name in r.seconds for r in run.results)]
     names = [f"{name}, ms" for name in timed]
-    rows = [["case", "longest", "real", *names, "over fastest peer", "of peak"]]
+    rows = [["case", "longest", "real", *names, "over fastest peer", "over BLAS", "of peak"]]
     rows += [case_row(result, timed) for result in run.results]
     return f"## {run.title}\n\n{table(rows)}"
 
@@ -242,7 +251,8 @@ def case_row(result, timed):
     times = [milliseconds(result.seconds[name]) if name in result.seconds else "" for name in timed]
     ratio = f"{result.ratio:.2f}" if result.ratio >= 1 else f"**{result.ratio:.2f}**"
     peak = f"{result.of_peak:.2f}" + " dense" * case.dense
-    return [case.name, str(case.max_length), f"{filled:.0%}", *times, ratio, peak]
+    over_blas = f"{result.over_blas:.2f}" if result.over_blas else ""
+    return [case.name, str(case.max_length), f"{filled:.0%}", *times, ratio, over_blas, peak]
 
 
 def milliseconds(seconds):
@@ -307,7 +317,9 @@ threads.""",
 PEERS_NOTE = """torch packed is `pack_padded_sequence`, the module, `pad_packed_sequence`; torch
 padded computes the padding, and is in only where outputs up to each length are right (one
 direction, or equal lengths). ONNX Runtime has one graph for all layers, with `sequence_lens`; its
-operators have no float64 and no projection. NumPy is a masked loop over the steps. Where all
+operators have no float64 and no projection. NumPy is a masked loop over the steps.
+packseq on BLAS is what it does on machines without kernels ("over BLAS": what the kernels gain).
+Where all
 lengths are equal, only torch packed is told them. A first state is passed, and the last one asked
 of ONNX Runtime, only in the one-step cases."""
 

@@ -9,7 +9,7 @@ from hypothesis import settings
 
 import packseq
 from packseq.settings import backend as choice
-from packseq.settings import threads
+from packseq.settings import isa, threads
 
 # The same examples on every run: a failure in CI is one that anybody can repeat. A deadline would
 # fail a correct test on a busy machine.
@@ -47,6 +47,16 @@ def backend(request):
     with mock.patch.object(packseq.networks.recurrent.Recurrent, "__call__", call):
         yield request.param
     packseq.set_backend(before)
+
+
+@pytest.fixture(scope="session")
+def on_kernels():
+    """What the kernels alone have, and BLAS has not.
+
+    Bits that depend on nothing but the row, the short way of plain calls, teams of threads.
+    """
+    if isa.engine().name == isa.BLAS:
+        pytest.skip("the modules run on BLAS, whose bits depend on the batch")
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ VARIANTS = {
 BATCH = 60
 
 by_variant = pytest.mark.parametrize("variant", VARIANTS)
+on_kernels = pytest.mark.usefixtures("on_kernels")
 by_precision = pytest.mark.parametrize("precision", PRECISIONS)
 
 
@@ -101,6 +102,7 @@ def batch_of():
     return get
 
 
+@on_kernels
 @by_precision
 @by_variant
 def test_order_does_not_matter(batch_of, variant, precision):
@@ -110,6 +112,7 @@ def test_order_does_not_matter(batch_of, variant, precision):
         assert_all_same_bits(batch.packed(order, num_threads=1), [expected[b] for b in order])
 
 
+@on_kernels
 @by_precision
 @by_variant
 def test_neighbours_do_not_matter(batch_of, variant, precision):
@@ -121,6 +124,7 @@ def test_neighbours_do_not_matter(batch_of, variant, precision):
         assert_all_same_bits(batch.packed(which, num_threads=1), [expected[b] for b in which])
 
 
+@on_kernels
 @by_precision
 @by_variant
 def test_form_does_not_matter(batch_of, variant, precision):
@@ -139,6 +143,7 @@ def test_threads_do_not_matter(batch_of, variant, precision, num_threads):
     assert_all_same_bits(batch.padded(range(BATCH), num_threads=num_threads), expected)
 
 
+@on_kernels
 @by_precision
 @by_variant
 def test_shards_do_not_matter(variant, precision):
@@ -156,6 +161,7 @@ def test_shards_do_not_matter(variant, precision):
         assert_all_same_bits([(alone, *state_parts(state_alone))], [results[b]])
 
 
+@on_kernels
 @by_precision
 def test_sums_in_several_blocks(precision):
     """Rows so wide that a product of many is summed by blocks, and one of few is not."""
@@ -183,6 +189,7 @@ def test_nan_and_inf_reach_no_other_sequence(batch_of, variant, precision, poiso
         assert not any(np.isfinite(results[b][0]).all() for b in poisoned)
 
 
+@on_kernels
 @by_precision
 @by_variant
 def test_step_by_step_is_the_whole(variant, precision):
@@ -197,6 +204,7 @@ def test_step_by_step_is_the_whole(variant, precision):
         assert_same_bits(part, part_expected)
 
 
+@on_kernels
 @given(case=cases(min_batch=1))
 def test_any_batch_is_its_sequences(case):
     for precision in PRECISIONS:

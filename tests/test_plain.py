@@ -187,6 +187,7 @@ def test_cells(call):
     assert_same_outcome(actual, expected)
 
 
+@pytest.mark.usefixtures("on_kernels")
 @pytest.mark.parametrize("kind", KINDS)
 def test_plain_calls_do_go_the_short_way(kind):
     """Or all of the above would compare the general way with itself."""
@@ -202,6 +203,7 @@ def test_plain_calls_do_go_the_short_way(kind):
     assert plain.call(module._weights.packed(), x, None, [4, 1, 1], crew, None) is None
 
 
+@pytest.mark.usefixtures("on_kernels")
 def test_only_what_is_not_small_may_go_elsewhere():
     asked = []
 

@@ -80,7 +80,7 @@ def test_the_other_columns_stay_in_their_order_and_the_metadata_too(sequences):
     assert result.select(["id", "text"]).equals(table.select(["id", "text"]))
     assert result.schema.metadata[b"mine"] == b"kept"
     said = json.loads(result.schema.metadata[b"packseq"])
-    assert said == {"version": packseq.__version__, "isa": packseq.settings.isa.kernels().name}
+    assert said == {"version": packseq.__version__, "isa": packseq.settings.isa.engine().name}
     kept = Predictor(gru(), "x", keep=True)(table)
     assert kept.column_names == ["id", "x", "text", "prediction"]
     assert kept["x"].equals(table["x"])

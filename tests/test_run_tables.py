@@ -470,4 +470,4 @@ def test_a_bar_on_a_terminal(model, source, tmp_path):
 def test_the_files_say_which_kernels_made_them(model, source, tmp_path):
     packseq.run(model, source, tmp_path / "out", "x")
     metadata = pq.read_schema(tmp_path / "out" / "part-000000.parquet").metadata
-    assert json.loads(metadata[b"packseq"])["isa"] == packseq.settings.isa.kernels().name
+    assert json.loads(metadata[b"packseq"])["isa"] == packseq.settings.isa.engine().name

@@ -21,6 +21,9 @@ from strategies import (
 import packseq
 from packseq import GRU, LSTM, LSTMCell, PackedSequence, Streams, pack_sequence, unpack_sequence
 
+# A session's bits are those of the module alone, on the kernels; tests/test_blas.py has the rest.
+pytestmark = pytest.mark.usefixtures("on_kernels")
+
 INPUT, HIDDEN = 5, 9
 
 

@@ -87,6 +87,7 @@ def test_gates_saturate_exactly(kind, activation):
     assert_states_close(state, states)
 
 
+@pytest.mark.usefixtures("on_kernels")
 @by_variant
 @by_dtype
 def test_packed_alone_and_in_a_batch_are_the_same_bits(kind, activation, dtype):

@@ -91,8 +91,12 @@ FLOORS = [
     ("networks/kernels networks/offload", "runners: the kernels, and arrays through a GPU"),
     ("networks/torch_layers", "the same calls in torch"),
     ("networks/parameters", "named, read-only weights"),
+    ("networks/engines", "weights as this process's engine reads them"),
     ("networks/state_dicts", "what a state dict says"),
-    ("networks/prepack networks/rounding", "weights in the kernels' order, and of fewer bits"),
+    (
+        "networks/prepack networks/blas networks/rounding",
+        "weights in the kernels' order, in BLAS's, and of fewer bits",
+    ),
     ("networks/call", "one call, and the contract of whoever runs it"),
     ("networks/arguments", "checks of what modules and cells take"),
     ("networks/architecture", "what a network is, apart from its weights"),
@@ -120,8 +124,13 @@ FLOORS = [
         "their types",
     ),
     ("_core/plain _core/streams", "the short way of plain calls; states of live sessions"),
+    ("_core/blas", "the recurrent layers on BLAS"),
+    ("_core/cells", "one step of each cell on BLAS"),
     ("_core/recurrent _core/segments", "the kernels, and walks over the steps of each sequence"),
-    ("_core/pool _core/order _core/rows", "threads, the order of a batch, rows as bytes"),
+    (
+        "_core/pool _core/order _core/rows _core/gemm",
+        "threads, the order of a batch, rows as bytes, products by BLAS",
+    ),
     (
         "_core/__init__ networks/__init__ predict/__init__ rows/__init__ settings/__init__ "
         "tables/__init__ weights/keras/__init__ weights/onnx/__init__ weights/torch/__init__",

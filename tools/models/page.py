@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from packseq.settings.isa import kernels
+from packseq.settings.isa import engine
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def facts(rows: list[Row]) -> dict[str, Any]:
     compared = [row for row in loaded if np.isfinite(row.largest)]
     return {
         "versions": ", ".join(f"{name} {version(name)}" for name in used),
-        "isa": kernels().name,
+        "isa": engine().name,
         "rows": len(rows),
         "loaded": len(loaded),
         "compared": len(compared),

@@ -3,11 +3,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from packseq._core import blas, recurrent
 from packseq._core.pool import Pool
-from packseq._core.recurrent import Network
 
 def call(
-    network: Network,
+    engine: recurrent.Network | blas.Network,
     x: object,
     hx: object,
     lengths: object,

@@ -21,7 +21,7 @@ cimport numpy as cnp
 from packseq._core.order cimport count, place_all
 from packseq._core.pool cimport Pool
 from packseq._core.recurrent cimport (
-    PACKSEQ_LARGE, PACKSEQ_TINY, Network, packseq_job, packseq_rows, packseq_size)
+    PACKSEQ_LARGE, PACKSEQ_TINY, Network, data, packseq_job, packseq_rows, packseq_size)
 
 cnp.import_array()
 
@@ -33,15 +33,16 @@ cdef struct Order:
     int64_t *order       # [B]
 
 
-def call(Network network, object x, object hx, object lengths, object crew, object elsewhere):
-    """Run a plain call, or return None for the general way to take it.
+def call(object engine, object x, object hx, object lengths, object crew, object elsewhere):
+    """Run a plain call, or return None for the general way to take it, as all are that run on BLAS.
 
     x is (T, I), (T, B, I) or (B, T, I), or of one step (I,) or (B, I); hx is None, h or (h, c).
     crew() gives the pool and how many threads there may be. elsewhere() tells whether a call that
     is not small may be for another backend; None: it is not.
     """
-    if type(x) is not cnp.ndarray:
+    if type(engine) is not Network or type(x) is not cnp.ndarray:
         return None
+    cdef Network network = engine
     cdef cnp.ndarray array = x
     cdef int ndim = cnp.PyArray_NDIM(array)
     cdef int axes = ndim + network.one_step
@@ -178,10 +179,6 @@ cdef inline void lay(Network network, packseq_rows *rows, cnp.ndarray array, int
     rows.base = array.data
     rows.step_stride = width if network.batch_first else job.batch * width
     rows.row_stride = job.steps * width if network.batch_first else width
-
-
-cdef inline void *data(object array) noexcept:
-    return NULL if array is None else (<cnp.ndarray> array).data
 
 
 cdef bint order_lengths(object lengths, int64_t batch, int64_t steps, int64_t *memory, Order *found):

@@ -144,3 +144,18 @@ cdef class Network:
     cdef bint execute(self, packseq_job *job, Pool pool, int32_t threads) noexcept nogil
     cdef int32_t recruit(self, packseq_job *job, int64_t *bounds, Pool pool, int32_t threads) noexcept nogil
     cdef int64_t workspace(self, const packseq_job *job, int32_t workers) noexcept nogil
+
+cdef inline void *data(object array) noexcept:
+    return NULL if array is None else (<cnp.ndarray> array).data
+
+
+cdef inline void view(packseq_rows *rows, cnp.ndarray array, const packseq_job *job, object offsets) noexcept:
+    cdef int64_t itemsize = cnp.PyArray_ITEMSIZE(array)
+    rows.base = array.data
+    if cnp.PyArray_NDIM(array) == 2:
+        rows.offsets = <const int64_t *> data(offsets)
+        rows.row_stride = cnp.PyArray_STRIDES(array)[0] // itemsize
+    else:
+        rows.order = job.order
+        rows.step_stride = cnp.PyArray_STRIDES(array)[0] // itemsize
+        rows.row_stride = cnp.PyArray_STRIDES(array)[1] // itemsize

@@ -18,7 +18,18 @@ import numpy as np
 cnp.import_array()
 
 cdef extern from *:
-    const char *COMPILER "__VERSION__"
+    """
+    #define PACKSEQ_TEXT_(x) #x
+    #define PACKSEQ_TEXT(x) PACKSEQ_TEXT_(x)
+    #if defined(__VERSION__)
+    #define PACKSEQ_COMPILER __VERSION__
+    #elif defined(_MSC_VER)
+    #define PACKSEQ_COMPILER "MSVC " PACKSEQ_TEXT(_MSC_VER)
+    #else
+    #define PACKSEQ_COMPILER "unknown"
+    #endif
+    """
+    const char *COMPILER "PACKSEQ_COMPILER"
     const long CYTHON_HEX_VERSION
 
 # What this module was built with.
@@ -256,19 +267,3 @@ cdef class Network:
         """Of all workers together."""
         cdef int64_t parts = 1 if job.team > 1 else workers
         return parts * self.engine.workspace(job)
-
-
-cdef void *data(object array) noexcept:
-    return NULL if array is None else (<cnp.ndarray> array).data
-
-
-cdef void view(packseq_rows *rows, cnp.ndarray array, const packseq_job *job, object offsets) noexcept:
-    cdef int64_t itemsize = cnp.PyArray_ITEMSIZE(array)
-    rows.base = array.data
-    if cnp.PyArray_NDIM(array) == 2:
-        rows.offsets = <const int64_t *> data(offsets)
-        rows.row_stride = cnp.PyArray_STRIDES(array)[0] // itemsize
-    else:
-        rows.order = job.order
-        rows.step_stride = cnp.PyArray_STRIDES(array)[0] // itemsize
-        rows.row_stride = cnp.PyArray_STRIDES(array)[1] // itemsize

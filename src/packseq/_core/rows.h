@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#define INLINE inline __attribute__((always_inline))
+#include "inline.h"
 
 static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 

@@ -13,7 +13,11 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef __linux__
 #include <sys/mman.h>
+#endif
+
+#include "inline.h"
 
 /* Why a session cannot be had. */
 typedef enum {
@@ -34,6 +38,7 @@ typedef struct {
 
 typedef struct packseq_chunk {
     struct packseq_chunk *before;
+    void *memory; /* that it lies in */
 } packseq_chunk;
 
 typedef struct {
@@ -82,7 +87,7 @@ static void packseq_sessions_init(packseq_sessions *s, int64_t layers, size_t h_
 static void packseq_sessions_clear(packseq_sessions *s) {
     for (packseq_chunk *chunk = s->chunks, *before; chunk; chunk = before) {
         before = chunk->before;
-        free(chunk);
+        free(chunk->memory);
     }
     free(s->slots), free(s->buckets);
 }
@@ -130,12 +135,13 @@ static void packseq_forget(packseq_sessions *s, int64_t id) {
 static char *packseq_add_chunk(packseq_sessions *s, int64_t more) {
     const size_t bytes = PACKSEQ_LINE + (size_t)more * 2 * s->state_bytes;
     const size_t unit = bytes >= PACKSEQ_HUGE_PAGE ? PACKSEQ_HUGE_PAGE : PACKSEQ_LINE;
-    packseq_chunk *chunk = aligned_alloc(unit, (bytes + unit - 1) / unit * unit);
-    if (!chunk) return NULL;
+    char *memory = malloc(bytes + unit); /* aligned_alloc is not everywhere */
+    if (!memory) return NULL;
+    packseq_chunk *chunk = (packseq_chunk *)(memory + (unit - (uintptr_t)memory % unit));
 #ifdef MADV_HUGEPAGE
     if (unit == PACKSEQ_HUGE_PAGE) madvise(chunk, bytes, MADV_HUGEPAGE);
 #endif
-    chunk->before = s->chunks;
+    *chunk = (packseq_chunk){.before = s->chunks, .memory = memory};
     s->chunks = chunk;
     return (char *)chunk + PACKSEQ_LINE;
 }
@@ -271,7 +277,7 @@ static void packseq_list(const packseq_sessions *s, int64_t *ids, char *h, char 
 static void packseq_release(packseq_sessions *s, const packseq_claim *claim, int done) {
     for (int64_t b = 0; b < claim->n; b++) {
         packseq_slot *slot = &s->slots[claim->slots[b]];
-        if (b + PACKSEQ_AHEAD < claim->n) __builtin_prefetch(&s->slots[claim->slots[b + PACKSEQ_AHEAD]], 1);
+        if (b + PACKSEQ_AHEAD < claim->n) PREFETCH_TO_WRITE(&s->slots[claim->slots[b + PACKSEQ_AHEAD]]);
         slot->push = 0;
         slot->present ^= done;
     }
@@ -279,10 +285,10 @@ static void packseq_release(packseq_sessions *s, const packseq_claim *claim, int
 
 /* Asks for what will be read of the sessions that come next: their buckets, and half as far ahead their slots. */
 static void packseq_look_ahead(const packseq_sessions *s, const int64_t *ids, int64_t left) {
-    if (left > PACKSEQ_AHEAD) __builtin_prefetch(&s->buckets[packseq_home(s, ids[PACKSEQ_AHEAD])]);
+    if (left > PACKSEQ_AHEAD) PREFETCH(&s->buckets[packseq_home(s, ids[PACKSEQ_AHEAD])]);
     if (left <= PACKSEQ_AHEAD / 2) return;
     const int32_t slot = s->buckets[packseq_home(s, ids[PACKSEQ_AHEAD / 2])];
-    if (slot >= 0) __builtin_prefetch(&s->slots[slot], 1);
+    if (slot >= 0) PREFETCH_TO_WRITE(&s->slots[slot]);
 }
 
 /* Claims sessions for a push, all of them or none. Returns how many could be had, n or as many as come before the

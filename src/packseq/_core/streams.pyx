@@ -12,7 +12,7 @@ from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport free, malloc
 
 from packseq._core.pool cimport Pool
-from packseq._core.recurrent cimport PACKSEQ_TINY, Network, packseq_job
+from packseq._core.recurrent cimport PACKSEQ_TINY, Network, data, packseq_job
 
 cnp.import_array()
 
@@ -269,10 +269,6 @@ def as_ids(object ids):
 cdef cnp.ndarray vector(int64_t size):
     cdef cnp.npy_intp shape = size
     return cnp.PyArray_EMPTY(1, &shape, cnp.NPY_INT64, 0)
-
-
-cdef void *data(object array) noexcept:
-    return NULL if array is None else (<cnp.ndarray> array).data
 
 
 cdef check(packseq_had had, str name, int64_t id):

@@ -1,4 +1,4 @@
-"""Arrays on the kernels: lend them threads, call them."""
+"""Arrays on this process's engine, the kernels or BLAS: lend it threads, call it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from packseq._core.recurrent import Network
 from packseq.networks.call import ArrayRunner, Call
+from packseq.networks.engines import Network
 from packseq.rows.plan import Plan
 from packseq.settings.threads import crew
 
@@ -16,7 +16,7 @@ Array = NDArray[Any]
 
 
 class OnKernels(ArrayRunner):
-    """Runs arrays here, on the kernels."""
+    """Runs arrays here, on the kernels or on BLAS."""
 
     def __init__(self, network: Network) -> None:
         self._network = network

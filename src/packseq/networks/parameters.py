@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self, TypeVar
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from packseq._core.recurrent import Network
+from packseq._core.recurrent import Network as KernelNetwork
 from packseq.checks import as_read_only
 from packseq.networks.architecture import SIGMOID, Architecture, cell_of
 from packseq.networks.arguments import (
@@ -19,6 +19,7 @@ from packseq.networks.arguments import (
     check_weight_sizes,
     checked,
 )
+from packseq.networks.engines import Network, pack
 from packseq.networks.prepack import prepack
 from packseq.networks.rounding import dequantized, is_matrix, rounded, to_bfloat16
 from packseq.networks.state_dicts import (
@@ -63,10 +64,26 @@ class Weights:
         return made
 
     def packed(self) -> Network:
-        """The weights as the kernels read them."""
+        """The weights as the kernels read them, or BLAS."""
         if self.network is None:
-            self.network = prepack(self.architecture, self.parameters, kernels(), self._batch_first)
+            self.network = pack(self.architecture, self.parameters, self._batch_first)
         return self.network
+
+    def packed_for_kernels(self) -> KernelNetwork:
+        """The same for what the kernels alone can do, also where modules run on BLAS.
+
+        Raises
+        ------
+        RuntimeError
+            This build has no kernels.
+        """
+        kernels()  # who lacks them hears of that, not of what BLAS would need
+        network = self.packed()
+        return network if isinstance(network, KernelNetwork) else self.kept(_pack_for_kernels)
+
+
+def _pack_for_kernels(weights: Weights) -> KernelNetwork:
+    return prepack(weights.architecture, weights.parameters, kernels(), weights._batch_first)
 
 
 class Parameterised:

@@ -48,6 +48,8 @@ class Streams(Generic[Module_co]):
         `module` is none of the three, or `capacity` no integer.
     ValueError
         `module` has two directions or runs on torch's backend; `capacity` is below 1.
+    RuntimeError
+        This build has no kernels (``PACKSEQ_NO_KERNELS``).
 
     See Also
     --------
@@ -58,7 +60,7 @@ class Streams(Generic[Module_co]):
     Threads may do anything with one Streams at once, but push a session in two calls at a time.
     Cost: two states for each session, the present one and room for the next, of
     L * R numbers and for an LSTM L * H more. They never move. Runs on packseq's kernels alone,
-    whatever else set_backend allows.
+    whatever else set_backend and ``PACKSEQ_ISA`` allow: the bits are those of each session alone.
 
     Examples
     --------
@@ -367,6 +369,8 @@ class Streams(Generic[Module_co]):
 
         Raises
         ------
+        RuntimeError
+            This build has no kernels.
         ValueError
             The backend is torch's.
         """
@@ -376,7 +380,8 @@ class Streams(Generic[Module_co]):
                 "backend='cpu'"
             )
         weights = self._module._weights
-        return weights.network or weights.packed()
+        network = weights.network
+        return network if isinstance(network, Network) else weights.packed_for_kernels()
 
     def _state_shapes(self, batch: int | None) -> tuple[tuple[int, ...], ...]:
         return self._module._architecture.state_shapes(batch)

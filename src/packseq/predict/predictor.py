@@ -18,7 +18,7 @@ from packseq.predict.computing import Computation, Output
 from packseq.predict.models import Embedding, Head, Model, fingerprint_of, is_path, model_of
 from packseq.predict.sequences import Sequences
 from packseq.rows.plan import IndexArray, starts_of
-from packseq.settings.isa import kernels
+from packseq.settings.isa import engine
 from packseq.settings.threads import as_thread_count
 from packseq.version import __version__
 
@@ -348,7 +348,7 @@ def _of_pandas(pa: ModuleType, frame: Any, column: str) -> Any:
 
 
 def _metadata() -> dict[bytes, bytes]:
-    said = {"version": __version__, "isa": kernels().name}
+    said = {"version": __version__, "isa": engine().name}
     return {METADATA_KEY: json.dumps(said).encode()}
 
 

@@ -8,7 +8,8 @@ from typing import Any, Literal, overload
 import numpy as np
 
 from packseq._core.recurrent import BUILD, compiled
-from packseq.settings.isa import available_isas, kernels
+from packseq.optional import load
+from packseq.settings.isa import BLAS, available_isas, engine
 from packseq.settings.threads import get_num_threads, usable_cores
 from packseq.version import __version__
 
@@ -36,11 +37,14 @@ def show_config(mode: Literal["stdout", "dicts"] = "stdout") -> dict[str, Any] |
     ------
     ValueError
         Another mode; ``PACKSEQ_ISA`` or ``PACKSEQ_NUM_THREADS`` is wrong.
+    ImportError
+        ``PACKSEQ_ISA`` asks for BLAS, and SciPy is missing.
 
     Notes
     -----
-    "blas" is NumPy's, which multiplies what is not recurrent (``packed @ weight``). The modules use
-    kernels of their own throughout.
+    "kernels" says what the modules run on. Where that is "blas", a result depends on what else is
+    in the batch, by rounding: "same bits" is then False. "blas" is SciPy's, of which they take it;
+    that of "runtime" is NumPy's, which multiplies what is not recurrent (``packed @ weight``).
     Source: numpy.show_config.
     """
     if mode not in ("stdout", "dicts"):
@@ -58,21 +62,37 @@ def show_config(mode: Literal["stdout", "dicts"] = "stdout") -> dict[str, Any] |
 def _config() -> dict[str, dict[str, Any]]:
     return {
         "packseq": {"version": __version__},
-        "kernels": {
-            "chosen": kernels().name,
-            "available": available_isas(),
-            "compiled": [each.name for each in compiled()],
-        },
+        "kernels": _kernels(),
+        "blas": _scipy_blas(),
         "threads": {"used": get_num_threads(), "cores": usable_cores()},
         "runtime": {
             "python": platform.python_version(),
             "numpy": np.__version__,
-            "blas": _numpy_blas(),
+            "blas": _blas_of(np),
         },
         "build": dict(BUILD),
     }
 
 
-def _numpy_blas() -> str:
-    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+def _kernels() -> dict[str, Any]:
+    available = available_isas()
+    chosen = engine().name if available else "none: pip install 'packseq[blas]'"
+    return {
+        "chosen": chosen,
+        "available": available,
+        "compiled": [each.name for each in compiled()],
+        "same bits": chosen != BLAS,
+    }
+
+
+def _scipy_blas() -> dict[str, str]:
+    if BLAS not in available_isas():
+        return {"scipy": "missing"}
+    scipy = load("scipy", "blas")
+    return {"scipy": scipy.__version__, "library": _blas_of(scipy)}
+
+
+def _blas_of(library: Any) -> str:
+    """Name and version of what NumPy or SciPy was built with."""
+    blas = library.show_config(mode="dicts")["Build Dependencies"]["blas"]
     return f"{blas.get('name', 'unknown')} {blas.get('version', '')}".strip()

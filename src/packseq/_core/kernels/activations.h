@@ -16,6 +16,8 @@
 #define LEAST_EXP (IS_DOUBLE ? (REAL)-709.0 : (REAL)-88.0f)
 #define MOST_EXP (IS_DOUBLE ? (REAL)709.0 : (REAL)88.0f)
 
+DEFINE_EXP_Q(NAME(exp_q), V)
+
 /* LEAST_EXP <= x <= MOST_EXP: scale = 2^k and x = expm1(x - k ln2), k the nearest integer. */
 static INLINE void NAME(split_exp)(const int n, V *x, V *scale) {
     V k[MOST_ABREAST], r2[MOST_ABREAST], q[MOST_ABREAST];
@@ -26,7 +28,7 @@ static INLINE void NAME(split_exp)(const int n, V *x, V *scale) {
     }
     FOR_EACH(j, n) x[j] = EXP_REST(x[j], k[j]);
     FOR_EACH(j, n) r2[j] = x[j] * x[j];
-    FOR_EACH(j, n) q[j] = EXP_Q(x[j], r2[j]); /* expm1(r) = r + r^2 q(r) */
+    FOR_EACH(j, n) q[j] = NAME(exp_q)(x[j], r2[j]); /* expm1(r) = r + r^2 q(r) */
     FOR_EACH(j, n) x[j] = r2[j] * q[j] + x[j];
 }
 

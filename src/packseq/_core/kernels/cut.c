@@ -5,7 +5,9 @@
  * adjacent and its steps stay full. (Every S-th row would balance by itself, but leaves single rows where
  * few sequences are long.) Results do not depend on any of this; only time does.
  */
+#if !defined(_WIN32)
 #include <unistd.h>
+#endif
 
 #include "kernels.h"
 #include "sizes.h"
@@ -19,14 +21,14 @@ typedef struct {
 
 /* Of this machine. */
 static double l2_bytes(void) {
-    static int64_t found;
-    int64_t bytes = __atomic_load_n(&found, __ATOMIC_RELAXED);
+    static _Atomic int64_t found;
+    int64_t bytes = found;
     if (!bytes) {
 #ifdef _SC_LEVEL2_CACHE_SIZE
         bytes = sysconf(_SC_LEVEL2_CACHE_SIZE); /* in a virtual machine this takes microseconds */
 #endif
         if (bytes <= 0) bytes = USUAL_L2_BYTES;
-        __atomic_store_n(&found, bytes, __ATOMIC_RELAXED);
+        found = bytes;
     }
     return (double)bytes;
 }

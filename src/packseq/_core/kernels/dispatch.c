@@ -34,7 +34,9 @@ extern const packseq_kernels packseq_avx2_vnni, packseq_avx2;
 #if PACKSEQ_HAVE_NEON
 extern const packseq_kernels packseq_neon_dot, packseq_neon;
 #endif
+#if !defined(PACKSEQ_NO_KERNELS)
 extern const packseq_kernels packseq_baseline;
+#endif
 
 /* An entry a line. */
 /* clang-format off */
@@ -50,7 +52,9 @@ static const packseq_kernels *const compiled[] = {
     &packseq_neon_dot,
     &packseq_neon,
 #endif
+#if !defined(PACKSEQ_NO_KERNELS)
     &packseq_baseline,
+#endif
     NULL,
 };
 /* clang-format on */

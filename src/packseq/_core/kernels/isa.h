@@ -36,6 +36,7 @@
 #include <string.h>
 
 #include "exponential.h"
+#include "inline.h"
 #include "kernels.h"
 #include "runtime.h"
 #include "sizes.h"
@@ -46,7 +47,6 @@
 #define TEXT_(a) #a
 #define TEXT(a) TEXT_(a)
 
-#define INLINE inline __attribute__((always_inline))
 #ifndef BASE
 #define REAL float
 #define INTEGER int32_t

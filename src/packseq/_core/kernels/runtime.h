@@ -7,40 +7,8 @@
 
 #include "clock.h"
 #include "kernels.h"
+#include "mode.h"
 #include "tuning.h"
-
-#if defined(__x86_64__)
-#include <xmmintrin.h>
-#endif
-
-/* Cell states decay into denormals through f < 1, where each operation costs a hundred cycles: inside a kernel they
- * are 0. All else is as by default, whatever the caller's mode, which other threads do not have and which is put back
- * before the kernel returns. */
-static inline uint64_t enter_kernel_mode(void) {
-#if defined(__x86_64__)
-    const unsigned mode = _mm_getcsr();
-    _mm_setcsr(0x9fc0); /* flush to zero, denormals are zero; round to nearest, no traps */
-    return mode;
-#elif defined(__aarch64__)
-    uint64_t mode;
-    __asm__ volatile("mrs %0, fpcr" : "=r"(mode));
-    __asm__ volatile("msr fpcr, %0" : : "r"((uint64_t)1 << 24));
-    return mode;
-#else
-    return 0;
-#endif
-}
-
-static inline void leave_kernel_mode(uint64_t mode) {
-#if defined(__x86_64__)
-    /* keep the exception flags raised meanwhile out of the caller's sight too */
-    _mm_setcsr((unsigned)mode);
-#elif defined(__aarch64__)
-    __asm__ volatile("msr fpcr, %0" : : "r"(mode));
-#else
-    (void)mode;
-#endif
-}
 
 static inline void relax(void) {
 #if defined(__x86_64__)

@@ -478,6 +478,38 @@ def test_fork_during_another_call(borrowed_pool):
     assert threaded_work() == in_child
 
 
+def num_threads_here():
+    """As bytes."""
+    return str(packseq.get_num_threads()).encode()
+
+
+def num_threads_of_a_narrow_child():
+    os.environ["OMP_NUM_THREADS"] = "1"
+    return num_threads_here()
+
+
+@needs_fork
+@fork_is_meant
+def test_a_fork_has_the_number_of_threads_that_was_set(num_threads):
+    packseq.set_num_threads(3)
+    assert in_a_fork(num_threads_here) == b"3"
+    assert in_a_fork(lambda: in_a_fork(num_threads_here)) == b"3"
+    assert in_a_fork(num_threads_of_a_narrow_child) == b"3"
+
+
+@needs_fork
+@fork_is_meant
+@pytest.mark.skipif(threads.usable_cores() < 2, reason="one core: there is nothing to narrow")
+def test_a_fork_looks_itself_where_nothing_was_set(monkeypatch):
+    """Its environment, affinity and cgroup may be others than its parent's."""
+    monkeypatch.delenv("PACKSEQ_NUM_THREADS", raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(threads, "_told", None)
+    monkeypatch.setattr(threads, "_num_threads", None)
+    assert packseq.get_num_threads() > 1
+    assert in_a_fork(num_threads_of_a_narrow_child) == b"1"
+
+
 @pytest.mark.skipif(
     getattr(sys, "_is_gil_enabled", lambda: True)(),
     reason="this interpreter has a GIL; a free-threaded one is asked whether packseq leaves it off",

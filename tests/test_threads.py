@@ -163,12 +163,18 @@ def test_no_cgroups_at_all(tmp_path):
 # ---- the same bits with any number -------------------------------------------------------------
 
 
-def cut(case, threads):
-    """(shards, members of a team, directions abreast) of a call, as the kernels cut it."""
+def costs_of_cut(case, threads):
+    """(costs of shards, members of a team, directions abreast) of a call, as the kernels cut it."""
     module = case.module(case.options.get("dtype", np.float32))
     plan = Plan.from_lengths(np.array(case.lengths))
     network = module._weights.packed()
     return network.cut(plan.batch_size, plan.max_length, plan.batch_sizes, threads)[:3]
+
+
+def cut(case, threads):
+    """(shards, members of a team, directions abreast)."""
+    costs, team, abreast = costs_of_cut(case, threads)
+    return len(costs), team, abreast
 
 
 MANY = tuple(1 + (7 * b) % 40 for b in range(90))
@@ -235,6 +241,25 @@ def test_many_sequences_are_shared_out(kind, bidirectional):
         shards, team, _ = cut(case, n)
         assert team == 1
         assert shards >= n
+
+
+@pytest.mark.parametrize("threads", [2, 3, 4, 5, 8])
+@pytest.mark.parametrize("batch", [512, 1024, 1300])
+def test_no_worker_is_left_with_much_more_than_the_others(batch, threads):
+    """Though a shard has at most 256 of these sequences, and the first ones are the longest."""
+    case = Case("LSTM", 16, 64, tuple(5 + b % 21 for b in range(batch)), seed=6)
+    costs, team, _ = costs_of_cut(case, threads)
+    assert team == 1
+    loads = [0.0] * threads
+    for cost in costs:
+        loads[loads.index(min(loads))] += cost
+    assert max(loads) < 1.1 * sum(loads) / threads
+
+
+def test_a_team_of_many_is_not_cut_into_more_shards_than_one_of_few():
+    """Its members share one workspace: with more of them there is no less room in it."""
+    case = Case("LSTM", 16, 512, tuple(20 + b for b in range(24)), seed=6)
+    assert [cut(case, n)[0] for n in (8, 1024)] == [1, 1]
 
 
 @pytest.mark.parametrize("with_hx", [False, True])

@@ -153,7 +153,8 @@ def test_shards_do_not_matter(variant, precision):
     module, sequences = case.module_of(precision), case.sequences(dtype_of(precision))
     packed = pack_sequence(sequences)
     plan = Plan.from_lengths(packed.lengths)
-    assert module._weights.packed().cut(300, plan.max_length, plan.batch_sizes, 1)[0] > 1
+    costs, *_ = module._weights.packed().cut(300, plan.max_length, plan.batch_sizes, 1)
+    assert len(costs) > 1
     output, state = module(packed, num_threads=1)
     results = by_sequence(unpack_sequence(output), state)
     for b in range(0, 300, 7):

@@ -12,6 +12,7 @@ import packseq
 from packseq import batching, comparing, costs, packed, reductions
 from packseq.networks import parameters, streams
 from packseq.predict import predictor
+from packseq.settings import threadpools
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -41,11 +42,14 @@ def test_streaming():
 
 
 @pytest.mark.parametrize(
-    "module", [batching, comparing, costs, packed, parameters, predictor, reductions, streams]
+    "module",
+    [batching, comparing, costs, packed, parameters, predictor, reductions, streams, threadpools],
 )
 def test_examples_of_docstrings(module):
     if module is predictor:
         pytest.importorskip("pyarrow", reason="its tables")
+    if module is threadpools:
+        pytest.importorskip("threadpoolctl", reason="whose limits these are")
     names = {name: getattr(packseq, name) for name in packseq.__all__}
     names |= {"np": np, "packseq": packseq}
     for examples in doctest.DocTestFinder().find(module, globs=names):

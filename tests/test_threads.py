@@ -167,12 +167,18 @@ def test_no_cgroups_at_all(tmp_path):
 # ---- the same bits with any number -------------------------------------------------------------
 
 
-def cut(case, threads):
-    """(shards, members of a team, directions abreast) of a call, as the kernels cut it."""
+def costs_of_cut(case, threads):
+    """(costs of shards, members of a team, directions abreast) of a call, as the kernels cut it."""
     module = case.module(case.options.get("dtype", np.float32))
     plan = Plan.from_lengths(np.array(case.lengths))
     network = module._weights.packed()
     return network.cut(plan.batch_size, plan.max_length, plan.batch_sizes, threads)[:3]
+
+
+def cut(case, threads):
+    """(shards, members of a team, directions abreast)."""
+    costs, team, abreast = costs_of_cut(case, threads)
+    return len(costs), team, abreast
 
 
 MANY = tuple(1 + (7 * b) % 40 for b in range(90))
@@ -243,6 +249,25 @@ def test_many_sequences_are_shared_out(kind, bidirectional):
         shards, team, _ = cut(case, n)
         assert team == 1
         assert shards >= n
+
+
+@pytest.mark.parametrize("threads", [2, 3, 4, 5, 8])
+@pytest.mark.parametrize("batch", [512, 1024, 1300])
+def test_no_worker_is_left_with_much_more_than_the_others(batch, threads):
+    """Though a shard has at most 256 of these sequences, and the first ones are the longest."""
+    case = Case("LSTM", 16, 64, tuple(5 + b % 21 for b in range(batch)), seed=6)
+    costs, team, _ = costs_of_cut(case, threads)
+    assert team == 1
+    loads = [0.0] * threads
+    for cost in costs:
+        loads[loads.index(min(loads))] += cost
+    assert max(loads) < 1.1 * sum(loads) / threads
+
+
+def test_a_team_of_many_is_not_cut_into_more_shards_than_one_of_few():
+    """Its members share one workspace: with more of them there is no less room in it."""
+    case = Case("LSTM", 16, 512, tuple(20 + b for b in range(24)), seed=6)
+    assert [cut(case, n)[0] for n in (8, 1024)] == [1, 1]
 
 
 @pytest.mark.parametrize("with_hx", [False, True])
@@ -487,6 +512,38 @@ def test_fork_during_another_call(borrowed_pool):
     in_child = in_a_fork(threaded_work)
     borrowed_pool.put_back()
     assert threaded_work() == in_child
+
+
+def num_threads_here():
+    """As bytes."""
+    return str(packseq.get_num_threads()).encode()
+
+
+def num_threads_of_a_narrow_child():
+    os.environ["OMP_NUM_THREADS"] = "1"
+    return num_threads_here()
+
+
+@needs_fork
+@fork_is_meant
+def test_a_fork_has_the_number_of_threads_that_was_set(num_threads):
+    packseq.set_num_threads(3)
+    assert in_a_fork(num_threads_here) == b"3"
+    assert in_a_fork(lambda: in_a_fork(num_threads_here)) == b"3"
+    assert in_a_fork(num_threads_of_a_narrow_child) == b"3"
+
+
+@needs_fork
+@fork_is_meant
+@pytest.mark.skipif(threads.usable_cores() < 2, reason="one core: there is nothing to narrow")
+def test_a_fork_looks_itself_where_nothing_was_set(monkeypatch):
+    """Its environment, affinity and cgroup may be others than its parent's."""
+    monkeypatch.delenv("PACKSEQ_NUM_THREADS", raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(threads, "_told", None)
+    monkeypatch.setattr(threads, "_num_threads", None)
+    assert packseq.get_num_threads() > 1
+    assert in_a_fork(num_threads_of_a_narrow_child) == b"1"
 
 
 @pytest.mark.skipif(

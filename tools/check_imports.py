@@ -114,7 +114,10 @@ FLOORS = [
         "what is done to packed rows, as functions of rows and their plan",
     ),
     ("rows/plan", "what lengths alone decide: order, steps, offsets"),
-    ("settings/config", "what this build is, and what it runs on"),
+    (
+        "settings/config settings/threadpools",
+        "what this build is, and what it runs on; threadpoolctl's way to the threads",
+    ),
     ("settings/backend settings/threads settings/isa", "what a process sets"),
     ("arguments", "checks of arguments that are arrays, or that say how one is cut"),
     ("tensor_checks", "what is asked of tensors, without importing torch"),

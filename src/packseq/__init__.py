@@ -26,6 +26,7 @@ from packseq.predict.predictor import Predictor
 from packseq.rows.plan import invert_permutation
 from packseq.settings.backend import get_backend, set_backend
 from packseq.settings.config import show_config
+from packseq.settings.threadpools import register_if_imported, register_threadpoolctl
 from packseq.settings.threads import get_num_threads, set_num_threads
 from packseq.tables.running import run
 from packseq.version import __version__
@@ -64,6 +65,7 @@ __all__ = [
     "pad_sequence",
     "plot_packing",
     "plot_savings",
+    "register_threadpoolctl",
     "run",
     "save",
     "savings",
@@ -76,6 +78,8 @@ __all__ = [
     "unpad_sequence",
     "windows",
 ]
+
+register_if_imported()
 
 
 def __dir__() -> list[str]:

@@ -122,6 +122,7 @@ cdef extern from "kernels.h" nogil:
     packseq_size packseq_size_for(double) noexcept nogil
     packseq_size packseq_most_size(const packseq_network *, int64_t, int64_t) noexcept nogil
     int32_t packseq_cut(packseq_job *, int64_t *, int32_t) noexcept nogil
+    double packseq_cost_of(const packseq_job *, int64_t) noexcept nogil
 
 
 cdef class Network:

@@ -183,13 +183,15 @@ cdef class Network:
             raise MemoryError("no memory for what a call needs beside its results")
 
     def cut(self, int64_t batch, int64_t steps, object batch_sizes, int32_t threads):
-        """How a call would be cut: (shards, members of a team, directions abreast, workers, bytes of workspace)."""
+        """How a call would be cut: (costs of its shards, members of a team, directions abreast, workers, bytes of
+        workspace)."""
         cdef cnp.ndarray bounds = np.empty(batch + 1, np.int64)
         cdef packseq_job job
         self.begin(&job, batch, steps)
         job.batch_sizes = <const int64_t *> data(batch_sizes)
         cdef int32_t workers = packseq_cut(&job, <int64_t *> bounds.data, threads)
-        return job.n_shards, job.team, job.abreast, workers, self.workspace(&job, workers)
+        cdef list costs = [packseq_cost_of(&job, shard) for shard in range(job.n_shards)]
+        return costs, job.team, job.abreast, workers, self.workspace(&job, workers)
 
     cdef void begin(self, packseq_job *job, int64_t batch, int64_t steps) noexcept:
         memset(job, 0, sizeof(packseq_job))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from pathlib import Path
 from typing import SupportsIndex
 
@@ -25,13 +26,15 @@ def crew(num_threads: int | None = None) -> tuple[Pool, int]:
     return _pool, num_threads or _num_threads or get_num_threads()
 
 
-def _new_pool() -> None:
-    global _pool
+def _begin_in_child() -> None:
+    """The parent's threads are not there, and there may be other cores and another environment."""
+    global _pool, _num_threads
     _pool = Pool()
+    _num_threads = None
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_new_pool)  # the parent's threads are not in the child
+    os.register_at_fork(after_in_child=_begin_in_child)
 
 
 def as_thread_count(n: SupportsIndex) -> int:
@@ -76,8 +79,8 @@ def set_num_threads(n: SupportsIndex) -> None:
     of one stream may, keep them awake and are shared too. With 1 no core waits.
     Source: torch.set_num_threads.
     """
-    global _num_threads
-    _num_threads = as_thread_count(n)
+    global _num_threads, _told
+    _num_threads = _told = as_thread_count(n)
 
 
 def get_num_threads() -> int:
@@ -86,9 +89,11 @@ def get_num_threads() -> int:
     Returns
     -------
     int
-        What set_num_threads was given; else ``PACKSEQ_NUM_THREADS`` from the environment; else the
-        cores that this process may use, by its affinity and its cgroup's limit, but no more than
-        ``OMP_NUM_THREADS``, which Ray, joblib and others give each of their workers.
+        What set_num_threads was given, here or in a process that this one was forked from; else
+        ``PACKSEQ_NUM_THREADS`` from the environment; else the cores that this process may use, by
+        its affinity and its cgroup's limit, but no more than ``OMP_NUM_THREADS``, which Ray, joblib
+        and others give each of their workers. In a worker of torch's DataLoader 1, as torch's own,
+        unless set_num_threads is called there, or ``PACKSEQ_NUM_THREADS`` is given.
 
     Raises
     ------
@@ -101,13 +106,28 @@ def get_num_threads() -> int:
     return _num_threads
 
 
+# What calls may use, once it is known; and what set_num_threads said, which a fork inherits.
 _num_threads: int | None = None
+_told: int | None = None
 
 
 def _default_num_threads() -> int:
+    """For a process in which set_num_threads was not called."""
+    if _is_data_loader_worker():
+        return _environments_threads() or 1
+    return _told or _environments_threads() or min(usable_cores(), _openmp_threads())
+
+
+def _is_data_loader_worker() -> bool:
+    """Whether torch's DataLoader has started this process; torch is looked up, never loaded."""
+    ask = getattr(sys.modules.get("torch.utils.data"), "get_worker_info", None)
+    return ask is not None and ask() is not None
+
+
+def _environments_threads() -> int | None:
     wanted = os.environ.get("PACKSEQ_NUM_THREADS")
     if not wanted:
-        return min(usable_cores(), _openmp_threads())
+        return None
     try:
         return as_thread_count(int(wanted))
     except ValueError:

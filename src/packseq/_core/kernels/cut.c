@@ -10,6 +10,7 @@
 #endif
 
 #include "kernels.h"
+#include "pool.h"
 #include "sizes.h"
 #include "tuning.h"
 
@@ -39,17 +40,23 @@ static int64_t least_rows_of(double weight_bytes, int64_t vector_bytes) {
     return greatest(L2_ROWS, (int64_t)(streamed * L3_ROWS * (double)vector_bytes / 32 + 0.5));
 }
 
+/* Steps of sequence r, who has at most so many, as the one before it. */
+static int64_t length_below(const packseq_job *job, int64_t r, int64_t most) {
+    while (job->batch_sizes && most > 0 && job->batch_sizes[most - 1] <= r) most--;
+    return most;
+}
+
 /* Fills bounds with the fewest shards that cost no more than `most_cost` each (a single sequence may). Here a step
  * costs its rows and L2_ROWS, not the greater of both: of shards that cost the same then, those are best that are
  * alike. */
 static int64_t fill(const limits *limits, int64_t most_cost, int64_t *bounds) {
     const packseq_job *job = limits->job;
-    int64_t shards = 0, first = 0;
+    int64_t shards = 0, first = 0, more = job->steps;
     while (first < job->batch) {
-        const int64_t longest = length_of(job, first);
+        const int64_t longest = more = length_below(job, first, more);
         int64_t rows = longest, r = first + 1;
         for (; r < job->batch && r - first < limits->most_sequences; r++) {
-            const int64_t more = length_of(job, r);
+            more = length_below(job, r, more);
             if (rows + more > limits->most_rows || rows + more + L2_ROWS * longest > most_cost) break;
             rows += more;
         }
@@ -60,9 +67,12 @@ static int64_t fill(const limits *limits, int64_t most_cost, int64_t *bounds) {
     return shards;
 }
 
+/* More than any shard costs. */
+static int64_t dearest(const limits *limits, int64_t rows) { return rows + L2_ROWS * limits->job->steps; }
+
 /* The cut into at most `count` shards (or as few as the limits allow) whose dearest shard is cheapest. */
 static int64_t balance(const limits *limits, int64_t count, int64_t rows, int64_t *bounds) {
-    int64_t low = 0, high = rows + L2_ROWS * limits->job->steps;
+    int64_t low = 0, high = dearest(limits, rows);
     if (limits->job->batch == 1) return fill(limits, high, bounds);
     count = greatest(count, fill(limits, high, bounds));
     while (high - low > high / 64 + 1) {
@@ -148,40 +158,52 @@ enum packseq_size packseq_most_size(const packseq_network *net, int64_t batch, i
     return packseq_size_for(rows * net->costs.row_microseconds);
 }
 
-/* What a team costs that shares the hidden units of all sequences, in operations of one thread. */
-static double team_cost(const packseq_job *job, int32_t members, int32_t abreast) {
+/* What sequences first .. last cost a team that shares their hidden units, in operations of one thread. */
+static double team_cost(const packseq_job *job, int64_t first, int64_t last, int32_t members, int32_t abreast) {
     const packseq_costs *step = &job->network->costs;
     const int32_t turns = job->network->n_directions / abreast;
     const int64_t most_blocks = (step->blocks + members - 1) / members; /* of one member */
     const double part = (double)most_blocks / (double)step->blocks;
     const int64_t least_rows = least_rows_of(step->weight_bytes * part, step->vector_bytes);
-    const int64_t rows = cost(job, 0, job->batch, least_rows);
+    const int64_t rows = cost(job, first, last, least_rows), steps = length_of(job, first);
     const int barriers = job->network->directions[0].late.n_panels ? 2 : 1;
     const double barrier = step->vector_bytes > 32 ? BARRIER_FLOPS_LONG : BARRIER_FLOPS;
-    return turns *
-           ((double)rows * step->row_flops * part + (members > 1) * barrier * (double)(job->steps * barriers - 1));
+    return turns * ((double)rows * step->row_flops * part + (members > 1) * barrier * (double)(steps * barriers - 1));
 }
 
-/* Makes teams of at most so many threads, where they are faster than shards for each. Directions abreast share their
- * weights with no one. Both directions in turn, by all, are faster where a core's L2 holds its part of one direction's
- * weights and not the whole of them (Emerald Rapids, 2 threads: LSTM 512, 1 sequence 1.5, 8 sequences 1.15), and where
- * an odd number of threads would leave one over. */
-static void team_up(packseq_job *job, int32_t threads) {
+double packseq_cost_of(const packseq_job *job, int64_t shard) {
+    return team_cost(job, job->bounds[shard], job->bounds[shard + 1], job->team / job->abreast, job->abreast);
+}
+
+/* What falls to the busiest of so many workers, each of whom takes the next shard when it is free. */
+static double busiest(const packseq_job *job, int64_t workers) {
+    double loads[PACKSEQ_MOST_THREADS], most = 0;
+    for (int64_t s = 0; s < job->n_shards; s++) {
+        int64_t free = s < workers ? s : 0;
+        if (s < workers) loads[s] = 0;
+        for (int64_t w = 1; s >= workers && w < workers; w++)
+            if (loads[w] < loads[free]) free = w;
+        loads[free] += packseq_cost_of(job, s);
+        if (loads[free] > most) most = loads[free];
+    }
+    return most;
+}
+
+/* Makes a team of at most so many threads, where that is faster than shards for each of the workers. Directions
+ * abreast share their weights with no one. Both directions in turn, by all, are faster where a core's L2 holds its
+ * part of one direction's weights and not the whole of them (Emerald Rapids, 2 threads: LSTM 512, 1 sequence 1.5, 8
+ * sequences 1.15), and where an odd number of threads would leave one over. */
+static void team_up(packseq_job *job, int32_t threads, int64_t workers) {
     const packseq_costs *step = &job->network->costs;
     const int32_t directions = job->network->n_directions;
-    job->team = job->abreast = 1;
     if (threads < 2) return;
-    const int64_t least_rows = least_rows_of(step->weight_bytes, step->vector_bytes);
-    int64_t dearest = 0;
-    for (int64_t s = 0; s < job->n_shards; s++)
-        dearest = greatest(dearest, cost(job, job->bounds[s], job->bounds[s + 1], least_rows));
-    double least_cost = (double)dearest * step->row_flops * directions;
+    double least_cost = busiest(job, workers);
     for (int32_t abreast = directions; abreast > 0; abreast--) {
         /* As many for each direction, and a block of hidden units at least for each member. */
         const int32_t members = (int32_t)least(threads / abreast, step->blocks);
         if (members * abreast < 2) continue;
-        const double cost = team_cost(job, members, abreast);
-        if (cost > TEAM_PART * least_cost) continue;
+        const double cost = team_cost(job, 0, job->batch, members, abreast);
+        if (cost > GAIN_PART * least_cost) continue;
         least_cost = cost;
         job->team = members * abreast;
         job->abreast = abreast;
@@ -211,24 +233,51 @@ static void measure(packseq_job *job, int64_t most_rows) {
     job->block_rows = greatest(job->shard_sequences, least(most_rows, least(fullest, block)));
 }
 
+/* Into as few shards as may be, for a team was made. It has gates and states once for each direction abreast, and each
+ * member may code rows of its own. */
+static int32_t cut_for_team(packseq_job *job, int64_t total, int64_t *bounds) {
+    const packseq_network *net = job->network;
+    const int64_t coded = job->team * net->hidden * packseq_formats[net->format].real_bytes;
+    const int64_t most_rows = greatest(1, ROWS_BYTES / (job->abreast * net->costs.work_bytes + coded));
+    const limits limits = {job, least(most_rows, net->costs.l2_sequences), most_spilt(&net->costs, 1)};
+    job->n_shards = balance(&limits, 1, total, bounds);
+    measure(job, most_rows);
+    return job->team;
+}
+
+static int64_t widest(const packseq_job *job) {
+    int64_t most = 0;
+    for (int64_t s = 0; s < job->n_shards; s++) most = greatest(most, job->bounds[s + 1] - job->bounds[s]);
+    return most;
+}
+
+/* Into shards for each of the workers, who take the next one when they are free. Where some are as wide as they may
+ * be, and so cheaper than the first, twice as many may be shared out better. */
+static void cut_for_each(packseq_job *job, const limits *limits, int64_t workers, int64_t rows, int64_t *bounds) {
+    const int64_t fewest = fill(limits, dearest(limits, rows), bounds), count = round_up(fewest, workers);
+    job->n_shards = balance(limits, count, rows, bounds);
+    if (workers == 1 || job->n_shards != count) return;
+    if (widest(job) < limits->most_sequences) return;
+    const double most = busiest(job, workers), mean = busiest(job, 1) / (double)workers;
+    if (mean > GAIN_PART * most) return;
+    job->n_shards = balance(limits, 2 * count, rows, bounds);
+    if (busiest(job, workers) > GAIN_PART * most) job->n_shards = balance(limits, count, rows, bounds);
+}
+
 int32_t packseq_cut(packseq_job *job, int64_t *bounds, int32_t threads) {
     const packseq_costs *step = &job->network->costs;
     const int64_t total = cost(job, 0, job->batch, 0);
     /* Workers with a workspace each, and how many rows of gates and states these may hold. */
     const int64_t workers = clamp(ROWS_BYTES / step->work_bytes, 1, threads);
     const int64_t most_rows = greatest(1, ROWS_BYTES / workers / step->work_bytes);
-    limits limits = {job, least(most_rows, step->l2_sequences), most_spilt(step, workers)};
+    const limits limits = {job, least(most_rows, step->l2_sequences), most_spilt(step, workers)};
 
     job->bounds = bounds;
-    job->n_shards = balance(&limits, workers, total, bounds);
-    job->n_shards = balance(&limits, round_up(job->n_shards, workers), total, bounds);
-    team_up(job, threads);
-    if (job->team > 1) {
-        limits.most_rows = most_spilt(step, 1);
-        job->n_shards = balance(&limits, 1, total, bounds);
-    }
+    job->team = job->abreast = 1;
+    cut_for_each(job, &limits, workers, total, bounds);
+    team_up(job, threads, workers);
+    if (job->team > 1) return cut_for_team(job, total, bounds);
     measure(job, most_rows);
-    if (job->team > 1) return job->team;
     /* A shard of one long sequence may spill more than its worker's part: then fewer work at once. */
     const int64_t spilt = job->shard_rows * step->spill_bytes + job->steps * (int64_t)sizeof(int64_t);
     return (int32_t)least(clamp(SPILL_BYTES / spilt, 1, workers), job->n_shards);

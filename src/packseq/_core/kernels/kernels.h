@@ -173,6 +173,8 @@ enum packseq_size packseq_most_size(const packseq_network *, int64_t batch, int6
 /* Cuts a call into shards for at most `threads` workers: sets the job's fields from n_shards to abreast, but for
  * `last_first`, with bounds in the caller's array of batch + 1. Returns how many workers to start. */
 int32_t packseq_cut(packseq_job *, int64_t *bounds, int32_t threads);
+/* What a layer of one of its shards costs whoever computes it, a worker or a team, in operations of one thread. */
+double packseq_cost_of(const packseq_job *, int64_t shard);
 
 /* ---- dispatch.c ---- */
 

@@ -39,8 +39,8 @@
  */
 #define BARRIER_FLOPS 1.5e5
 #define BARRIER_FLOPS_LONG 2.4e5
-/* A team must gain so much over shards to be made. */
-#define TEAM_PART 0.95
+/* A team must gain so much over shards to be made, and more shards over fewer. */
+#define GAIN_PART 0.95
 
 /* ---- how much goes at a time ---- */
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import packseq
-from packseq import batching, comparing, costs, packed
+from packseq import batching, comparing, costs, linear_layer, packed
 from packseq.networks import parameters, streams
 from packseq.predict import predictor
 
@@ -41,7 +41,7 @@ def test_streaming():
 
 
 @pytest.mark.parametrize(
-    "module", [batching, comparing, costs, packed, parameters, predictor, streams]
+    "module", [batching, comparing, costs, linear_layer, packed, parameters, predictor, streams]
 )
 def test_examples_of_docstrings(module):
     if module is predictor:

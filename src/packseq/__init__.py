@@ -14,6 +14,7 @@ from packseq.layout import (
     unpack_sequence,
     unpad_sequence,
 )
+from packseq.linear_layer import linear
 from packseq.networks.cells import GRUCell, LSTMCell, RNNCell
 from packseq.networks.modules import GRU, LSTM, RNN
 from packseq.networks.streams import Streams
@@ -49,6 +50,7 @@ __all__ = [
     "get_backend",
     "get_num_threads",
     "invert_permutation",
+    "linear",
     "load",
     "mse_loss",
     "pack_padded_sequence",

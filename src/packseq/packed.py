@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from packseq.arguments import as_axis, as_data, as_ends, as_int64_vector, as_numpy_data, as_offsets
 from packseq.checks import as_integer, kind_of
-from packseq.rows import elementwise, moving, picture, ragged, reducing
+from packseq.rows import elementwise, moving, picture, products, ragged, reducing
 from packseq.rows.arrays import cast_padding
 from packseq.rows.movers import mover_of
 from packseq.rows.plan import IndexArray, Plan
@@ -699,7 +699,7 @@ def _matmul(inputs: Sequence[Any], outputs: Sequence[Any], kwargs: Any) -> Packe
     if outputs or kwargs:
         raise TypeError("matmul of a PackedSequence takes no further arguments")
     matrix = as_numpy_data(right, "matmul: the matrix")
-    return PackedSequence._of(elementwise.matmul(left._array, matrix), left._plan)
+    return PackedSequence._of(products.matmul(left._array, matrix), left._plan)
 
 
 def check_packed(value: object, name: str) -> PackedSequence:

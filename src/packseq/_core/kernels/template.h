@@ -32,6 +32,13 @@ typedef struct {
 #include "padding.h"
 #include "shards.h"
 
+#ifdef FORMAT
 static const packseq_engine NAME(engine) = {NAME(workspace), NAME(run), NAME(activate)};
+#else
+#include "transpose.h"
+#include "linear.h"
+static const packseq_engine NAME(engine) = {NAME(workspace), NAME(run), NAME(activate), NAME(linear_workspace),
+                                            NAME(linear)};
+#endif
 
 #include "undefine.h"

@@ -66,6 +66,16 @@
 /* Padding is cleared in parts of so much, each by whoever is there. */
 #define CLEAR_BYTES (1 << 17)
 
+/* ---- linear layers ---- */
+
+/* Weights that are packed at a time, which L2 should keep beside a slice of rows. */
+#define GROUP_BYTES (1 << 18)
+/* Where each worker has so many rows, all may pack the same weights. */
+#define ROWS_THAT_PAY_PACKING 256
+#define PARTS_OF_A_WORKER 4
+/* What it takes to pack a number of the weights, in operations. */
+#define PACKING_FLOPS 16
+
 /* ---- inside a product ---- */
 
 /* How much of a panel goes at a time, to stay in L2 while all row tiles pass over it. (16 KiB, which would stay in L1,

@@ -1,0 +1,68 @@
+"""Products of rows with a matrix, on packseq's threads and with bits that no other row changes."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from packseq.settings.isa import kernels
+from packseq.settings.threads import crew
+
+Array = NDArray[Any]
+
+
+def matmul(data: Array, matrix: Array) -> Array:
+    """(N, *, I) @ (I, H) -> (N, *, H), or (I,) -> (N, *): one product of all rows.
+
+    Raises
+    ------
+    ValueError
+        The rows have no axis, `matrix` has other than 1 or 2, or its first is not I.
+    """
+    if data.ndim < 2:
+        raise ValueError("matmul: the rows must have an axis to multiply, got rows of shape ()")
+    if matrix.ndim not in (1, 2) or matrix.shape[0] != data.shape[-1]:
+        raise ValueError(
+            f"matmul: rows of shape {data.shape[1:]} need a matrix of shape ({data.shape[-1]}, H) "
+            f"or a vector, got shape {matrix.shape}"
+        )
+    flat = data.reshape(math.prod(data.shape[:-1]), data.shape[-1])
+    product = flat @ matrix if matrix.ndim == 1 else linear(flat, matrix)
+    return product.reshape(*data.shape[:-1], *matrix.shape[1:])
+
+
+def linear(
+    rows: Array, matrix: Array, bias: Array | None = None, num_threads: int | None = None
+) -> Array:
+    """(N, I) @ (I, H) + (H,) -> (N, H).
+
+    Notes
+    -----
+    Cost: 2 * N * I * H operations, H rounded up to whole vectors, and one pass over `matrix`.
+    """
+    if not _on_kernels(rows, matrix, bias):
+        product: Array = rows @ matrix
+        return product if bias is None else product + bias
+    if rows.strides[-1] != rows.itemsize:
+        rows = np.ascontiguousarray(rows)
+    rows, matrix = _in_place(rows), _in_place(matrix)
+    bias = None if bias is None else np.require(bias, requirements=["C", "A"])
+    out = np.empty((len(rows), matrix.shape[1]), rows.dtype)
+    kernels().linear(rows, matrix, bias, out, *crew(num_threads))
+    return out
+
+
+def _on_kernels(rows: Array, matrix: Array, bias: Array | None) -> bool:
+    """Whether the kernels have a product of such numbers, of which there are some."""
+    dtypes = {rows.dtype, matrix.dtype} | (set() if bias is None else {bias.dtype})
+    some = bool(rows.size and matrix.size)
+    return some and (dtypes == {np.dtype(np.float32)} or dtypes == {np.dtype(np.float64)})
+
+
+def _in_place(array: Array) -> Array:
+    """What the kernels can read: a copy only where numbers are not a multiple of them apart."""
+    whole = all(stride % array.itemsize == 0 for stride in array.strides)
+    return array if whole and array.flags.aligned else np.array(array, order="C")

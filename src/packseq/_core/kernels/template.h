@@ -32,13 +32,19 @@ typedef struct {
 #include "padding.h"
 #include "shards.h"
 
-#ifdef FORMAT
-static const packseq_engine NAME(engine) = {NAME(workspace), NAME(run), NAME(activate)};
-#else
+#ifndef FORMAT
 #include "transpose.h"
 #include "linear.h"
-static const packseq_engine NAME(engine) = {NAME(workspace), NAME(run), NAME(activate), NAME(linear_workspace),
-                                            NAME(linear)};
 #endif
+
+static const packseq_engine NAME(engine) = {
+    .workspace = NAME(workspace),
+    .run = NAME(run),
+    .activate = NAME(activate),
+#ifndef FORMAT
+    .linear_workspace = NAME(linear_workspace),
+    .linear = NAME(linear),
+#endif
+};
 
 #include "undefine.h"

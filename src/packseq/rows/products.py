@@ -49,20 +49,25 @@ def linear(
     if rows.strides[-1] != rows.itemsize:
         rows = np.ascontiguousarray(rows)
     rows, matrix = _in_place(rows), _in_place(matrix)
-    bias = None if bias is None else np.require(bias, requirements=["C", "A"])
+    if bias is not None and not (bias.flags.c_contiguous and bias.flags.aligned):
+        bias = np.array(bias)
     out = np.empty((len(rows), matrix.shape[1]), rows.dtype)
     kernels().linear(rows, matrix, bias, out, *crew(num_threads))
     return out
 
 
+_DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
+
+
 def _on_kernels(rows: Array, matrix: Array, bias: Array | None) -> bool:
     """Whether the kernels have a product of such numbers, of which there are some."""
-    dtypes = {rows.dtype, matrix.dtype} | (set() if bias is None else {bias.dtype})
-    some = bool(rows.size and matrix.size)
-    return some and (dtypes == {np.dtype(np.float32)} or dtypes == {np.dtype(np.float64)})
+    dtype = rows.dtype
+    same = dtype == matrix.dtype and (bias is None or dtype == bias.dtype)
+    return same and dtype in _DTYPES and rows.size > 0 and matrix.size > 0
 
 
 def _in_place(array: Array) -> Array:
     """What the kernels can read: a copy only where numbers are not a multiple of them apart."""
-    whole = all(stride % array.itemsize == 0 for stride in array.strides)
-    return array if whole and array.flags.aligned else np.array(array, order="C")
+    flags, size = array.flags, array.itemsize
+    whole = flags.forc or all(stride % size == 0 for stride in array.strides)
+    return array if whole and flags.aligned else np.array(array, order="C")

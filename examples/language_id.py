@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from packseq import LSTM, get_num_threads, pack_sequence, pad_sequence, weights
+from packseq import LSTM, get_num_threads, linear, pack_sequence, pad_sequence, weights
 
 HERE = Path(__file__).parent
 BATCH = 64
@@ -47,7 +47,7 @@ class LanguageIdentifier:
 
     def languages_of(self, last):
         """The best language, given each line's last states in both directions: h_n (2, B, H)."""
-        logits = np.concatenate(list(last), axis=-1) @ self.weight.T + self.bias
+        logits = linear(np.concatenate(list(last), axis=-1), self.weight, self.bias)
         return self.languages[logits.argmax(axis=-1)]
 
     def packed(self, lines):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import packseq
-from packseq import batching, comparing, costs, packed, reductions
+from packseq import batching, comparing, costs, linear_layer, packed, reductions
 from packseq.networks import parameters, streams
 from packseq.predict import predictor
 from packseq.settings import threadpools
@@ -43,7 +43,18 @@ def test_streaming():
 
 @pytest.mark.parametrize(
     "module",
-    [batching, comparing, costs, packed, parameters, predictor, reductions, streams, threadpools],
+    [
+        batching,
+        comparing,
+        costs,
+        linear_layer,
+        packed,
+        parameters,
+        predictor,
+        reductions,
+        streams,
+        threadpools,
+    ],
 )
 def test_examples_of_docstrings(module):
     if module is predictor:

@@ -37,7 +37,6 @@ FLOORS = [
     ("predict/predictor", "a callable from Arrow to Arrow"),
     ("predict/computing", "what a model makes of sequences, some of like length at a time"),
     ("predict/models predict/sequences", "what is computed with, and of what"),
-    ("predict/linear", "a linear layer whose bits do not depend on the batch"),
     ("weights/__init__", "the public names of weights"),
     ("weights/onnx/splitting", "an ONNX model cut in three"),
     ("weights/store", "modules and files: load, save, convert"),
@@ -76,7 +75,7 @@ FLOORS = [
     ("weights/limits", "what a file may cost"),
     ("weights/errors", "what is wrong with a file"),
     (
-        "functional combining comparing interchange batching plotting",
+        "functional linear_layer combining comparing interchange batching plotting",
         "what is done with packed batches",
     ),
     ("columns costs", "Arrow's columns of sequences, and what packing saves"),
@@ -109,7 +108,7 @@ FLOORS = [
     ("rows/tensors", "rows moved between layouts of tensors"),
     ("rows/arrays", "rows moved between layouts of arrays"),
     (
-        "rows/moving rows/reducing rows/elementwise rows/ragged rows/picture "
+        "rows/moving rows/reducing rows/elementwise rows/products rows/ragged rows/picture "
         "rows/indexing rows/lists",
         "what is done to packed rows, as functions of rows and their plan",
     ),

@@ -17,6 +17,7 @@ from packseq.layout import (
     unpack_sequence,
     unpad_sequence,
 )
+from packseq.linear_layer import linear
 from packseq.networks.cells import GRUCell, LSTMCell, RNNCell
 from packseq.networks.modules import GRU, LSTM, RNN
 from packseq.networks.streams import Streams
@@ -57,6 +58,7 @@ __all__ = [
     "get_backend",
     "get_num_threads",
     "invert_permutation",
+    "linear",
     "load",
     "mse_loss",
     "pack_padded_sequence",

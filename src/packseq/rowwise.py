@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from packseq.arguments import as_numpy_data
 from packseq.checks import kind_of
 from packseq.operators import Operators
-from packseq.rows import elementwise, joining
+from packseq.rows import elementwise, joining, products
 from packseq.rows.plan import Plan
 from packseq.tensor_checks import is_tensor
 
@@ -151,7 +151,7 @@ def _matmul(inputs: Sequence[Any], outputs: Sequence[Any], kwargs: Any) -> Rowwi
     if outputs or kwargs:
         raise TypeError("matmul of a PackedSequence takes no further arguments")
     matrix = as_numpy_data(right, "matmul: the matrix")
-    return left._of(elementwise.matmul(left._array, matrix), left._plan)
+    return left._of(products.matmul(left._array, matrix), left._plan)
 
 
 # ---- functions: under NumPy's names, since Python's errors of calls show them ----

@@ -99,10 +99,27 @@ cdef extern from "kernels.h" nogil:
         int64_t begun
         int64_t patience
 
+    ctypedef struct packseq_linear:
+        int32_t format
+        const void *rows
+        int64_t n_rows
+        int64_t row_stride
+        int64_t k
+        const void *weight
+        int64_t k_stride
+        int64_t column_stride
+        int64_t columns
+        const void *start
+        void *out
+        char *workspace
+        int64_t workspace_stride
+
     ctypedef struct packseq_engine:
         int64_t (*workspace)(const packseq_job *) noexcept nogil
         void (*run)(packseq_job *, int32_t) noexcept nogil
         void (*activate)(int, const void *, void *, int64_t) noexcept nogil
+        int64_t (*linear_workspace)(const packseq_linear *) noexcept nogil
+        void (*linear)(packseq_linear *, int32_t) noexcept nogil
 
     ctypedef struct packseq_kernels:
         const char *name
@@ -123,6 +140,8 @@ cdef extern from "kernels.h" nogil:
     packseq_size packseq_most_size(const packseq_network *, int64_t, int64_t) noexcept nogil
     int32_t packseq_cut(packseq_job *, int64_t *, int32_t) noexcept nogil
     double packseq_cost_of(const packseq_job *, int64_t) noexcept nogil
+    int32_t packseq_cut_linear(packseq_linear *, int64_t, int32_t) noexcept nogil
+    double packseq_microseconds_of_linear(const packseq_linear *, int64_t) noexcept nogil
 
 
 cdef class Network:

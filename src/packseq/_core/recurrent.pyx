@@ -77,6 +77,26 @@ cdef class Kernels:
         engine.activate(which, x.data, y.data, x.size)
         return y
 
+    def linear(self, cnp.ndarray rows, cnp.ndarray weight, object start, cnp.ndarray out, Pool pool, int32_t threads):
+        """Write start + rows @ weight on at most so many threads.
+
+        All are of float32 or of float64, aligned, and none is empty: rows (N, K), whose last axis is contiguous, weight
+        (K, M) of any strides, out (N, M) and start (M,), or None for zeros, both contiguous."""
+        cdef packseq_linear x
+        cdef bint done
+        cdef int64_t itemsize = cnp.PyArray_ITEMSIZE(out)
+        memset(&x, 0, sizeof(x))
+        x.format = PACKSEQ_F32 if itemsize == 4 else PACKSEQ_F64
+        x.rows, x.weight, x.start, x.out = rows.data, weight.data, data(start), out.data
+        x.n_rows, x.k, x.columns = rows.shape[0], rows.shape[1], weight.shape[1]
+        x.row_stride = cnp.PyArray_STRIDES(rows)[0] // itemsize
+        x.k_stride = cnp.PyArray_STRIDES(weight)[0] // itemsize
+        x.column_stride = cnp.PyArray_STRIDES(weight)[1] // itemsize
+        with nogil:
+            done = run_linear(self.table, &x, pool, threads)
+        if not done:
+            raise MemoryError("no memory for what a linear layer needs beside its results")
+
 
 def compiled():
     """Every instruction set compiled in, best first."""
@@ -102,6 +122,37 @@ cdef void work(void *argument, int32_t worker) noexcept nogil:
 
 cdef void do_nothing(void *argument, int32_t worker) noexcept nogil:
     pass
+
+
+cdef struct Linear:
+    packseq_linear *x
+    void (*run)(packseq_linear *, int32_t) noexcept nogil
+
+
+cdef void work_on_linear(void *argument, int32_t worker) noexcept nogil:
+    (<Linear *> argument).run((<Linear *> argument).x, worker)
+
+
+cdef bint run_linear(const packseq_kernels *table, packseq_linear *x, Pool pool, int32_t threads) noexcept nogil:
+    """Cut it, lend it memory, run it on as many threads as can be had of so many. False: no memory."""
+    cdef const packseq_engine *engine = packseq_engine_of(table, <packseq_format> x.format)
+    cdef packseq_size size = packseq_size_for(packseq_microseconds_of_linear(x, table.vector_bytes))
+    cdef int32_t taken = 1 if size == PACKSEQ_TINY else pool.take(threads)
+    cdef int32_t workers = packseq_cut_linear(x, table.vector_bytes, taken)
+    if workers > 1 and not pool.gather(workers, size == PACKSEQ_SMALL):
+        workers = packseq_cut_linear(x, table.vector_bytes, 1)
+    cdef Linear task = Linear(x, engine.linear)
+    x.workspace_stride = engine.linear_workspace(x)
+    cdef char *memory = <char *> malloc(workers * x.workspace_stride + 64)
+    if memory != NULL:
+        x.workspace = memory + (64 - <size_t> memory % 64)
+        if workers > 1:
+            pool.run(work_on_linear, &task, workers)
+        else:
+            work_on_linear(&task, 0)
+    free(memory)
+    pool.leave(taken)
+    return memory != NULL
 
 
 cdef packseq_matrix matrix_of(tuple packed, int64_t panels_per_block) noexcept:

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from packseq.arguments import as_numpy_data
 from packseq.batching import batches
 from packseq.packed import PackedSequence
-from packseq.predict.linear import Linear
-from packseq.predict.models import Model
+from packseq.predict.models import Linear, Model
 from packseq.predict.sequences import Sequences
 from packseq.rows import ragged
 from packseq.rows.plan import IndexArray

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from packseq.arguments import as_numpy_data
 from packseq.halves import widened
 from packseq.networks.recurrent import Recurrent
-from packseq.predict.linear import Linear
+from packseq.rows import products
 from packseq.weights.backward import Backward
 from packseq.weights.store import load, read
 
@@ -26,6 +26,24 @@ Array = NDArray[Any]
 Rows = Callable[[Array], Array]
 Embedding: TypeAlias = str | ArrayLike | None
 Head: TypeAlias = str | Rows | tuple[ArrayLike, ArrayLike] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Linear:
+    """A head that is a linear layer, whose results do not depend on what else is in the batch.
+
+    Attributes
+    ----------
+    weight : (K, D)
+    bias : (K,)
+    """
+
+    weight: Array
+    bias: Array
+
+    def __call__(self, rows: Array, num_threads: int | None = None) -> Array:
+        """(N, D) to (N, K)."""
+        return products.linear(rows, self.weight.T, self.bias, num_threads)
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -77,25 +76,6 @@ def _for_every_row(value: Any, axes: int, name: str) -> Any:
             "map() takes an array of one row a packed row"
         )
     return value
-
-
-def matmul(data: Array, matrix: Array) -> Array:
-    """(N, *, I) @ (I, H) -> (N, *, H), or (I,) -> (N, *): one product of all rows.
-
-    Raises
-    ------
-    ValueError
-        The rows have no axis, `matrix` has other than 1 or 2, or its first is not I.
-    """
-    if data.ndim < 2:
-        raise ValueError("matmul: the rows must have an axis to multiply, got rows of shape ()")
-    if matrix.ndim not in (1, 2) or matrix.shape[0] != data.shape[-1]:
-        raise ValueError(
-            f"matmul: rows of shape {data.shape[1:]} need a matrix of shape ({data.shape[-1]}, H) "
-            f"or a vector, got shape {matrix.shape}"
-        )
-    product: Array = data.reshape(math.prod(data.shape[:-1]), data.shape[-1]) @ matrix
-    return product.reshape(*data.shape[:-1], *matrix.shape[1:])
 
 
 def as_rows(values: Array, count: int) -> Array:

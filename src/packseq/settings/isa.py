@@ -62,3 +62,10 @@ def kernels() -> Kernels:
         )
     chosen = engine()
     return chosen if isinstance(chosen, Kernels) else best
+
+
+@cache
+def product_kernels() -> Kernels | None:
+    """The kernels, for products that NumPy has too: None where the engine is BLAS, or nothing."""
+    chosen = engine() if compiled() else None
+    return chosen if isinstance(chosen, Kernels) else None

@@ -8,7 +8,7 @@ from typing import Any
 
 from packseq._core.pool import MOST_THREADS
 from packseq.optional import load
-from packseq.settings.isa import kernels
+from packseq.settings.isa import available_isas, engine
 from packseq.settings.threads import get_num_threads, set_num_threads
 from packseq.version import __version__
 
@@ -64,7 +64,7 @@ def register_threadpoolctl() -> None:
             return __version__
 
         def set_additional_attributes(self) -> None:
-            self.architecture = kernels().name
+            self.architecture = engine().name if available_isas() else None
 
     threadpoolctl.register(PackseqController)
 

@@ -282,3 +282,33 @@ int32_t packseq_cut(packseq_job *job, int64_t *bounds, int32_t threads) {
     const int64_t spilt = job->shard_rows * step->spill_bytes + job->steps * (int64_t)sizeof(int64_t);
     return (int32_t)least(clamp(SPILL_BYTES / spilt, 1, workers), job->n_shards);
 }
+
+/* ---- linear layers ---- */
+
+static int64_t lanes_of(const packseq_linear *x, int64_t vector_bytes) {
+    return vector_bytes / packseq_formats[x->format].real_bytes;
+}
+
+double packseq_microseconds_of_linear(const packseq_linear *x, int64_t vector_bytes) {
+    const int64_t lanes = lanes_of(x, vector_bytes);
+    const double packed = (double)(x->k * blocks_of(x->columns, lanes) * 2 * lanes); /* with what pads the panels */
+    const double flops = packed * (2.0 * (double)x->n_rows + PACKING_FLOPS);
+    return flops / FLOPS_PER_MICROSECOND * 8 / (double)lanes;
+}
+
+/* Many rows are cut for all workers, each of which packs all weights for itself; fewer are not, so that each weight is
+ * packed once, unless there are fewer panels than workers. */
+int32_t packseq_cut_linear(packseq_linear *x, int64_t vector_bytes, int32_t threads) {
+    const int64_t panels = blocks_of(x->columns, lanes_of(x, vector_bytes));
+    const int64_t wanted = threads > 1 ? threads * PARTS_OF_A_WORKER : 1;
+    int64_t groups = parts_of(panels, clamp(GROUP_BYTES / (x->k * 2 * vector_bytes), 1, panels)), ranges = 1;
+    if (x->n_rows >= threads * ROWS_THAT_PAY_PACKING) {
+        ranges = wanted;
+    } else {
+        groups = clamp(wanted, groups, panels);
+        if (groups < threads) ranges = parts_of(wanted, groups);
+    }
+    x->part_panels = parts_of(panels, groups);
+    x->part_rows = parts_of(x->n_rows, ranges);
+    return (int32_t)least(threads, parts_of(panels, x->part_panels) * parts_of(x->n_rows, x->part_rows));
+}

@@ -49,6 +49,7 @@
 
 #ifndef BASE
 #define REAL float
+#define REAL_BYTES 4
 #define INTEGER int32_t
 #define NATURAL uint32_t
 #define WIDTH f32
@@ -59,6 +60,7 @@
 #include "template.h"
 
 #define REAL double
+#define REAL_BYTES 8
 #define INTEGER int64_t
 #define NATURAL uint64_t
 #define WIDTH f64
@@ -70,6 +72,7 @@
 #endif
 
 #define REAL float
+#define REAL_BYTES 4
 #define INTEGER int32_t
 #define NATURAL uint32_t
 #ifdef DOT_BFLOAT16

@@ -138,11 +138,30 @@ typedef struct {
     int64_t clearing, cleared; /* parts of the padding that are taken, and that are 0 by now, from 0 */
 } packseq_job;
 
+/* A linear layer, out = start + rows W, and how it is cut up; strides are counted in elements. Read-only to the
+ * kernels, but for `next`. */
+typedef struct {
+    int32_t format;   /* PACKSEQ_F32 or PACKSEQ_F64 */
+    const void *rows; /* [n_rows][K], whose K are adjacent */
+    int64_t n_rows, row_stride, k;
+    const void *weight; /* [K][columns] */
+    int64_t k_stride, column_stride, columns;
+    const void *start; /* [columns], or NULL: zeros */
+    void *out;         /* [n_rows][columns], contiguous */
+
+    int64_t part_rows, part_panels; /* what is computed at a time, by whoever is there */
+    char *workspace;                /* 64-byte aligned; as many bytes as the engine says for each worker */
+    int64_t workspace_stride;
+    int64_t next; /* part to be taken, from 0 */
+} packseq_linear;
+
 /* The kernels of one format. */
 typedef struct {
     int64_t (*workspace)(const packseq_job *); /* bytes for each worker or team */
     void (*run)(packseq_job *, int32_t worker);
     void (*activate)(int activation, const void *x, void *y, int64_t n); /* n a multiple of the lanes */
+    int64_t (*linear_workspace)(const packseq_linear *); /* of float32 and float64 alone: bytes for each worker */
+    void (*linear)(packseq_linear *, int32_t worker);
 } packseq_engine;
 
 /* Those of one instruction set; what it has no engine for, it has from its base. */
@@ -175,6 +194,11 @@ enum packseq_size packseq_most_size(const packseq_network *, int64_t batch, int6
 int32_t packseq_cut(packseq_job *, int64_t *bounds, int32_t threads);
 /* What a layer of one of its shards costs whoever computes it, a worker or a team, in operations of one thread. */
 double packseq_cost_of(const packseq_job *, int64_t shard);
+
+/* How long a linear layer takes on one thread, where all is set above part_rows; */
+double packseq_microseconds_of_linear(const packseq_linear *, int64_t vector_bytes);
+/* and its cut for at most `threads` workers: sets part_rows and part_panels. Returns how many workers to start. */
+int32_t packseq_cut_linear(packseq_linear *, int64_t vector_bytes, int32_t threads);
 
 /* ---- dispatch.c ---- */
 

@@ -50,9 +50,9 @@ static REAL *NAME(row)(const packseq_rows *rows, int64_t t, int64_t r) {
     return (REAL *)rows->base + step + (rows->order ? rows->order[r] : r) * rows->row_stride;
 }
 
-/* Input rows that pass all panels of W_ih together. */
-static int64_t NAME(slice_rows)(const packseq_matrix *ih) {
-    return greatest(MAX_ROWS * 4, (int64_t)(SLICE_BYTES / sizeof(REAL)) / ih->k / MAX_ROWS * MAX_ROWS);
+/* Rows of so many numbers that pass all panels together. */
+static int64_t NAME(slice_rows)(int64_t k) {
+    return greatest(MAX_ROWS * 4, (int64_t)(SLICE_BYTES / sizeof(REAL)) / k / MAX_ROWS * MAX_ROWS);
 }
 
 /* Of the coded rows of the largest product. */
@@ -61,7 +61,7 @@ static int64_t NAME(most_coded_bytes)(const packseq_job *job) {
     int64_t most = 0;
     for (int32_t i = 0; i < net->n_layers * net->n_directions; i++) {
         const packseq_direction *weights = &net->directions[i];
-        const int64_t projected = least(job->block_rows, NAME(slice_rows)(&weights->ih));
+        const int64_t projected = least(job->block_rows, NAME(slice_rows)(weights->ih.k));
         most = greatest(most, NAME(coded_bytes)(projected, weights->ih.k));
         most = greatest(most, NAME(coded_bytes)(job->shard_sequences, greatest(weights->hh.k, weights->late.k)));
     }

@@ -32,6 +32,19 @@ typedef struct {
 #include "padding.h"
 #include "shards.h"
 
-static const packseq_engine NAME(engine) = {NAME(workspace), NAME(run), NAME(activate)};
+#ifndef FORMAT
+#include "transpose.h"
+#include "linear.h"
+#endif
+
+static const packseq_engine NAME(engine) = {
+    .workspace = NAME(workspace),
+    .run = NAME(run),
+    .activate = NAME(activate),
+#ifndef FORMAT
+    .linear_workspace = NAME(linear_workspace),
+    .linear = NAME(linear),
+#endif
+};
 
 #include "undefine.h"

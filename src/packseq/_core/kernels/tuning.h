@@ -66,6 +66,24 @@
 /* Padding is cleared in parts of so much, each by whoever is there. */
 #define CLEAR_BYTES (1 << 17)
 
+/* ---- linear layers ---- */
+
+/* Weights that are packed at a time, which L2 should keep beside a slice of rows: half or twice of it are within the
+ * scatter (Zen 4, K 256 and 512). */
+#define GROUP_BYTES (1 << 18)
+/* Where there are so many rows for each worker, they are cut, and each packs all weights for itself. If only panels
+ * were cut, all rows would pass once for each of a worker's groups. In Gflop/s of two threads:
+ *
+ *     in, out, rows            | 256, 256, 512 | 512, 2048, 512 | 256, 256, 4096 | 512, 2048, 2048
+ *     rows cut, 64 or 256 each |    207        |    190         |    185         |     204
+ *     panels cut               |    170        |    170         |    140         |     172
+ */
+#define ROWS_THAT_PAY_PACKING 256
+/* Within the scatter from 4 on; 2 cost up to 5 %, where one worker comes late. */
+#define PARTS_OF_A_WORKER 4
+/* What it takes to pack a number of the weights, in operations: 0.2 ns at 90 Gflop/s (Zen 4). */
+#define PACKING_FLOPS 16
+
 /* ---- inside a product ---- */
 
 /* How much of a panel goes at a time, to stay in L2 while all row tiles pass over it. (16 KiB, which would stay in L1,

@@ -1,4 +1,5 @@
 #undef REAL
+#undef REAL_BYTES
 #undef INTEGER
 #undef NATURAL
 #undef WIDTH
@@ -24,3 +25,4 @@
 #undef HAS_CELLS
 #undef HAS_WALK
 #undef HAS_PADDING
+#undef HAS_TRANSPOSE

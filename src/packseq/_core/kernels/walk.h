@@ -19,7 +19,7 @@ static void NAME(step)(NAME(walk) * w, int64_t t, REAL *gates, int64_t m) {
 static void NAME(project)(NAME(walk) * w, int64_t n) {
     const packseq_cell_traits *cell = &packseq_cells[w->job->network->cell];
     const packseq_matrix *ih = &w->weights->ih;
-    const int64_t slice = NAME(slice_rows)(ih);
+    const int64_t slice = NAME(slice_rows)(ih->k);
     const REAL *bias = (const REAL *)w->weights->bias;
     NAME(product) x = NAME(own_panels)(w, ih);
     x.start = bias;

@@ -55,6 +55,16 @@ class PackedSequence(NDArrayOperatorsMixin):
     -----
     Cost: O(T + B); the rows are not touched.
     Source: torch.nn.utils.rnn.PackedSequence, which is a tuple; this is not.
+
+    Examples
+    --------
+    >>> p = pack_sequence([np.array([1, 2]), np.array([3, 4, 5])])
+    >>> p
+    PackedSequence(2 sequences of 2 to 3 steps, data (5,) int64)
+    >>> p.data, p.batch_sizes, p.lengths
+    (array([3, 1, 4, 2, 5]), array([2, 2, 1]), array([2, 3]))
+    >>> PackedSequence(p.data, p.batch_sizes, p.sorted_indices)[0]
+    array([1, 2])
     """
 
     __slots__ = ("_data", "_plan")
@@ -107,6 +117,12 @@ class PackedSequence(NDArrayOperatorsMixin):
         Notes
         -----
         Cost: one gather of N rows.
+
+        Examples
+        --------
+        >>> p = PackedSequence.from_ragged(np.arange(5.0), [0, 2, 2, 5])
+        >>> p[0], p[1], p[2]
+        (array([0., 1.]), array([], dtype=float64), array([2., 3., 4.]))
         """
         rows = as_numpy_data(values, "values")
         if rows.ndim == 0:
@@ -127,6 +143,11 @@ class PackedSequence(NDArrayOperatorsMixin):
         Notes
         -----
         Cost: one scatter of N rows.
+
+        Examples
+        --------
+        >>> pack_sequence([np.array([1, 2]), np.array([3, 4, 5])]).to_ragged()
+        (array([1, 2, 3, 4, 5]), array([0, 2, 5]))
         """
         return ragged.unpack(self._array, self._plan)
 
@@ -203,6 +224,11 @@ class PackedSequence(NDArrayOperatorsMixin):
         ------
         TypeError
             `dtype` holds Python objects.
+
+        Examples
+        --------
+        >>> pack_sequence([np.array([1, 2]), np.array([3])]).astype(np.float32)[0]
+        array([1., 2.], dtype=float32)
         """
         return PackedSequence._of(mover_of(self._data).astype(self._data, dtype), self._plan)
 
@@ -278,6 +304,12 @@ class PackedSequence(NDArrayOperatorsMixin):
         Notes
         -----
         Cost: one write of N rows.
+
+        Examples
+        --------
+        >>> p = pack_sequence([np.array([1, 2]), np.array([3, 4, 5])])
+        >>> p.broadcast([10, 20])[1]
+        array([20, 20, 20])
         """
         values = as_numpy_data(per_sequence, "per_sequence")
         if values.ndim == 0 or len(values) != self.batch_size:
@@ -337,6 +369,14 @@ class PackedSequence(NDArrayOperatorsMixin):
         Notes
         -----
         Cost: one copy of the rows that are taken, and O(K log K).
+
+        Examples
+        --------
+        >>> p = pack_sequence([np.array([1, 2]), np.array([3, 4, 5]), np.array([6])])
+        >>> p.select([2, 0]).lengths
+        array([1, 2])
+        >>> p.select(np.flatnonzero(p.lengths > 1))[1]
+        array([3, 4, 5])
         """
         chosen = as_int64_vector(indices, "indices")
         size = self.batch_size
@@ -375,6 +415,14 @@ class PackedSequence(NDArrayOperatorsMixin):
         Sequences keep their packed order wherever that is still longest first, so that
         ``p.slice(1) - p.slice(None, -1)`` has one layout.
         Cost: O(B + T) for a view, and one copy of the rows that are left for a copy.
+
+        Examples
+        --------
+        >>> p = pack_sequence([np.array([1, 2]), np.array([3, 4, 6])])
+        >>> p.slice(-2)[1], p.slice(1)[0]
+        (array([4, 6]), array([2]))
+        >>> (p.slice(1) - p.slice(None, -1))[1]
+        array([1, 2])
         """
         longest = self.max_length
         bounds = (
@@ -389,6 +437,11 @@ class PackedSequence(NDArrayOperatorsMixin):
         Notes
         -----
         Cost: one copy of the rows.
+
+        Examples
+        --------
+        >>> pack_sequence([np.array([1, 2]), np.array([3, 4, 5])]).reverse()[1]
+        array([5, 4, 3])
         """
         return PackedSequence._of(mover_of(self._data).reverse(self._data, self._plan), self._plan)
 
@@ -412,6 +465,12 @@ class PackedSequence(NDArrayOperatorsMixin):
         Notes
         -----
         Cost: one copy of the rows.
+
+        Examples
+        --------
+        >>> p = pack_sequence([np.array([1, 2]), np.array([3, 4, 5])])
+        >>> p.shift(1)[1], p.shift(-1, fill=-100)[1]
+        (array([0, 3, 4]), array([   4,    5, -100]))
         """
         data = self._array
         row = np.full(data.shape[1:], cast_padding(fill, "fill", data.dtype, str(data.dtype)))
@@ -436,6 +495,13 @@ class PackedSequence(NDArrayOperatorsMixin):
             A size or `axis` is no integer.
         ValueError
             A size is negative, or they do not sum to the axis's size; rows have no such axis.
+
+        Examples
+        --------
+        >>> p = pack_sequence([np.array([[1, 2, 3]]), np.array([[4, 5, 6]])])
+        >>> left, right = p.split([1, 2])
+        >>> left[1], right[1]
+        (array([[4]]), array([[5, 6]]))
         """
         axis = as_axis(axis, self._array.ndim)
         ends = as_ends(sizes, self.batch_size if axis == 0 else self._array.shape[axis])
@@ -453,7 +519,13 @@ class PackedSequence(NDArrayOperatorsMixin):
     # ---- each sequence over its steps ----
 
     def first(self) -> NDArray[Any]:
-        """Return each sequence's first row, shape (B, *): a copy, zeros for length 0."""
+        """Return each sequence's first row, shape (B, *): a copy, zeros for length 0.
+
+        Examples
+        --------
+        >>> pack_sequence([np.array([1, 2]), np.array([3, 4, 5])]).first()
+        array([1, 3])
+        """
         return moving.first(self._array, self._plan)
 
     def last(self) -> NDArray[Any]:
@@ -461,6 +533,11 @@ class PackedSequence(NDArrayOperatorsMixin):
 
         Of a network's output it is the forward direction's last state, and of an empty sequence
         the state that it starts from.
+
+        Examples
+        --------
+        >>> pack_sequence([np.array([1, 2]), np.array([3, 4, 5])]).last()
+        array([2, 5])
         """
         return moving.last(self._array, self._plan)
 
@@ -482,6 +559,11 @@ class PackedSequence(NDArrayOperatorsMixin):
         float32 is added up in float64 but for groups of eight steps, so that the error, at most 4
         roundings of the sum of magnitudes, does not grow with the length.
         Cost: one read of the rows; large batches are shared among threads, to the same bits.
+
+        Examples
+        --------
+        >>> pack_sequence([np.array([1, 2]), np.array([3, 4, 5])]).sum()
+        array([ 3, 12])
         """
         return reducing.sum_(self._array, self._plan)
 
@@ -489,6 +571,11 @@ class PackedSequence(NDArrayOperatorsMixin):
         """Average each sequence over its steps: shape (B, *), NaN for length 0.
 
         Integers give float64. Errors, accuracy and cost are those of :meth:`sum`.
+
+        Examples
+        --------
+        >>> pack_sequence([np.array([1, 2]), np.array([3, 4, 5])]).mean()
+        array([1.5, 4. ])
         """
         return reducing.mean(self._array, self._plan)
 
@@ -502,6 +589,11 @@ class PackedSequence(NDArrayOperatorsMixin):
         ------
         TypeError
             The rows are not real numbers.
+
+        Examples
+        --------
+        >>> pack_sequence([np.array([2, 1]), np.array([3, 5, 4])]).max()
+        array([2, 5])
         """
         return reducing.max_(self._array, self._plan)
 
@@ -515,6 +607,11 @@ class PackedSequence(NDArrayOperatorsMixin):
         ------
         TypeError
             The rows are not real numbers.
+
+        Examples
+        --------
+        >>> pack_sequence([np.array([2, 1]), np.array([3, 5, 4])]).min()
+        array([1, 3])
         """
         return reducing.min_(self._array, self._plan)
 
@@ -527,6 +624,11 @@ class PackedSequence(NDArrayOperatorsMixin):
         ------
         TypeError
             The rows are not real numbers.
+
+        Examples
+        --------
+        >>> pack_sequence([np.array([2, 1]), np.array([3, 5, 4])]).argmax()
+        array([0, 1])
         """
         return reducing.argmax(self._array, self._plan)
 
@@ -539,6 +641,11 @@ class PackedSequence(NDArrayOperatorsMixin):
         ------
         TypeError
             The rows are not real numbers.
+
+        Examples
+        --------
+        >>> pack_sequence([np.zeros(2), np.zeros(4)]).logsumexp().round(4)
+        array([0.6931, 1.3863])
         """
         return reducing.logsumexp(self._array, self._plan)
 
@@ -553,6 +660,11 @@ class PackedSequence(NDArrayOperatorsMixin):
         Notes
         -----
         The running sum of float32 is kept in float64.
+
+        Examples
+        --------
+        >>> pack_sequence([np.array([1, 2]), np.array([3, 4, 5])]).cumsum()[1]
+        array([ 3,  7, 12])
         """
         return PackedSequence._of(reducing.cumsum(self._array, self._plan), self._plan)
 
@@ -565,11 +677,22 @@ class PackedSequence(NDArrayOperatorsMixin):
         ------
         TypeError
             The rows are not real numbers.
+
+        Examples
+        --------
+        >>> pack_sequence([np.zeros(2), np.zeros(4)]).softmax()[1]
+        array([0.25, 0.25, 0.25, 0.25])
         """
         return PackedSequence._of(reducing.softmax(self._array, self._plan), self._plan)
 
     def log_softmax(self) -> PackedSequence:
-        """Return the logarithm of :meth:`softmax`, computed without it, so that none is log(0)."""
+        """Return the logarithm of :meth:`softmax`, computed without it, so that none is log(0).
+
+        Examples
+        --------
+        >>> pack_sequence([np.zeros(2), np.zeros(4)]).log_softmax()[0].round(4)
+        array([-0.6931, -0.6931])
+        """
         return PackedSequence._of(reducing.log_softmax(self._array, self._plan), self._plan)
 
     def attend(self, scores: PackedSequence) -> NDArray[Any]:
@@ -592,6 +715,14 @@ class PackedSequence(NDArrayOperatorsMixin):
             `scores` is no PackedSequence; either's rows are not real numbers.
         ValueError
             The layouts differ; the shapes do not broadcast.
+
+        Examples
+        --------
+        >>> p = pack_sequence([np.array([[1.0], [3.0]]), np.array([[5.0]])])
+        >>> scores = p.map(lambda rows: np.zeros(len(rows)))
+        >>> p.attend(scores)
+        array([[2.],
+               [5.]])
         """
         check_packed(scores, "scores")
         plan = elementwise.shared_plan([self._plan, scores._plan], "the rows and scores")

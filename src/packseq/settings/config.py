@@ -42,6 +42,11 @@ def show_config(mode: Literal["stdout", "dicts"] = "stdout") -> dict[str, Any] |
     "blas" is NumPy's, which multiplies what is not recurrent (``packed @ weight``). The modules use
     kernels of their own throughout.
     Source: numpy.show_config.
+
+    Examples
+    --------
+    >>> sorted(packseq.show_config("dicts"))
+    ['build', 'kernels', 'packseq', 'runtime', 'threads']
     """
     if mode not in ("stdout", "dicts"):
         raise ValueError(f"mode must be 'stdout' or 'dicts', got {mode!r}")

@@ -8,6 +8,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
 import pages  # noqa: E402
+from docutils import nodes  # noqa: E402
 
 import packseq  # noqa: E402
 
@@ -50,6 +51,15 @@ def escape_stars(app, what, name, obj, options, lines):
     lines[:] = [re.sub(r"\*(?=[),])", r"\\*", line) for line in lines]
 
 
+def strip_code(app, doctree):
+    """The blank line that ends an example for doctest is not shown."""
+    for block in doctree.findall(nodes.literal_block):
+        if block.rawsource == block.astext():
+            block.rawsource = block.rawsource.rstrip("\n")
+            block.children = [nodes.Text(block.rawsource)]
+
+
 def setup(app):
     app.connect("builder-inited", lambda app: pages.draw_all())
+    app.connect("doctree-read", strip_code)
     app.connect("autodoc-process-docstring", escape_stars, priority=100)  # before numpydoc

@@ -64,9 +64,9 @@ def fitted(lstm, kernel, rng):
     states, _ = lstm(packseq.pack_sequence([features(image, kernel) for image, _ in lines]))
     labels = packseq.pack_sequence([labels for _, labels in lines]).data
     ones = np.ones((len(labels), 1), np.float32)
-    solution, *_ = np.linalg.lstsq(
-        np.concatenate([states.data, ones], axis=1), np.eye(11, dtype=np.float32)[labels], rcond=1e-6
-    )
+    known = np.concatenate([states.data, ones], axis=1)
+    wanted = np.eye(11, dtype=np.float32)[labels]
+    solution, *_ = np.linalg.lstsq(known, wanted, rcond=1e-6)
     return solution[:-1], solution[-1]
 
 
@@ -109,7 +109,8 @@ def write_model(path):
         [value("scores", TensorProto.FLOAT, ["width", "batch", 11])],
         [numpy_helper.from_array(array, name) for name, array in arrays.items()],
     )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), path)
 
 
 def lstm_arrays(lstm):

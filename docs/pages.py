@@ -12,6 +12,7 @@ from contextlib import chdir
 from pathlib import Path
 
 DOCS = Path(__file__).parent
+EXAMPLES = DOCS.parent / "examples"
 PICTURES = DOCS / "pictures"
 # What the test runs a page with instead of what it says, since it would take long.
 SMALLER = {"200_000": "2_000"}
@@ -43,8 +44,9 @@ def session_of(page, beside=""):
 
 
 def imported(code):
-    """The libraries that examples import."""
-    return sorted(set(re.findall(r"^ *>>> (?:import|from) (\w+)", code, re.M)))
+    """The libraries that examples import, without what lies in examples/."""
+    names = set(re.findall(r"^ *>>> (?:import|from) (\w+)", code, re.M))
+    return sorted(name for name in names if not (EXAMPLES / f"{name}.py").exists())
 
 
 def run(page, beside="", small=False, on_figure=None):
@@ -55,7 +57,7 @@ def run(page, beside="", small=False, on_figure=None):
     failures, session = [], {}
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
-        os.symlink(DOCS.parent / "examples", "examples")
+        os.symlink(EXAMPLES, "examples")
         for code in session_of(page, beside):
             test = doctest.DocTestParser().get_doctest(_code(code, small), session, page, None, 0)
             runner.run(test, out=failures.append, clear_globs=False)

@@ -4,7 +4,7 @@
 
 The model has the form of those that read lines of text: a convolution over the image, a
 bidirectional LSTM over its columns, a linear layer over each state, and CTC's blank between
-characters. It is small enough to be made in a second: the convolution and the LSTM have random
+characters. It is small enough to be made in seconds: the convolution and the LSTM have random
 weights, and the linear layer is fitted by least squares to lines whose columns are labelled.
 """
 

@@ -14,7 +14,7 @@ C_FILES := $(wildcard src/packseq/_core/*.h src/packseq/_core/kernels/*.[ch] tes
 FUZZ_SECONDS ?= 60
 SOAK_MINUTES ?= 3
 
-.PHONY: demo demo-ray test test-peers test-engines bench models lint sanitize portable sanitize-python fuzz soak neon clean
+.PHONY: demo demo-ray test test-peers test-engines bench docs models lint sanitize portable sanitize-python fuzz soak neon clean
 
 demo: $(VENV)/.demo ## Tell which language lines of text are written in, with a trained LSTM
 	$(BIN)/python examples/language_id.py
@@ -34,6 +34,11 @@ test-engines: $(VENV)/.engines ## Predictions on Ray, Spark and Daft; by hand, i
 bench: $(VENV)/.bench ## Speed beside torch, ONNX Runtime and NumPy; rewrites docs/benchmarks-*.md of this machine's kernels
 	$(BIN)/python -m pytest benchmarks --benchmark-only
 	$(BIN)/python benchmarks/report.py
+
+docs: $(VENV)/.docs ## The site, in build/docs: its pages are run, its links checked, no warning left
+	rm -rf build/docs docs/reference/generated docs/pictures
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going docs build/docs
+	$(BIN)/python tools/check_site.py build/docs
 
 models: $(VENV)/.peers ## Public packages' models, beside their own runtimes; downloads 250 MB, rewrites docs/models.md
 	$(BIN)/python tools/try_models.py

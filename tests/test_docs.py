@@ -1,68 +1,92 @@
-"""The examples of the docs and of the docstrings do what they show."""
+"""The examples of the docs and docstrings do what they show; the reference lacks nothing public."""
 
 import doctest
+import inspect
 import re
+from importlib import import_module
 from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
+import pages
 import pytest
 
 import packseq
-from packseq import batching, comparing, costs, linear_layer, packed, reductions
-from packseq.networks import parameters, streams
-from packseq.predict import predictor
-from packseq.settings import threadpools
+from packseq.settings import threads
 
-DOCS = Path(__file__).parents[1] / "docs"
-
-
-def failures_of(examples):
-    found = []
-    runner = doctest.DocTestRunner()
-    runner.run(examples, out=found.append)
-    assert runner.tries
-    return "".join(found)
+MODULES = ["packseq", "packseq.weights", *["packseq.torch"] * bool(find_spec("torch"))]
+PUBLIC = [(module, name) for module in MODULES for name in import_module(module).__all__]
+REFERENCE = pages.DOCS / "reference"
 
 
-@pytest.mark.parametrize("beside_torch", [False, True])
-def test_the_walk_through(beside_torch):
-    if beside_torch and not find_spec("torch"):
-        pytest.skip("torch, which half of the page runs, is not installed")
-    text = (DOCS / "packed.md").read_text()
-    blocks = re.findall(r"```python( torch)?\n(.*?)```", text, re.DOTALL)
-    chosen = "".join(code for torch, code in blocks if beside_torch or not torch)
-    assert not failures_of(doctest.DocTestParser().get_doctest(chosen, {}, "packed.md", None, 0))
+def skip_without_what_it_imports(code):
+    for library in pages.imported(code):
+        pytest.importorskip(library, reason="the example imports it")
 
 
-def test_streaming():
-    text = (DOCS / "streaming.md").read_text()
-    chosen = "".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
-    assert not failures_of(doctest.DocTestParser().get_doctest(chosen, {}, "streaming.md", None, 0))
+@pytest.mark.parametrize("page", pages.pages())
+def test_the_examples_of_a_page(page):
+    skip_without_what_it_imports("".join(pages.session_of(page)))
+    assert not pages.run(page, small=True)
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
-        batching,
-        comparing,
-        costs,
-        linear_layer,
-        packed,
-        parameters,
-        predictor,
-        reductions,
-        streams,
-        threadpools,
-    ],
-)
-def test_examples_of_docstrings(module):
-    if module is predictor:
-        pytest.importorskip("pyarrow", reason="its tables")
-    if module is threadpools:
-        pytest.importorskip("threadpoolctl", reason="whose limits these are")
+def test_the_walk_through_beside_torch():
+    skip_without_what_it_imports("".join(pages.session_of("packed", beside="torch")))
+    assert not pages.run("packed", beside="torch")
+
+
+def documented(value):
+    """What has an example: a function or class, and the public methods of one, by name."""
+    yield "", value
+    if inspect.isclass(value) and not issubclass(value, Exception):
+        for name in dir(value):
+            member = inspect.getattr_static(value, name)
+            if not name.startswith("_") and callable(getattr(member, "__func__", member)):
+                yield name, getattr(value, name)
+
+
+def examples(module, name):
+    value = getattr(import_module(module), name)
+    for method, member in documented(value):
+        yield f"{module}.{name}.{method}".rstrip("."), inspect.getdoc(member) or ""
+
+
+WITH_EXAMPLES = [
+    pytest.param(text, id=name)
+    for module, public in PUBLIC
+    if public != "__version__"
+    for name, text in examples(module, public)
+]
+
+
+@pytest.mark.parametrize("text", WITH_EXAMPLES)
+@pytest.mark.usefixtures("unset_backend")
+def test_every_public_name_has_an_example_that_runs(text, tmp_path, monkeypatch):
+    skip_without_what_it_imports(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(threads, "_num_threads", None)  # what an example sets is undone
     names = {name: getattr(packseq, name) for name in packseq.__all__}
     names |= {"np": np, "packseq": packseq}
-    for examples in doctest.DocTestFinder().find(module, globs=names):
-        if examples.examples:
-            assert not failures_of(examples)
+    test = doctest.DocTestParser().get_doctest(text, names, "docstring", None, 0)
+    assert test.examples
+    failures = []
+    doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test, out=failures.append)
+    assert not failures, "".join(failures)
+
+
+def listed(module):
+    """The names of a module that the reference's pages list."""
+    text = "".join(path.read_text("utf-8") for path in sorted(REFERENCE.glob("*.md")))
+    lists = re.findall(
+        rf"currentmodule:: {re.escape(module)}\n.*?toctree: generated\n\n((?:   \w+\n)+)",
+        text,
+        re.DOTALL,
+    )
+    return [name for names in lists for name in names.split()]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_the_reference_lists_every_public_name_once(module):
+    public = set(import_module(module).__all__) - {"__version__"}
+    if module == "packseq.weights":
+        public -= set(packseq.__all__)  # load and save, listed as packseq's
+    assert sorted(listed(module)) == sorted(public)

@@ -41,6 +41,18 @@ def concatenate(
     Notes
     -----
     Cost: one copy of all rows.
+
+    Examples
+    --------
+    >>> p = pack_sequence([np.array([[1], [2]]), np.array([[3]])])
+    >>> concatenate([p, 10 * p])[0]
+    array([[ 1, 10],
+           [ 2, 20]])
+    >>> concatenate([p, p], axis=0).lengths
+    array([2, 1, 2, 1])
+    >>> concatenate([p, 10 * p], axis="time")[1]
+    array([[ 3],
+           [30]])
     """
     pairs = [(part._array, part._plan) for part in _as_packed(sequences)]
     return PackedSequence._of(*joining.join(pairs, axis, "sequences"))
@@ -77,6 +89,15 @@ def windows(
     -----
     Cost: one write of `size` rows a window.
     Source: numpy.lib.stride_tricks.sliding_window_view, torch.Tensor.unfold; within each sequence.
+
+    Examples
+    --------
+    >>> p = pack_sequence([np.array([1, 2, 3, 4]), np.array([5, 6])])
+    >>> windows(p, size=3)[0]
+    array([[1, 2, 3],
+           [2, 3, 4]])
+    >>> windows(p, size=3).lengths
+    array([2, 0])
     """
     check_packed(sequence, "sequence")
     steps = [as_integer(size, "size"), as_integer(step, "step")]

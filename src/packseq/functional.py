@@ -52,6 +52,14 @@ def embedding(table: ArrayLike, ids: PackedSequence) -> PackedSequence:
     -----
     Cost: one gather of N rows.
     Source: torch.nn.functional.embedding.
+
+    Examples
+    --------
+    >>> ids = pack_sequence([np.array([0, 2]), np.array([1])])
+    >>> table = np.array([[0.0, 0.1], [1.0, 1.1], [2.0, 2.1]])
+    >>> embedding(table, ids)[0]
+    array([[0. , 0.1],
+           [2. , 2.1]])
     """
     rows = as_numpy_data(table, "table")
     if rows.ndim == 0:
@@ -134,6 +142,15 @@ def cross_entropy(
     smoothing or distributions; nothing of their size is allocated, unless they are float16 or have
     axes after C.
     Source: torch.nn.functional.cross_entropy, which takes the same rows as ``logits.data``.
+
+    Examples
+    --------
+    >>> logits = pack_sequence([np.zeros((2, 4)), np.zeros((1, 4))])
+    >>> classes = pack_sequence([np.array([0, 3]), np.array([1])])
+    >>> float(cross_entropy(logits, classes).round(4))
+    1.3863
+    >>> cross_entropy(logits, classes, reduction="sequence").round(4)
+    array([1.3863, 1.3863])
     """
     _check_rows(logits, "logits", "f")
     _check_rows(targets, "targets", "iuf")
@@ -210,6 +227,14 @@ def mse_loss(input: PackedSequence, target: PackedSequence, reduction: Reduction
     -----
     Sums are in float64, whatever the dtype.
     Source: torch.nn.functional.mse_loss.
+
+    Examples
+    --------
+    >>> wanted = pack_sequence([np.array([1.0, 2.0]), np.array([3.0])])
+    >>> float(mse_loss(wanted + 0.5, wanted))
+    0.25
+    >>> mse_loss(wanted * 2, wanted, reduction="sequence")
+    array([2.5, 9. ])
     """
     _check_rows(input, "input", "f")
     _check_rows(target, "target", "f")

@@ -48,6 +48,12 @@ def from_arrow(column: Any) -> PackedSequence:
     -----
     Cost: one gather of N rows, straight from each chunk; booleans, which Arrow stores as bits, are
     unpacked first, views put end to end, and arrays of arrays copied.
+
+    Examples
+    --------
+    >>> import pyarrow as pa
+    >>> from_arrow(pa.array([[1, 2], [], [3, 4, 5]])).lengths
+    array([2, 0, 3])
     """
     pa = load("pyarrow", "arrow")
     parts, start = [], 0
@@ -85,6 +91,12 @@ def to_arrow(sequence: PackedSequence) -> Any:
     Notes
     -----
     Cost: one scatter of N rows, which Arrow then shares.
+
+    Examples
+    --------
+    >>> import pyarrow
+    >>> to_arrow(pack_sequence([np.array([1, 2]), np.array([3])])).to_pylist()
+    [[1, 2], [3]]
     """
     return lists.as_arrow(*_unpacked(sequence))
 
@@ -115,6 +127,12 @@ def from_awkward(array: Any) -> PackedSequence:
     Notes
     -----
     Cost: one gather of N rows; lists that are not end to end are first copied so.
+
+    Examples
+    --------
+    >>> import awkward as ak
+    >>> from_awkward(ak.Array([[1, 2], [], [3, 4, 5]])).lengths
+    array([2, 0, 3])
     """
     ak = load("awkward", "awkward")
     if not isinstance(array, ak.Array):
@@ -166,6 +184,12 @@ def to_awkward(sequence: PackedSequence) -> Any:
     Notes
     -----
     Cost: one scatter of N rows, which Awkward then shares.
+
+    Examples
+    --------
+    >>> import awkward
+    >>> to_awkward(pack_sequence([np.array([1, 2]), np.array([3])])).tolist()
+    [[1, 2], [3]]
     """
     ak = load("awkward", "awkward")
     values, offsets = _unpacked(sequence)

@@ -65,6 +65,15 @@ def pack_padded_sequence(
     are not contiguous. Equal lengths keep their order.
     Source: torch.nn.utils.rnn.pack_padded_sequence, where `enforce_sorted` is True by default and
     lengths of 0 are refused.
+
+    Examples
+    --------
+    >>> padded = np.array([[1, 2, 3], [4, 0, 5]])  # two steps of three sequences
+    >>> packed = pack_padded_sequence(padded, lengths=[2, 1, 2])
+    >>> packed.data, packed.batch_sizes
+    (array([1, 3, 2, 4, 5]), array([3, 2]))
+    >>> packed[0]
+    array([1, 4])
     """
     enforce_sorted = as_flag(enforce_sorted, "enforce_sorted")
     padded = _as_time_major(input, "input", batch_first)
@@ -110,6 +119,13 @@ def pad_packed_sequence(
     -----
     Cost: one scatter of N rows; the padding is written in the same pass, and nothing twice.
     Source: torch.nn.utils.rnn.pad_packed_sequence.
+
+    Examples
+    --------
+    >>> packed = pack_sequence([np.array([1, 2]), np.array([3, 4, 5])])
+    >>> pad_packed_sequence(packed, batch_first=True, padding_value=-1)
+    (array([[ 1,  2, -1],
+           [ 3,  4,  5]]), array([2, 3]))
     """
     data, plan = _unwrap(sequence, "sequence")
     batch_first = as_flag(batch_first, "batch_first")
@@ -151,6 +167,14 @@ def pack_sequence(sequences: Iterable[ArrayLike], enforce_sorted: bool = False) 
     Cost: one gather of N rows and about a microsecond a sequence; a sequence is copied first where
     the trailing axes of one step are not contiguous.
     Source: torch.nn.utils.rnn.pack_sequence, where `enforce_sorted` is True by default.
+
+    Examples
+    --------
+    >>> packed = pack_sequence([np.array([1, 2]), np.array([3, 4, 5])])
+    >>> packed
+    PackedSequence(2 sequences of 2 to 3 steps, data (5,) int64)
+    >>> packed.data
+    array([3, 1, 4, 2, 5])
     """
     return pack_named(sequences, "sequences", as_flag(enforce_sorted, "enforce_sorted"))
 
@@ -187,6 +211,11 @@ def unpack_sequence(packed_sequences: PackedSequence) -> list[NDArray[Any]]:
     -----
     Cost: one scatter of N rows and one allocation.
     Source: torch.nn.utils.rnn.unpack_sequence.
+
+    Examples
+    --------
+    >>> unpack_sequence(pack_sequence([np.array([1, 2]), np.array([3, 4, 5])]))
+    [array([1, 2]), array([3, 4, 5])]
     """
     data, plan = _unwrap(packed_sequences, "packed_sequences")
     sequences: list[NDArray[Any]] = mover_of(data).scatter_sequences(data, plan)
@@ -243,6 +272,15 @@ def pad_sequence(
     -----
     Cost: one pass over the T * B rows of the result.
     Source: torch.nn.utils.rnn.pad_sequence.
+
+    Examples
+    --------
+    >>> pad_sequence([np.array([1, 2]), np.array([3, 4, 5])], batch_first=True)
+    array([[1, 2, 0],
+           [3, 4, 5]])
+    >>> pad_sequence([np.array([1, 2]), np.array([3, 4, 5])], padding_side="left").T
+    array([[0, 1, 2],
+           [3, 4, 5]])
     """
     batch_first = as_flag(batch_first, "batch_first")
     arrays = _as_sequences(sequences, "sequences")
@@ -295,6 +333,11 @@ def unpad_sequence(
     -----
     Cost: one pass over N rows, and an allocation a sequence.
     Source: torch.nn.utils.rnn.unpad_sequence.
+
+    Examples
+    --------
+    >>> unpad_sequence(np.array([[1, 2, 0], [3, 4, 5]]), [2, 3], batch_first=True)
+    [array([1, 2]), array([3, 4, 5])]
     """
     padded = _as_time_major(padded_sequences, "padded_sequences", batch_first)
     ends = as_lengths(lengths, padded, "padded_sequences")

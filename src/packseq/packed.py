@@ -51,6 +51,16 @@ class PackedSequence(Reductions):
     -----
     Cost: O(T + B); the rows are not touched.
     Source: torch.nn.utils.rnn.PackedSequence, which is a tuple; this is not.
+
+    Examples
+    --------
+    >>> p = pack_sequence([np.array([1, 2]), np.array([3, 4, 5])])
+    >>> p
+    PackedSequence(2 sequences of 2 to 3 steps, data (5,) int64)
+    >>> p.data, p.batch_sizes, p.lengths
+    (array([3, 1, 4, 2, 5]), array([2, 2, 1]), array([2, 3]))
+    >>> PackedSequence(p.data, p.batch_sizes, p.sorted_indices)[0]
+    array([1, 2])
     """
 
     __slots__ = ()
@@ -100,6 +110,12 @@ class PackedSequence(Reductions):
         Notes
         -----
         Cost: one gather of N rows.
+
+        Examples
+        --------
+        >>> p = PackedSequence.from_ragged(np.arange(5.0), [0, 2, 2, 5])
+        >>> p[0], p[1], p[2]
+        (array([0., 1.]), array([], dtype=float64), array([2., 3., 4.]))
         """
         rows = as_numpy_data(values, "values")
         if rows.ndim == 0:
@@ -120,6 +136,11 @@ class PackedSequence(Reductions):
         Notes
         -----
         Cost: one scatter of N rows.
+
+        Examples
+        --------
+        >>> pack_sequence([np.array([1, 2]), np.array([3, 4, 5])]).to_ragged()
+        (array([1, 2, 3, 4, 5]), array([0, 2, 5]))
         """
         return ragged.unpack(self._array, self._plan)
 
@@ -178,6 +199,11 @@ class PackedSequence(Reductions):
         ------
         TypeError
             `dtype` holds Python objects.
+
+        Examples
+        --------
+        >>> pack_sequence([np.array([1, 2]), np.array([3])]).astype(np.float32)[0]
+        array([1., 2.], dtype=float32)
         """
         return PackedSequence._of(mover_of(self._data).astype(self._data, dtype), self._plan)
 
@@ -228,6 +254,12 @@ class PackedSequence(Reductions):
         Notes
         -----
         Cost: one write of N rows.
+
+        Examples
+        --------
+        >>> p = pack_sequence([np.array([1, 2]), np.array([3, 4, 5])])
+        >>> p.broadcast([10, 20])[1]
+        array([20, 20, 20])
         """
         values = as_numpy_data(per_sequence, "per_sequence")
         if values.ndim == 0 or len(values) != self.batch_size:
@@ -328,6 +360,14 @@ class PackedSequence(Reductions):
         Notes
         -----
         Cost: one copy of the rows that are taken, and O(K log K).
+
+        Examples
+        --------
+        >>> p = pack_sequence([np.array([1, 2]), np.array([3, 4, 5]), np.array([6])])
+        >>> p.select([2, 0]).lengths
+        array([1, 2])
+        >>> p.select(np.flatnonzero(p.lengths > 1))[1]
+        array([3, 4, 5])
         """
         chosen = as_int64_vector(indices, "indices")
         try:
@@ -365,6 +405,14 @@ class PackedSequence(Reductions):
         Sequences keep their packed order wherever that is still longest first, so that
         ``p.slice(1) - p.slice(None, -1)`` has one layout.
         Cost: O(B + T) for a view, and one copy of the rows that are left for a copy.
+
+        Examples
+        --------
+        >>> p = pack_sequence([np.array([1, 2]), np.array([3, 4, 6])])
+        >>> p.slice(-2)[1], p.slice(1)[0]
+        (array([4, 6]), array([2]))
+        >>> (p.slice(1) - p.slice(None, -1))[1]
+        array([1, 2])
         """
         longest = self.max_length
         bounds = (
@@ -379,6 +427,11 @@ class PackedSequence(Reductions):
         Notes
         -----
         Cost: one copy of the rows.
+
+        Examples
+        --------
+        >>> pack_sequence([np.array([1, 2]), np.array([3, 4, 5])]).reverse()[1]
+        array([5, 4, 3])
         """
         return PackedSequence._of(mover_of(self._data).reverse(self._data, self._plan), self._plan)
 
@@ -402,6 +455,12 @@ class PackedSequence(Reductions):
         Notes
         -----
         Cost: one copy of the rows.
+
+        Examples
+        --------
+        >>> p = pack_sequence([np.array([1, 2]), np.array([3, 4, 5])])
+        >>> p.shift(1)[1], p.shift(-1, fill=-100)[1]
+        (array([0, 3, 4]), array([   4,    5, -100]))
         """
         data = self._array
         row = np.full(data.shape[1:], cast_padding(fill, "fill", data.dtype, str(data.dtype)))
@@ -426,6 +485,13 @@ class PackedSequence(Reductions):
             A size or `axis` is no integer.
         ValueError
             A size is negative, or they do not sum to the axis's size; rows have no such axis.
+
+        Examples
+        --------
+        >>> p = pack_sequence([np.array([[1, 2, 3]]), np.array([[4, 5, 6]])])
+        >>> left, right = p.split([1, 2])
+        >>> left[1], right[1]
+        (array([[4]]), array([[5, 6]]))
         """
         axis = as_axis(axis, self._array.ndim)
         ends = as_ends(sizes, self.batch_size if axis == 0 else self._array.shape[axis])
@@ -462,6 +528,14 @@ class PackedSequence(Reductions):
             `scores` is no PackedSequence; either's rows are not real numbers.
         ValueError
             The layouts differ; the shapes do not broadcast.
+
+        Examples
+        --------
+        >>> p = pack_sequence([np.array([[1.0], [3.0]]), np.array([[5.0]])])
+        >>> scores = p.map(lambda rows: np.zeros(len(rows)))
+        >>> p.attend(scores)
+        array([[2.],
+               [5.]])
         """
         check_packed(scores, "scores")
         plan = elementwise.shared_plan([self._plan, scores._plan], "the rows and scores")

@@ -60,6 +60,14 @@ def plot_packing(lengths_or_packed: ArrayLike | PackedSequence, ax: Axes | None 
         matplotlib is not installed.
     TypeError, ValueError
         The lengths are not integers, negative, or none.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> figure, ax = plt.subplots(figsize=(9, 3.4), layout="constrained")
+    >>> _ = plot_packing([4, 6, 8, 5, 4, 3, 7, 8], ax)
+    >>> figure.savefig("packing.png")
+    >>> plt.close(figure)
     """
     lengths = _as_batch(lengths_or_packed)
     pyplot = load("matplotlib.pyplot", "plot")
@@ -164,6 +172,15 @@ def plot_savings(lengths: ArrayLike | PackedSequence, ax: Axes | None = None) ->
         matplotlib is not installed.
     TypeError, ValueError
         The lengths are not integers, negative, or none.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> figure, ax = plt.subplots(layout="constrained")
+    >>> _ = plot_savings(np.random.default_rng(0).integers(1, 100, 512), ax)
+    >>> ax.get_xlabel(), ax.get_ylabel()
+    ('batch size', 'padding, % of steps')
+    >>> plt.close(figure)
     """
     counts = _as_batch(lengths)
     pyplot = load("matplotlib.pyplot", "plot")

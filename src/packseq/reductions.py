@@ -24,7 +24,13 @@ class Reductions(Rowwise):
     __slots__ = ()
 
     def first(self) -> Array:
-        """Return each sequence's first row, shape (B, *): a copy, zeros for length 0."""
+        """Return each sequence's first row, shape (B, *): a copy, zeros for length 0.
+
+        Examples
+        --------
+        >>> pack_sequence([np.array([1, 2]), np.array([3, 4, 5])]).first()
+        array([1, 3])
+        """
         return moving.first(self._array, self._plan)
 
     def last(self) -> Array:
@@ -32,6 +38,11 @@ class Reductions(Rowwise):
 
         Of a network's output it is the forward direction's last state, and of an empty sequence
         the state that it starts from.
+
+        Examples
+        --------
+        >>> pack_sequence([np.array([1, 2]), np.array([3, 4, 5])]).last()
+        array([2, 5])
         """
         return moving.last(self._array, self._plan)
 
@@ -87,6 +98,11 @@ class Reductions(Rowwise):
         """Average each sequence over its steps, or each row along an axis: NaN for length 0.
 
         Integers give float64. Shapes, errors, accuracy and cost are those of :meth:`sum`.
+
+        Examples
+        --------
+        >>> pack_sequence([np.array([1, 2]), np.array([3, 4, 5])]).mean()
+        array([1.5, 4. ])
         """
         return self._reduced(reducing.mean, axis)
 
@@ -107,6 +123,11 @@ class Reductions(Rowwise):
             The rows are not real numbers; `axis` is no integer.
         ValueError
             Rows have no such axis.
+
+        Examples
+        --------
+        >>> pack_sequence([np.array([2, 1]), np.array([3, 5, 4])]).max()
+        array([2, 5])
         """
         return self._reduced(reducing.max_, axis)
 
@@ -118,6 +139,11 @@ class Reductions(Rowwise):
         """Return the minimum of each sequence over its steps, or of each row along an axis.
 
         As :meth:`max`; of length 0 it is inf, an integer dtype's greatest value, or True.
+
+        Examples
+        --------
+        >>> pack_sequence([np.array([2, 1]), np.array([3, 5, 4])]).min()
+        array([1, 3])
         """
         return self._reduced(reducing.min_, axis)
 
@@ -162,6 +188,11 @@ class Reductions(Rowwise):
             The rows are not real numbers; `axis` is no integer.
         ValueError
             Rows have no such axis.
+
+        Examples
+        --------
+        >>> pack_sequence([np.zeros(2), np.zeros(4)]).logsumexp().round(4)
+        array([0.6931, 1.3863])
         """
         return self._reduced(reducing.logsumexp, axis)
 
@@ -180,6 +211,11 @@ class Reductions(Rowwise):
         Notes
         -----
         The running sum of float32 is kept in float64.
+
+        Examples
+        --------
+        >>> pack_sequence([np.array([1, 2]), np.array([3, 4, 5])]).cumsum()[1]
+        array([ 3,  7, 12])
         """
         return self._walked(reducing.cumsum, axis)
 
@@ -205,7 +241,13 @@ class Reductions(Rowwise):
         return self._walked(reducing.softmax, axis)
 
     def log_softmax(self, axis: SupportsIndex | None = None) -> Self:
-        """Return the logarithm of :meth:`softmax`, computed without it, so that none is log(0)."""
+        """Return the logarithm of :meth:`softmax`, computed without it, so that none is log(0).
+
+        Examples
+        --------
+        >>> pack_sequence([np.zeros(2), np.zeros(4)]).log_softmax()[0].round(4)
+        array([-0.6931, -0.6931])
+        """
         return self._walked(reducing.log_softmax, axis)
 
     def _reduced(self, reduce: reducing.Walk, axis: SupportsIndex | None) -> Array | Self:

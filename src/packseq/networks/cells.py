@@ -122,6 +122,13 @@ class RNNCell(_Cell):
     Notes
     -----
     Source: torch.nn.RNNCell.
+
+    Examples
+    --------
+    >>> cell = RNNCell(16, 32, rng=0)
+    >>> h = cell(np.ones((3, 16), np.float32))
+    >>> cell(np.ones((3, 16), np.float32), h).shape
+    (3, 32)
     """
 
     _kind = "RNN"
@@ -171,6 +178,11 @@ class RNNCell(_Cell):
         ------
         TypeError, ValueError
             The entries under `prefix` are not those of an RNN; the message says what is wrong.
+
+        Examples
+        --------
+        >>> RNNCell.from_state_dict(packseq.RNN(16, 32, rng=0).state_dict())
+        RNNCell(16, 32)
         """
         return cls._from_state_dict(
             mapping, prefix, dtype, cell={"nonlinearity": as_nonlinearity(nonlinearity)}
@@ -221,7 +233,13 @@ class _GatedCell(_Cell):
         recurrent_activation: str = "sigmoid",
         dtype: DTypeLike | None = None,
     ) -> Self:
-        """Make the cell that a state dict holds; see :meth:`RNNCell.from_state_dict`."""
+        """Make the cell that a state dict holds; see :meth:`RNNCell.from_state_dict`.
+
+        Examples
+        --------
+        >>> GRUCell.from_state_dict(packseq.GRU(16, 32, rng=0).state_dict())
+        GRUCell(16, 32)
+        """
         return cls._from_state_dict(
             mapping, prefix, dtype, recurrent_activation=recurrent_activation
         )
@@ -250,6 +268,13 @@ class GRUCell(_GatedCell):
     Notes
     -----
     Source: torch.nn.GRUCell.
+
+    Examples
+    --------
+    >>> cell = GRUCell(16, 32, rng=0)
+    >>> h = cell(np.ones((3, 16), np.float32))
+    >>> cell(np.ones((3, 16), np.float32), h).shape
+    (3, 32)
     """
 
     _kind = "GRU"
@@ -313,6 +338,16 @@ class LSTMCell(_GatedCell):
     Notes
     -----
     Source: torch.nn.LSTMCell.
+
+    Examples
+    --------
+    >>> cell = LSTMCell(16, 32, rng=0)
+    >>> state = None
+    >>> for row in np.ones((5, 1, 16), np.float32):
+    ...     state = cell(row, state)
+    >>> h, c = state
+    >>> h.shape, c.shape
+    ((1, 32), (1, 32))
     """
 
     _kind = "LSTM"

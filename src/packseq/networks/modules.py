@@ -57,6 +57,14 @@ class RNN(OneState):
     Notes
     -----
     Source: torch.nn.RNN.
+
+    Examples
+    --------
+    >>> rnn = RNN(16, 32, nonlinearity="relu", rng=0)
+    >>> packed = pack_sequence([np.ones((n, 16), np.float32) for n in (4, 2)])
+    >>> output, h_n = rnn(packed)
+    >>> output[1].shape, h_n.shape
+    ((2, 32), (1, 2, 32))
     """
 
     _kind = "RNN"
@@ -114,6 +122,11 @@ class RNN(OneState):
         ------
         TypeError, ValueError
             The entries under `prefix` are not those of an RNN; the message says what is wrong.
+
+        Examples
+        --------
+        >>> RNN.from_state_dict(RNN(16, 32, num_layers=2, rng=0).state_dict())
+        RNN(16, 32, num_layers=2)
         """
         return cls._from_state_dict(
             mapping,
@@ -158,6 +171,15 @@ class GRU(OneState):
     Notes
     -----
     Source: torch.nn.GRU.
+
+    Examples
+    --------
+    >>> gru = GRU(16, 32, num_layers=2, batch_first=True, rng=0)
+    >>> output, h_n = gru(np.ones((3, 5, 16), np.float32), lengths=[5, 2, 4])
+    >>> output.shape, h_n.shape
+    ((3, 5, 32), (2, 3, 32))
+    >>> bool(output[1, 2:].any())  # after the end of sequence 1
+    False
     """
 
     _kind = "GRU"
@@ -222,6 +244,13 @@ class GRU(OneState):
         ------
         TypeError, ValueError
             The entries under `prefix` are not those of a GRU; the message says what is wrong.
+
+        Examples
+        --------
+        >>> gru = GRU(8, 4, rng=0)
+        >>> weights = {f"encoder.{name}": array for name, array in gru.state_dict().items()}
+        >>> GRU.from_state_dict(weights, prefix="encoder")
+        GRU(8, 4)
         """
         return cls._from_state_dict(
             mapping,
@@ -274,6 +303,16 @@ class LSTM(TwoStates):
     Notes
     -----
     Source: torch.nn.LSTM.
+
+    Examples
+    --------
+    >>> lstm = LSTM(16, 32, bidirectional=True, rng=0)
+    >>> packed = pack_sequence([np.ones((n, 16), np.float32) for n in (4, 6, 3)])
+    >>> output, (h_n, c_n) = lstm(packed)
+    >>> output
+    PackedSequence(3 sequences of 3 to 6 steps, data (13, 64) float32)
+    >>> h_n.shape
+    (2, 3, 32)
     """
 
     _kind = "LSTM"
@@ -339,6 +378,11 @@ class LSTM(TwoStates):
         ------
         TypeError, ValueError
             The entries under `prefix` are not those of an LSTM; the message says what is wrong.
+
+        Examples
+        --------
+        >>> LSTM.from_state_dict(LSTM(16, 32, proj_size=8, rng=0).state_dict())
+        LSTM(16, 32, proj_size=8)
         """
         return cls._from_state_dict(
             mapping,

@@ -244,6 +244,12 @@ class Parameterised:
         Notes
         -----
         Source: torch.nn.Module.state_dict.
+
+        Examples
+        --------
+        >>> import packseq
+        >>> {name: w.shape for name, w in packseq.RNN(3, 2, bias=False, rng=0).state_dict().items()}
+        {'weight_ih_l0': (2, 3), 'weight_hh_l0': (2, 2)}
         """
         return {name: array[...] for name, array in self._weights.parameters.items()}
 
@@ -276,6 +282,14 @@ class Parameterised:
         -----
         Cost: one copy; the first call after it packs the weights for the kernels.
         Source: torch.nn.Module.load_state_dict.
+
+        Examples
+        --------
+        >>> import packseq
+        >>> lstm, twin = packseq.LSTM(16, 32, rng=0), packseq.LSTM(16, 32, rng=1)
+        >>> twin.load_state_dict(lstm.state_dict())
+        >>> bool((twin.weight_ih_l0 == lstm.weight_ih_l0).all())
+        True
         """
         self._set_parameters(self._loaded(mapping, prefix, strict))
 
@@ -330,6 +344,12 @@ class Parameterised:
         ------
         ValueError
             This module is not of fewer bits.
+
+        Examples
+        --------
+        >>> import packseq
+        >>> packseq.LSTM(16, 32, rng=0).quantize("int8").dequantize()
+        LSTM(16, 32)
         """
         if not self._architecture.precision:
             raise ValueError(f"only what was quantized can be dequantized; this is {self!r}")

@@ -141,6 +141,12 @@ class Recurrent(Parameterised):
         ------
         TypeError
             Not a module of this kind.
+
+        Examples
+        --------
+        >>> import torch
+        >>> packseq.LSTM.from_torch(torch.nn.LSTM(16, 32, batch_first=True))
+        LSTM(16, 32, batch_first=True)
         """
         kind, _, nonlinearity = str(getattr(module, "mode", "")).partition("_")
         if kind != cls._kind:

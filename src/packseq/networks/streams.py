@@ -130,6 +130,14 @@ class Streams(Generic[Module_co]):
         Notes
         -----
         Cost: under a microsecond; no other session's state is touched.
+
+        Examples
+        --------
+        >>> streams = Streams(GRU(16, 32, rng=0))
+        >>> streams.open(), streams.open()
+        (0, 1)
+        >>> len(streams)
+        2
         """
         return self._sessions.open()
 
@@ -144,6 +152,14 @@ class Streams(Generic[Module_co]):
             No session of this id is open; the message tells whether one was.
         RuntimeError
             It is in a push that another thread makes.
+
+        Examples
+        --------
+        >>> streams = Streams(GRU(16, 32, rng=0))
+        >>> first, second = streams.open(), streams.open()
+        >>> streams.close(first)
+        >>> list(streams)
+        [1]
         """
         self._sessions.close(_as_id(id))
 
@@ -154,6 +170,15 @@ class Streams(Generic[Module_co]):
         ------
         TypeError, ValueError, RuntimeError
             As for :meth:`close`.
+
+        Examples
+        --------
+        >>> streams = Streams(GRU(16, 32, rng=0))
+        >>> id = streams.open()
+        >>> _ = streams.push([id], np.ones((1, 16), np.float32))
+        >>> streams.reset(id)
+        >>> bool(streams.state(id).any())
+        False
         """
         self._sessions.write(_as_id(id), None, None)
 
@@ -173,6 +198,12 @@ class Streams(Generic[Module_co]):
         ------
         TypeError, ValueError
             As for :meth:`close`.
+
+        Examples
+        --------
+        >>> streams = Streams(GRU(16, 32, rng=0))
+        >>> streams.state(streams.open()).shape
+        (1, 32)
         """
         state = self._sessions.read(_as_id(id))
         return state if len(state) > 1 else state[0]
@@ -194,6 +225,14 @@ class Streams(Generic[Module_co]):
             As for :meth:`close`; a shape does not fit.
         RuntimeError
             As for :meth:`close`.
+
+        Examples
+        --------
+        >>> streams = Streams(GRU(16, 2, rng=0))
+        >>> id = streams.open()
+        >>> streams.set_state(id, [[0.5, -0.5]])
+        >>> streams.state(id)
+        array([[ 0.5, -0.5]], dtype=float32)
         """
         shapes = self._state_shapes(None)
         names = self._module._architecture.cell.states
@@ -247,6 +286,16 @@ class Streams(Generic[Module_co]):
         Whatever is raised, no state has changed. Outputs and states do not depend on what is pushed
         together, or in how many pushes, or on the threads, to the last bit.
         Cost: that of the module's call on the same rows, and some 20 ns for each session.
+
+        Examples
+        --------
+        >>> streams = Streams(GRU(16, 32, rng=0))
+        >>> a, b = streams.open(), streams.open()
+        >>> streams.push([b, a], np.ones((2, 16), np.float32)).shape
+        (2, 32)
+        >>> chunks = [np.ones((n, 16), np.float32) for n in (3, 1)]
+        >>> [rows.shape for rows in streams.push([a, b], chunks)]
+        [(3, 32), (1, 32)]
         """
         network = self._network()
         wanted = as_ids(ids)
@@ -306,6 +355,13 @@ class Streams(Generic[Module_co]):
         Notes
         -----
         Cost: one copy, for which other threads wait. The weights are the module's state_dict.
+
+        Examples
+        --------
+        >>> streams = Streams(GRU(16, 32, rng=0))
+        >>> ids = [streams.open() for _ in range(3)]
+        >>> {name: array.shape for name, array in streams.state_dict().items()}
+        {'ids': (3,), 'next_id': (), 'h': (1, 3, 32)}
         """
         ids, next_id, states = self._sessions.snapshot()
         names = self._module._architecture.cell.states
@@ -337,6 +393,16 @@ class Streams(Generic[Module_co]):
         Notes
         -----
         What other threads push or open until it returns may be lost with the sessions that go.
+
+        Examples
+        --------
+        >>> streams = Streams(GRU(16, 32, rng=0))
+        >>> id = streams.open()
+        >>> np.savez("streams.npz", **streams.state_dict())
+        >>> later = Streams(streams.module)
+        >>> later.load_state_dict(np.load("streams.npz"))
+        >>> list(later)
+        [0]
         """
         names = self._module._architecture.cell.states
         _check_names(mapping, ("ids", "next_id", *names))

@@ -170,6 +170,14 @@ class Predictor:
         """A hash of all that decides the predictions, the weights' numbers among it.
 
         Of a callable head only its name counts.
+
+        Examples
+        --------
+        >>> gru = packseq.GRU(1, 4, rng=0)
+        >>> Predictor(gru, "x").fingerprint() == Predictor(gru, "x").fingerprint()
+        True
+        >>> Predictor(gru, "x").fingerprint() == Predictor(gru, "x", output="steps").fingerprint()
+        False
         """
         names = ("column", "name", "output", "argmax", "nulls", "keep")
         said = {name: getattr(self, name) for name in names}

@@ -268,6 +268,11 @@ def invert_permutation(permutation: ArrayLike | None) -> IndexArray | None:
     -----
     Cost: O(B).
     Source: torch.nn.utils.rnn.invert_permutation.
+
+    Examples
+    --------
+    >>> invert_permutation([2, 0, 1])
+    array([1, 2, 0])
     """
     if permutation is None:
         return None

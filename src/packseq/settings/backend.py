@@ -66,6 +66,13 @@ def set_backend(
     -----
     Layout functions follow their arrays: tensors stay on their device, NumPy arrays on the CPU.
     CUDA is experimental: it has been tested on torch's CPU device, and not yet tried on a GPU.
+
+    Examples
+    --------
+    >>> set_backend("cpu")
+    >>> get_backend()
+    'cpu'
+    >>> set_backend("auto")
     """
     global _settings
     chosen = as_backend(backend, "backend")
@@ -84,6 +91,12 @@ def get_backend() -> str:
     ------
     ValueError, ImportError
         ``PACKSEQ_BACKEND`` or ``PACKSEQ_OFFLOAD_FLOPS`` is not what set_backend takes.
+
+    Examples
+    --------
+    >>> packseq.set_backend("auto")
+    >>> packseq.get_backend()
+    'auto'
     """
     return settings().backend
 

@@ -46,6 +46,11 @@ def show_config(mode: Literal["stdout", "dicts"] = "stdout") -> dict[str, Any] |
     in the batch, by rounding: "same bits" is then False. "blas" is SciPy's, of which they take it;
     that of "runtime" is NumPy's, which multiplies what is not recurrent (``packed @ weight``).
     Source: numpy.show_config.
+
+    Examples
+    --------
+    >>> list(packseq.show_config("dicts")["threads"])
+    ['used', 'cores']
     """
     if mode not in ("stdout", "dicts"):
         raise ValueError(f"mode must be 'stdout' or 'dicts', got {mode!r}")

@@ -78,6 +78,14 @@ def set_num_threads(n: SupportsIndex) -> None:
     the next call for 0.1 ms before they sleep. Small calls that come faster than that, as the steps
     of one stream may, keep them awake and are shared too. With 1 no core waits.
     Source: torch.set_num_threads.
+
+    Examples
+    --------
+    >>> before = get_num_threads()
+    >>> set_num_threads(1)
+    >>> get_num_threads()
+    1
+    >>> set_num_threads(before)
     """
     global _num_threads, _told
     _num_threads = _told = as_thread_count(n)
@@ -99,6 +107,11 @@ def get_num_threads() -> int:
     ------
     ValueError
         ``PACKSEQ_NUM_THREADS`` is not an integer from 1 to 1024.
+
+    Examples
+    --------
+    >>> 1 <= packseq.get_num_threads() <= 1024
+    True
     """
     global _num_threads
     if _num_threads is None:

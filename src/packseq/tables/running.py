@@ -116,6 +116,17 @@ def run(
     and the threads. A part is written beside its place and renamed, so that what is there is whole:
     a run that is killed loses at most the parts that it had begun. One file of several parts is put
     together from them at the end.
+
+    Examples
+    --------
+    >>> import pyarrow as pa
+    >>> import pyarrow.parquet as pq
+    >>> pq.write_table(pa.table({"id": [7, 8], "x": [[0.5, 1.0], [-1.0]]}), "in.parquet")
+    >>> ran = run(packseq.GRU(1, 4, rng=0), "in.parquet", "out.parquet", "x")
+    >>> ran.rows, ran.steps
+    (2, 3)
+    >>> pq.read_table("out.parquet").column_names
+    ['id', 'prediction']
     """
     if engine not in ("embedded", "ray"):
         raise ValueError(f"engine must be 'embedded' or 'ray', got {engine!r}")

@@ -38,6 +38,14 @@ def from_torch(packed: TorchPackedSequence) -> PackedSequence:
     Notes
     -----
     Cost: O(T + B); the rows are not touched.
+
+    Examples
+    --------
+    >>> import torch, packseq.torch
+    >>> from torch.nn.utils.rnn import pack_sequence
+    >>> theirs = pack_sequence([torch.tensor([1, 2, 3]), torch.tensor([4, 5])])
+    >>> packseq.torch.from_torch(theirs)[1]
+    array([4, 5])
     """
     if not isinstance(packed, TorchPackedSequence):
         kind = "packseq's own" if isinstance(packed, PackedSequence) else type(packed).__name__
@@ -75,6 +83,13 @@ def to_torch(packed: PackedSequence) -> TorchPackedSequence:
     Notes
     -----
     Cost: O(T + B); the rows are not touched but for a copy.
+
+    Examples
+    --------
+    >>> import packseq.torch
+    >>> ours = packseq.pack_sequence([np.array([1, 2]), np.array([3, 4, 5])])
+    >>> packseq.torch.to_torch(ours).batch_sizes
+    tensor([2, 2, 1])
     """
     if not isinstance(packed, PackedSequence):
         raise TypeError(f"packed must be a packseq.PackedSequence, got {type(packed).__name__}")

@@ -71,6 +71,17 @@ def accelerate(model: Model, *, precision: str | None = None) -> Model:
     spread over each weight; else at the first call after a step of one of torch's optimizers, after
     ``train()``, ``eval()`` or ``load_state_dict``, after a tenth of a second without a call, or
     after `refresh`.
+
+    Examples
+    --------
+    >>> import torch, packseq.torch
+    >>> lstm = packseq.torch.accelerate(torch.nn.LSTM(16, 32)).eval()
+    >>> with torch.inference_mode():
+    ...     output, (h_n, c_n) = lstm(torch.ones(5, 2, 16))
+    >>> output.shape
+    torch.Size([5, 2, 32])
+    >>> packseq.torch.report(lstm).layers[0].ran
+    1
     """
     _check(model)
     if precision is not None:
@@ -109,6 +120,13 @@ def restore(model: Model) -> Model:
     ------
     TypeError
         `model` is not a torch.nn.Module.
+
+    Examples
+    --------
+    >>> import torch, packseq.torch
+    >>> lstm = packseq.torch.accelerate(torch.nn.LSTM(16, 32))
+    >>> type(packseq.torch.restore(lstm)) is torch.nn.LSTM
+    True
     """
     _check(model)
     for module in model.modules():
@@ -143,6 +161,14 @@ def refresh(model: Model) -> Model:
     -----
     Cost: nothing here; at the next call of each drop-in, of other models too, 0.04 to 0.08 ms for
     each megabyte of its weights.
+
+    Examples
+    --------
+    >>> import torch, packseq.torch
+    >>> lstm = packseq.torch.accelerate(torch.nn.LSTM(16, 32))
+    >>> lstm.weight_ih_l0.detach().numpy()[:] = 0  # a write that torch does not count
+    >>> packseq.torch.refresh(lstm) is lstm
+    True
     """
     _check(model)
     doubt()
@@ -172,6 +198,14 @@ def report(model: nn.Module) -> Report:
     Calls are counted from when a layer was replaced, or copied; those under ``torch.compile`` are
     not. A module of a class of its own is listed if it has weights named as torch names them, or a
     class named as one that recurs with none of torch's layers inside.
+
+    Examples
+    --------
+    >>> import torch, packseq.torch
+    >>> model = packseq.torch.accelerate(torch.nn.Sequential(torch.nn.LSTM(16, 32)))
+    >>> print(packseq.torch.report(model))
+    1 of 1 recurrent layers replaced
+      0: LSTM, replaced; 0 calls ran here
     """
     _check(model)
     return report_of(model)

@@ -41,6 +41,13 @@ class Layer:
         Calls that ran here.
     fell_back : mapping of str to int
         Calls that ran in torch, by the reason.
+
+    Examples
+    --------
+    >>> import torch, packseq.torch
+    >>> (layer,) = packseq.torch.report(torch.nn.LSTM(3, 2)).layers
+    >>> layer.kind, layer.left, layer.ran
+    ('LSTM', 'accelerate was not called since it is there', 0)
     """
 
     name: str
@@ -64,6 +71,14 @@ class Report:
     Attributes
     ----------
     layers : tuple of Layer
+
+    Examples
+    --------
+    >>> import torch, packseq.torch
+    >>> model = torch.nn.ModuleDict({"encoder": torch.nn.LSTM(3, 2)})
+    >>> report = packseq.torch.report(packseq.torch.accelerate(model))
+    >>> [layer.name for layer in report.replaced], report.left
+    (['encoder'], ())
     """
 
     layers: tuple[Layer, ...]

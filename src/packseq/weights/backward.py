@@ -26,6 +26,13 @@ class Backward:
     ----------
     module : LSTM, GRU or RNN
         In one direction.
+
+    Examples
+    --------
+    >>> backward = packseq.weights.Backward(packseq.GRU(3, 2, rng=0))
+    >>> output, h_n = backward(np.ones((4, 3), np.float32))
+    >>> bool((output[0] == h_n[0]).all())
+    True
     """
 
     def __init__(self, module: Recurrent) -> None:
@@ -93,11 +100,24 @@ class Backward:
         return str(self.module.precision)
 
     def quantize(self, precision: str) -> "Backward":
-        """The same with weights of fewer bits, as the module's own `quantize` makes it."""
+        """The same with weights of fewer bits, as the module's own `quantize` makes it.
+
+        Examples
+        --------
+        >>> packseq.weights.Backward(packseq.GRU(3, 2, rng=0)).quantize("int8").precision
+        'int8'
+        """
         return Backward(self.module.quantize(precision))
 
     def dequantize(self) -> "Backward":
-        """The same in float32, of the rounded weights."""
+        """The same in float32, of the rounded weights.
+
+        Examples
+        --------
+        >>> int8 = packseq.weights.Backward(packseq.GRU(3, 2, rng=0)).quantize("int8")
+        >>> int8.dequantize().precision
+        'float32'
+        """
         return Backward(self.module.dequantize())
 
     def __repr__(self) -> str:

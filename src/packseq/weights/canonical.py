@@ -29,6 +29,13 @@ class Attributes:
     file's model does to the output of the steps, which is the caller's too. `unsaid` names what a
     file of weights alone does not say and its format has no usual value for: those that `load`
     takes must be given. `doubted` says why `reset_after` is probably not what was meant.
+
+    Examples
+    --------
+    >>> packseq.save(packseq.GRU(3, 2, reset_after=False, rng=0), "gru.safetensors")
+    >>> (found,) = packseq.weights.find("gru.safetensors")
+    >>> found.attributes.reset_after, found.attributes.unsupported
+    (False, '')
     """
 
     nonlinearity: str | None = None
@@ -132,6 +139,13 @@ class Found:
         probably says wrongly) and ``unsupported``, the reason why packseq cannot run it, or "".
     has_state : bool
         Whether initial states are stored with it.
+
+    Examples
+    --------
+    >>> packseq.save(packseq.LSTM(3, 2, num_layers=2, rng=0), "lstm.safetensors")
+    >>> (found,) = packseq.weights.find("lstm.safetensors")
+    >>> found.kind, found.num_layers, found.dtype.name, found.prefix
+    ('LSTM', 2, 'float32', '')
     """
 
     prefix: str

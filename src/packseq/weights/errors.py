@@ -16,6 +16,16 @@ class CheckpointError(ValueError):
     """A checkpoint is broken, hostile, or holds what packseq cannot run.
 
     The message names the file, the place in it, what is there and what was expected.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> _ = Path("model.safetensors").write_bytes(b"no weights")
+    >>> try:
+    ...     packseq.load("model.safetensors")
+    ... except packseq.weights.CheckpointError as error:
+    ...     print(str(error).partition(",")[0])
+    model.safetensors: begins with b'no weights'
     """
 
 
@@ -23,6 +33,14 @@ class CheckpointWarning(UserWarning):
     """A checkpoint says what its writer is known to have said wrongly.
 
     The message names the module, what the file says and the argument that says otherwise.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("error", packseq.weights.CheckpointWarning)
+    ...     packseq.save(packseq.GRU(3, 2, rng=0), "gru.safetensors")
+    ...     gru = packseq.load("gru.safetensors")  # an ambiguous file would be an error here
     """
 
 

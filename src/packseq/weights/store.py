@@ -62,6 +62,12 @@ def read(path: FilePath) -> dict[str, Array]:
     No code in the file is run. Cost: the file is mapped or read once, and copied at most twice;
     the arrays take at most 16 times its size and 64 MiB, which is checked before they are made.
     Those that stay mapped change with the file, and whoever shortens it ends the process.
+
+    Examples
+    --------
+    >>> packseq.save(packseq.RNN(3, 2, bias=False, rng=0), "rnn.safetensors")
+    >>> {name: array.shape for name, array in packseq.weights.read("rnn.safetensors").items()}
+    {'weight_hh_l0': (2, 2), 'weight_ih_l0': (2, 3)}
     """
     return formats.read(Path(path))[0].arrays
 
@@ -85,6 +91,14 @@ def find(path: FilePath) -> list[Found]:
     ------
     CheckpointError
         As for `read`.
+
+    Examples
+    --------
+    >>> lstm = packseq.LSTM(16, 32, bidirectional=True, rng=0)
+    >>> np.savez("model.npz", **{f"encoder.{name}": w for name, w in lstm.state_dict().items()})
+    >>> (found,) = packseq.weights.find("model.npz")
+    >>> found.prefix, found.kind, found.hidden_size, found.bidirectional
+    ('encoder.', 'LSTM', 32, True)
     """
     return modules_in(formats.read(Path(path))[0])
 
@@ -116,6 +130,12 @@ def unreadable(path: FilePath) -> dict[str, str]:
     ------
     CheckpointError
         As for `read`.
+
+    Examples
+    --------
+    >>> np.savez("model.npz", **packseq.GRU(3, 2, rng=0).state_dict(), note="trained on Friday")
+    >>> list(packseq.weights.unreadable("model.npz"))
+    ['note']
     """
     return dict(formats.read(Path(path))[0].placeholders)
 
@@ -194,6 +214,13 @@ def load(
     CheckpointWarning
         The file says ``linear_before_reset=0`` of a GRU, as one of torch's exporters wrote it by
         mistake, and `reset_after` is not given.
+
+    Examples
+    --------
+    >>> lstm = packseq.LSTM(16, 32, rng=0)
+    >>> np.savez("model.npz", **{f"encoder.{name}": w for name, w in lstm.state_dict().items()})
+    >>> packseq.load("model.npz", prefix="encoder")
+    LSTM(16, 32)
     """
     module, state = load_with_state(
         path,
@@ -245,6 +272,12 @@ def load_with_state(
         As for `load`, but for stored states, which are returned; or their shapes do not fit.
     ValueError, TypeError, ImportError, OSError
         As for `load`.
+
+    Examples
+    --------
+    >>> packseq.save(packseq.GRU(16, 32, rng=0), "gru.safetensors")
+    >>> packseq.weights.load_with_state("gru.safetensors")
+    (GRU(16, 32), None)
     """
     if precision is not None:
         as_precision(precision, LOADED_PRECISIONS)
@@ -289,6 +322,12 @@ def save(module: Any, path: FilePath) -> None:
         `module` is anything else.
     OSError
         The file cannot be written; what was there is left as it was.
+
+    Examples
+    --------
+    >>> packseq.save(packseq.GRU(16, 32, batch_first=True, rng=0), "gru.safetensors")
+    >>> packseq.load("gru.safetensors")
+    GRU(16, 32, batch_first=True)
     """
     inner = module.module if isinstance(module, Backward) else module
     kind = kind_of(inner)
@@ -352,6 +391,15 @@ def convert(
         module that cannot be had in it.
     OSError
         A file cannot be read or written; what was at `target` is left as it was.
+
+    Examples
+    --------
+    >>> np.savez("model.npz", **packseq.GRU(3, 2, rng=0).state_dict(), note="trained on Friday")
+    >>> left_out = packseq.weights.convert("model.npz", "model.safetensors")
+    >>> list(left_out)
+    ['note']
+    >>> packseq.load("model.safetensors")
+    GRU(3, 2)
     """
     whole = formats.read(Path(source))[0]
     for file in (source, *whole.files):

@@ -83,6 +83,22 @@ def split(path: FilePath, prefix: str | None = None) -> tuple[Any, Any, Any]:
         (x,) = before.run(None, {"image": image})
         output, state = module(x)
         (scores,) = after.run(None, {after.get_inputs()[0].name: output})
+
+    >>> import onnx
+    >>> text = '''
+    ... <ir_version: 8, opset_import: ["" : 17]>
+    ... tiny (float[T, 1, 2] x) => (float[T, 1, 1, 1] y)
+    ... <float[1, 1, 2] W = {0.5, -0.5}, float[1, 1, 1] R = {0.25}> {
+    ...     scaled = Tanh(x)
+    ...     states = RNN <hidden_size = 1> (scaled, W, R)
+    ...     y = Relu(states)
+    ... }'''
+    >>> onnx.save(onnx.parser.parse_model(text), "tiny.onnx")
+    >>> front, module, back = packseq.weights.split("tiny.onnx")
+    >>> [node.op_type for node in front.graph.node], module
+    (['Tanh', 'Identity'], RNN(2, 1, bias=False))
+    >>> [node.op_type for node in back.graph.node]
+    ['Constant', 'Reshape', 'Transpose', 'Identity', 'Relu']
     """
     with open(path, "rb") as file:
         content = mapped(file)

@@ -8,7 +8,7 @@ python=${PYTHON:-python3}
 built=build/sanitized
 flags="-g -fsanitize=address,undefined -fno-sanitize-recover=undefined"
 
-"$python" -m pip install --quiet 'setuptools>=77' 'Cython>=3.1' # it builds without isolation
+"$python" -m pip install --quiet 'setuptools>=77' 'Cython>=3.2.1' # it builds without isolation
 CFLAGS=$flags LDFLAGS=$flags "$python" setup.py --quiet build --parallel 2 --build-base $built --build-lib $built/lib
 
 if [ $# = 0 ]; then

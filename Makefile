@@ -1,5 +1,5 @@
-# Every target sets itself up in a fresh clone that has python3, a C compiler and make; neon, as root, from Debian's
-# packages.
+# Every target sets itself up in a fresh clone that has python3 (on Debian also python3-venv and python3-dev), a C
+# compiler and make; neon, as root, from Debian's packages.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -14,9 +14,12 @@ C_FILES := $(wildcard src/packseq/_core/*.h src/packseq/_core/kernels/*.[ch] tes
 FUZZ_SECONDS ?= 60
 SOAK_MINUTES ?= 3
 
-.PHONY: demo demo-ray test test-peers test-engines bench docs models lint sanitize portable sanitize-python fuzz soak neon clean
+.PHONY: help demo demo-ray test test-peers test-engines bench docs models lint sanitize portable sanitize-python fuzz soak neon wheel clean
 
-demo: $(VENV)/.demo ## Tell which language lines of text are written in, with a trained LSTM
+help: ## What make can do (this list)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.built ## Tell which language lines of text are written in, with a trained LSTM
 	$(BIN)/python examples/language_id.py
 
 demo-ray: $(VENV)/.demo-ray ## The same over a folder of Parquet on a local cluster of Ray
@@ -80,12 +83,23 @@ soak: $(VENV)/.test ## Threads, forks, modules and checkpoints for minutes: the 
 neon: ## The kernels for 64-bit Arm, cross-compiled and run by qemu (Debian's packages)
 	sh tests/c/neon.sh
 
-$(VENV)/bin/python:
-	$(PYTHON) -m venv $(VENV)
+wheel: $(VENV)/.wheel ## A wheel for many Linuxes in dist/, checked, and tested where there is no compiler
+	sh tools/build_wheel.sh $(BIN)/python
 
-$(VENV)/.%: $(BUILD) | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --editable '.[$*]'
-	touch $@
+# The last that a new environment gets: one without it is half made, and is made again.
+$(BIN)/pip:
+	@sh tools/prepare.sh $(PYTHON) $(VENV)
 
-clean:
+$(VENV)/.built: $(BUILD) $(BIN)/pip
+	@echo "Building packseq into $(VENV), which takes one to three minutes"
+	@$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+# What an extra asks for, beside the packseq that was built.
+$(VENV)/.%: $(VENV)/.built
+	@echo "Installing what '$*' needs into $(VENV)"
+	@$(BIN)/python -m pip install --quiet 'packseq[$*]'
+	@touch $@
+
+clean: ## Remove what was built, and the virtual environment
 	rm -rf $(VENV) build dist src/*.egg-info src/packseq/_core/*.so src/packseq/_core/*.c

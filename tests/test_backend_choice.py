@@ -40,7 +40,7 @@ def test_without_torch_the_backend_says_what_to_install():
         "    try: call()\n"
         "    except ImportError as error: print(error)\n"
     )
-    assert done.stdout == "this needs torch: pip install 'packseq[torch]'\n" * 2
+    assert done.stdout == 'this needs torch: pip install "torch>=2.4"\n' * 2
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")

@@ -231,17 +231,12 @@ class TestAwkward:
 
 
 @pytest.mark.parametrize(
-    ("call", "library", "extra"),
-    [
-        (lambda p: to_arrow(p), "pyarrow", "arrow"),
-        (lambda p: from_awkward(p), "awkward", "awkward"),
-    ],
+    ("call", "library"),
+    [(lambda p: to_arrow(p), "pyarrow"), (lambda p: from_awkward(p), "awkward")],
 )
-def test_a_missing_library_is_named(call, library, extra, monkeypatch):
+def test_a_missing_library_is_named(call, library, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, library, None)
-    with pytest.raises(
-        ImportError, match=rf"this needs {library}: pip install 'packseq\[{extra}\]'"
-    ):
+    with pytest.raises(ImportError, match=f'this needs {library}: pip install "{library}>='):
         call(make_batch([1]).packed)
 
 

@@ -9,7 +9,7 @@ sanitizers=${SANITIZERS:-address,undefined}
 built=build/sanitized-$sanitizers
 flags="-g -fsanitize=$sanitizers -fno-sanitize-recover=undefined"
 
-"$python" -m pip install --quiet 'setuptools>=77' 'Cython>=3.1' # it builds without isolation
+"$python" -m pip install --quiet 'setuptools>=77' 'Cython>=3.2.1' # it builds without isolation
 CFLAGS=$flags LDFLAGS=$flags "$python" setup.py --quiet build --parallel 2 --build-base $built --build-lib $built/lib
 
 if [ $# = 0 ]; then

@@ -267,7 +267,7 @@ def test_asked_for_without_scipy():
     """All but the modules works, and they say what to install."""
     result = run_in_a_new_process(NO_SCIPY, PACKSEQ_ISA="blas")
     assert result.stdout == "[[2. 2. 2.]]\n"
-    assert result.stderr.endswith("ImportError: this needs scipy: pip install 'packseq[blas]'\n")
+    assert 'ImportError: this needs scipy: pip install "scipy' in result.stderr
 
 
 def test_scipy_is_imported_when_a_module_is_called_and_not_before():

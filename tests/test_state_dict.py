@@ -14,6 +14,7 @@ from strategies import DTYPES, Case, assert_same_bits, make_cell, state_parts
 
 import packseq
 from packseq import GRU, LSTM, RNN
+from packseq.networks import parameters
 
 by_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: dtype.__name__)
 
@@ -372,16 +373,16 @@ def test_from_state_dict_takes_no_nonlinearity_it_does_not_know():
 def test_weights_loaded_while_the_old_ones_are_packed(monkeypatch):
     """As by another thread: the call has all of the old ones, and the next one all of the new."""
     module, other = GRU(3, 5, rng=0), GRU(3, 5, rng=1)
-    prepack, x = packseq.networks.parameters.prepack, np.ones((4, 3), np.float32)
+    pack, x = parameters.pack, np.ones((4, 3), np.float32)
     before, after = GRU(3, 5, rng=0)(x)[0], other(x)[0]
 
     def load_meanwhile(*arguments):
-        monkeypatch.setattr(packseq.networks.parameters, "prepack", prepack)
-        packed = prepack(*arguments)
+        monkeypatch.setattr(parameters, "pack", pack)
+        packed = pack(*arguments)
         module.load_state_dict(other.state_dict())
         return packed
 
-    monkeypatch.setattr(packseq.networks.parameters, "prepack", load_meanwhile)
+    monkeypatch.setattr(parameters, "pack", load_meanwhile)
     for expected in (before, after, after):
         assert_same_bits(module(x)[0], expected)
 

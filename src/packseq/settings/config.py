@@ -81,7 +81,7 @@ def _config() -> dict[str, dict[str, Any]]:
 
 def _kernels() -> dict[str, Any]:
     available = available_isas()
-    chosen = engine().name if available else "none: pip install 'packseq[blas]'"
+    chosen = engine().name if available else "none: pip install scipy"
     return {
         "chosen": chosen,
         "available": available,

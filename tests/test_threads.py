@@ -251,6 +251,7 @@ def test_many_sequences_are_shared_out(kind, bidirectional):
         assert shards >= n
 
 
+@on_kernels
 @pytest.mark.parametrize("threads", [2, 3, 4, 5, 8])
 @pytest.mark.parametrize("batch", [512, 1024, 1300])
 def test_no_worker_is_left_with_much_more_than_the_others(batch, threads):
@@ -264,6 +265,7 @@ def test_no_worker_is_left_with_much_more_than_the_others(batch, threads):
     assert max(loads) < 1.1 * sum(loads) / threads
 
 
+@on_kernels
 def test_a_team_of_many_is_not_cut_into_more_shards_than_one_of_few():
     """Its members share one workspace: with more of them there is no less room in it."""
     case = Case("LSTM", 16, 512, tuple(20 + b for b in range(24)), seed=6)

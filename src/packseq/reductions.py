@@ -171,7 +171,10 @@ class Reductions(Rowwise):
         >>> unpack_sequence(logits.argmax(axis=-1))
         [array([1, 0]), array([1])]
         """
-        return self._reduced(reducing.argmax, axis)
+        if axis is None:
+            return reducing.argmax(self._array, self._plan)
+        place = as_row_axis(axis, self._array.ndim)
+        return self._of(reducing.argmax_rows(self._array, place), self._plan)
 
     @overload
     def logsumexp(self, axis: None = None) -> Array: ...

@@ -1,14 +1,12 @@
 """The modules on BLAS: the numbers, where its routines come from, and when it is chosen."""
 
 import ctypes
-import os
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import reference
+from processes import in_a_new_process
 from strategies import DTYPES, assert_close
 
 import packseq
@@ -204,16 +202,6 @@ def test_a_weight_too_large_for_its_int():
 # ---- who is chosen ----
 
 
-def run_in_a_new_process(code, **environment):
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-
-
 def chosen(monkeypatch, names):
     """Of a machine that has kernels of these names."""
     table = [SimpleNamespace(name=name, supported=True) for name in names]
@@ -265,7 +253,7 @@ packseq.LSTM(3, 4)(packed)
 
 def test_asked_for_without_scipy():
     """All but the modules works, and they say what to install."""
-    result = run_in_a_new_process(NO_SCIPY, PACKSEQ_ISA="blas")
+    result = in_a_new_process(NO_SCIPY, PACKSEQ_ISA="blas")
     assert result.stdout == "[[2. 2. 2.]]\n"
     assert 'ImportError: this needs scipy: pip install "scipy' in result.stderr
 
@@ -278,7 +266,7 @@ def test_scipy_is_imported_when_a_module_is_called_and_not_before():
         "module(np.ones((2, 3), np.float32))\n"
         "print('scipy.linalg' in sys.modules)\n"
     )
-    assert run_in_a_new_process(code, PACKSEQ_ISA="blas").stdout == "False\nTrue\n"
+    assert in_a_new_process(code, PACKSEQ_ISA="blas").stdout == "False\nTrue\n"
 
 
 @pytest.mark.skipif(not compiled(), reason="built without kernels")
@@ -288,7 +276,7 @@ def test_kernels_need_no_scipy():
         "packseq.LSTM(3, 4)(np.ones((2, 3), np.float32))\n"
         "print('scipy' in sys.modules)\n"
     )
-    assert run_in_a_new_process(code, PACKSEQ_ISA="baseline").stdout == "False\n"
+    assert in_a_new_process(code, PACKSEQ_ISA="baseline").stdout == "False\n"
 
 
 # ---- what runs on the kernels all the same ----
@@ -309,7 +297,7 @@ print(b"".join(part.tobytes() for part in parts).hex())
 @pytest.mark.skipif(not compiled(), reason="built without kernels")
 def test_fewer_bits_and_streams_have_the_bits_of_the_kernels():
     """Those that are chosen where PACKSEQ_ISA names none."""
-    on_blas, on_kernels = (run_in_a_new_process(ON_KERNELS, PACKSEQ_ISA=n) for n in ("blas", ""))
+    on_blas, on_kernels = (in_a_new_process(ON_KERNELS, PACKSEQ_ISA=n) for n in ("blas", ""))
     assert on_blas.stdout == on_kernels.stdout != ""
 
 
@@ -355,4 +343,4 @@ def test_the_configuration_says_what_it_is():
 @pytest.mark.parametrize("name", isa.available_isas())
 def test_the_configuration_says_whose_bits_depend_on_the_batch(name):
     code = "import packseq; print(packseq.show_config('dicts')['kernels']['same bits'])"
-    assert run_in_a_new_process(code, PACKSEQ_ISA=name).stdout == f"{name != 'blas'}\n"
+    assert in_a_new_process(code, PACKSEQ_ISA=name).stdout == f"{name != 'blas'}\n"

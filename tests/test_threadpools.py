@@ -1,10 +1,8 @@
 """packseq as threadpoolctl lists and limits it."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
+from processes import in_a_new_process
 from strategies import assert_same_bits
 
 import packseq
@@ -80,19 +78,17 @@ def test_a_limited_call_works_alone_and_with_the_same_bits():
 )
 def test_who_is_imported_first(code, listed):
     count = "sum(each['user_api'] == 'packseq' for each in threadpoolctl.threadpool_info())"
-    command = [sys.executable, "-c", f"{code}; print({count})"]
-    ran = subprocess.run(command, capture_output=True, text=True)
+    ran = in_a_new_process(f"{code}; print({count})")
     assert (ran.stdout, ran.stderr) == (f"{listed}\n", "")
 
 
 def test_packseq_does_not_import_it():
     code = "import sys, packseq; print('threadpoolctl' in sys.modules)"
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    ran = in_a_new_process(code)
     assert ran.stdout == "False\n"
 
 
 def test_without_it_the_call_says_what_to_install():
     code = "import sys; sys.modules['threadpoolctl'] = None; import packseq; packseq.{}()"
-    command = [sys.executable, "-c", code.format("register_threadpoolctl")]
-    ran = subprocess.run(command, capture_output=True, text=True)
+    ran = in_a_new_process(code.format("register_threadpoolctl"))
     assert 'pip install "threadpoolctl' in ran.stderr

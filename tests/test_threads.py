@@ -5,7 +5,6 @@ import ctypes
 import os
 import platform
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -13,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from processes import in_a_new_process
 from strategies import Case, as_state, assert_same_bits, state_parts
 
 import packseq
@@ -44,16 +44,6 @@ def num_threads():
     before = packseq.get_num_threads()
     yield before
     packseq.set_num_threads(before)
-
-
-def in_a_new_process(code, **environment):
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
 
 
 PRINT_NUM_THREADS = "import packseq; print(packseq.get_num_threads())"

@@ -227,7 +227,9 @@ def test_a_link_goes_on_pointing_where_it_does(tmp_path):
 
 def test_what_is_no_file_is_written_to(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    reader = subprocess.Popen(["cat", tmp_path / "pipe"], stdout=subprocess.PIPE)
+    read = "import sys; sys.stdout.buffer.write(open(sys.argv[1], 'rb').read())"
+    command = [sys.executable, "-c", read, tmp_path / "pipe"]
+    reader = subprocess.Popen(command, stdout=subprocess.PIPE)
     packseq.save(packseq.GRU(3, 4), tmp_path / "pipe")
     content = reader.communicate(timeout=60)[0]
     assert repr(packseq.load(write(tmp_path / "file", content))) == "GRU(3, 4)"

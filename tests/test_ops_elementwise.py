@@ -147,16 +147,26 @@ LIMITS = make_batch([3, 0, 5, 1], (3,), np.float32, seed=3)
 
 
 @pytest.mark.parametrize(
-    "limits",
-    [(-0.25, 0.5), (None, 0.5), (-0.25, None), (None, None), (np.array([-1, 0, 0.25]), 0.5)],
+    "limits", [(-0.25, 0.5), (None, 0.5), (-0.25, None), (np.array([-1, 0, 0.25]), 0.5)]
 )
 def test_clip(limits):
-    low, high = limits
-    assert_sequences(np.clip(Q.packed, low, high), [s.clip(low, high) for s in Q.sequences])
-    assert_sequences(np.clip(Q.packed, min=low, max=high), [s.clip(low, high) for s in Q.sequences])
+    expected = [s.clip(*limits) for s in Q.sequences]
+    assert_sequences(np.clip(Q.packed, *limits), expected)
     out = Q.packed.map(np.zeros_like)
-    assert np.clip(Q.packed, low, high, out) is out
-    assert_sequences(out, [s.clip(low, high) for s in Q.sequences])
+    assert np.clip(Q.packed, *limits, out) is out
+    assert_sequences(out, expected)
+
+
+def test_clip_without_limits():
+    assert_sequences(np.clip(Q.packed, None, None), Q.sequences)
+
+
+@pytest.mark.skipif(
+    np.lib.NumpyVersion(np.__version__) < "2.1.0", reason="NumPy calls them so since 2.1"
+)
+@pytest.mark.parametrize("limits", [{"min": -0.25, "max": 0.5}, {"max": 0.5}, {"min": -0.25}])
+def test_clip_by_names(limits):
+    assert_sequences(np.clip(Q.packed, **limits), [s.clip(**limits) for s in Q.sequences])
 
 
 def test_clip_between_packed_limits_keeps_the_dtype():

@@ -312,7 +312,8 @@ cdef class Network:
             return packseq_cut(job, bounds, 1)
         if job.team == 1 or size == PACKSEQ_SMALL:
             return workers
-        # Members of a team wait for each other. Those of a small one are awake, and will come.
+        # Members of a team wait for each other. Those of a small one are awake, and will come; for who does not, and
+        # whom nobody waits for, the caller stands in.
         cdef int32_t come = pool.muster(workers, <int64_t> (1000 * takes / PATIENT_PART))
         return workers if come == workers else packseq_cut(job, bounds, come)
 

@@ -56,10 +56,9 @@ FLOORS = [
     ("weights/onnx/tensors weights/onnx/protobuf", "ONNX's arrays, and messages by their fields"),
     ("weights/keras/places", "where the arrays of a layer of Keras's are"),
     ("weights/keras/config weights/keras/hdf5", "Keras's description of a model, and its arrays"),
-    (
-        "weights/keras/hdf5_attributes weights/keras/hdf5_chunks",
-        "attributes and chunks of HDF5, read without the library",
-    ),
+    ("weights/keras/hdf5_attributes weights/keras/hdf5_datasets", "what HDF5 says of an object"),
+    ("weights/keras/hdf5_chunks weights/keras/hdf5_types", "chunks and numbers of HDF5"),
+    ("weights/keras/hdf5_structure", "objects and links of HDF5, read without its library"),
     ("weights/torch/script", "what the code of a TorchScript program says"),
     ("weights/torch/tree", "a pickle's tensors by their dotted names"),
     ("weights/torch/quantised", "packed weights under the plain layer's names"),

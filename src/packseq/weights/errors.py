@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 # Whose code may run in a call into a format's library: packages, beside Python's own modules.
-LIBRARIES = {"packseq", "numpy", "h5py", "onnx", "google", "ml_dtypes"} | sys.stdlib_module_names
+LIBRARIES = {"packseq", "numpy", "onnx", "google", "ml_dtypes"} | sys.stdlib_module_names
 
 # Libraries quote what is wrong, of which a file may have any length.
 MAX_QUOTED = 200

@@ -36,7 +36,7 @@ from .config import (
     then,
     unsupported,
 )
-from .hdf5 import Tree, open_tree
+from .hdf5 import Tree
 from .places import Paths, Places, leaf, legacy_places, modern_places
 
 CONFIG = "config.json"
@@ -75,10 +75,10 @@ def read_keras(archive: Archive) -> Checkpoint:
     config = read_json(archive, CONFIG)
     metadata = read_json(archive, METADATA) if METADATA in archive.names else {}
     version = metadata.get("keras_version") if isinstance(metadata, dict) else None
-    with open_tree(archive.view(WEIGHTS)) as tree:
-        places = modern_places(tree, configured := layers(config))
-        assembly = Assembly(tree, places, major(str(version)), bool(members_of(config)))
-        return assembly.checkpoint(configured)
+    tree = Tree(archive.view(WEIGHTS))
+    places = modern_places(tree, configured := layers(config))
+    assembly = Assembly(tree, places, major(str(version)), bool(members_of(config)))
+    return assembly.checkpoint(configured)
 
 
 def read_json(archive: Archive, name: str) -> Any:
@@ -96,18 +96,18 @@ def major(version: str) -> int | None:
 
 def read_h5(content: memoryview) -> Checkpoint:
     """An HDF5 file of either kind."""
-    with open_tree(content) as tree:
-        root = "model_weights" if "model_weights" in tree.groups else ""
-        names = tree.attribute(root, "layer_names")
-        if names is None:
-            return Assembly(tree, modern_places(tree, []), None, False).checkpoint([])
-        text = "".join(tree.attribute("", "model_config") or [])
-        config = parse_json(text.encode(), "model_config") if text else {}
-        tree.bfloat16 = f'"{BFLOAT16}"' in text  # as the name of a layer's dtype
-        version = "".join(tree.attribute("", "keras_version") or [])
-        places = legacy_places(tree, root, names, configured := layers(config))
-        assembly = Assembly(tree, places, major(version), bool(members_of(config)))
-        return assembly.checkpoint(configured)
+    tree = Tree(content)
+    root = "model_weights" if "model_weights" in tree.groups else ""
+    names = tree.attribute(root, "layer_names")
+    if names is None:
+        return Assembly(tree, modern_places(tree, []), None, False).checkpoint([])
+    text = "".join(tree.attribute("", "model_config") or [])
+    config = parse_json(text.encode(), "model_config") if text else {}
+    tree.bfloat16 = f'"{BFLOAT16}"' in text  # as the name of a layer's dtype
+    version = "".join(tree.attribute("", "keras_version") or [])
+    places = legacy_places(tree, root, names, configured := layers(config))
+    assembly = Assembly(tree, places, major(version), bool(members_of(config)))
+    return assembly.checkpoint(configured)
 
 
 # --- the arrays of a cell -------------------------------------------------------------------

@@ -25,7 +25,7 @@ from packseq.tables import command
 from packseq.weights import formats
 from packseq.weights.errors import library_errors
 from packseq.weights.store import OF_AN_OPTIMIZER, modules_in
-from packseq.weights.writing import replace_file
+from packseq.weights.writing import check_suffix, replace_file
 
 Array = NDArray[Any]
 
@@ -208,16 +208,6 @@ def check_output(name: str, path: Path, inputs: Sequence[str], force: bool) -> N
             raise ValueError(f"{name} {path} is an input, which would be lost")
     if path.is_file() and not force:
         raise ValueError(f"{name} {path} exists; --force overwrites it")
-
-
-# What names of files say; a name that says none of these may be given to any.
-SUFFIXES = {".safetensors", ".npz", ".npy", ".onnx", ".pt", ".pth", ".pkl", ".keras", ".h5"}
-
-
-def check_suffix(name: str, path: Path, suffix: str) -> None:
-    """Refuse a name of another format than what is written."""
-    if path.suffix in SUFFIXES - {suffix}:
-        raise ValueError(f"{name} {path} is not the name of what is written, which is {suffix}")
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,10 @@ Array = NDArray[Any]
 
 SEQUENCE_MODULES = (packseq.LSTM, packseq.GRU, packseq.RNN, weights.Backward)
 
+# How files of .npz and .npy begin, and how Parquet's and Arrow's.
+ARRAYS_MAGIC = (b"PK", b"\x93NUMPY")
+TABLE_MAGIC = (b"PAR1", b"ARROW1")
+
 # Rows are run this many at a time: enough to keep the kernels busy, little beside the file itself.
 CHUNK_ROWS = 65536
 
@@ -258,12 +262,19 @@ def check_values(path: str, batch: Batch, module: Any) -> None:
 
 def read_arrays(path: Path) -> Array | dict[str, Array]:
     """The array of an ``.npy`` file or the arrays of an ``.npz``; never a pickle."""
-    with path.open("rb") as file, library_errors(str(path)):
-        loaded = np.load(file, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded
-        with loaded:
-            return dict(loaded.items())
+    with path.open("rb") as file:
+        head = file.read(6)
+        file.seek(0)
+        if head.startswith(TABLE_MAGIC):
+            raise ValueError(f"{path}: is a table; --column names its column of sequences")
+        if not head.startswith(ARRAYS_MAGIC):
+            raise ValueError(f"{path}: is neither .npz nor .npy, begins with {head!r}")
+        with library_errors(str(path)):
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return loaded
+            with loaded:
+                return dict(loaded.items())
 
 
 def read_padded(path: Path, padded: Array, lengths: str | None) -> Batch:

@@ -78,6 +78,13 @@ class Backward:
         Notes
         -----
         Cost: the module's, and two gathers of the rows.
+
+        Examples
+        --------
+        >>> gru, x = packseq.GRU(3, 2, rng=0), np.float32([[[1, 2, 3]], [[4, 5, 6]]])
+        >>> backward, _ = packseq.weights.Backward(gru)(x)
+        >>> bool((backward[::-1] == gru(x[::-1])[0]).all())
+        True
         """
         if isinstance(input, PackedSequence):
             output, state = self.module(input.reverse(), hx, num_threads=num_threads)

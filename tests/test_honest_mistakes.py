@@ -78,6 +78,7 @@ def says(error, message):
         (lambda: embedding(IDS, WEIGHT), TypeError, "table must be an array, got Packed"),
         (lambda: save("x.safetensors", LSTM_), TypeError, r"path must be a path, got LSTM\(3, 5\)"),
         (lambda: PackedSequence(X, [4, 2]), ValueError, "batch_sizes sum to 6, but data has 4"),
+        (lambda: weights.Backward("x.pt"), TypeError, "module must be an LSTM, .* got 'x.pt'"),
         # Shapes that do not go together.
         (lambda: PACKED + np.ones(2), ValueError, r"np\.add: .*\(6,3\) \(2,\)"),
         (lambda: PACKED @ np.ones((5, 2)), ValueError, r"rows of shape \(3,\) .* \(5, 2\)"),
@@ -96,7 +97,8 @@ def test_arguments(call, error, message):
 
 
 @pytest.mark.parametrize(
-    "call", [load, weights.find, weights.read, lambda model: weights.convert(model, "x")]
+    "call",
+    [load, weights.find, weights.read, weights.split, lambda model: weights.convert(model, "x")],
 )
 @pytest.mark.parametrize("model", [None, 3, LSTM_])
 def test_what_is_no_path(call, model):
@@ -160,3 +162,12 @@ def test_dir_of_a_part_has_what_is_public_alone(name):
     if name == "torch":
         pytest.importorskip("torch", reason="packseq.torch needs it")
     assert dir(getattr(packseq, name)) == sorted(sys.modules[f"packseq.{name}"].__all__)
+
+
+def test_torchs_packed_batches_are_told_from_packseqs():
+    """Both classes have the same name."""
+    torch = pytest.importorskip("torch", reason="makes the batch")
+    theirs = torch.nn.utils.rnn.pack_sequence([torch.ones(3, 3)])
+    for call in (unpack_sequence, packseq.torch.to_torch, LSTM_):
+        with says(TypeError, "got torch's PackedSequence: packseq.torch.from_torch makes it"):
+            call(theirs)

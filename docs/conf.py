@@ -32,6 +32,8 @@ myst_heading_anchors = 3
 autosummary_generate = True
 autodoc_member_order = "groupwise"
 autodoc_typehints = "none"
+# Defaults as they are written, np.float32.
+autodoc_preserve_defaults = True
 # The template of classes lists what they have.
 numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False

@@ -285,6 +285,21 @@ def test_an_input_that_is_no_numpy_file(checkpoint, tmp_path, capsys, content):
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"PAR1" + bytes(8), "is a table; --column names its column of sequences"),
+        (b"ARROW1" + bytes(8), "is a table; --column names its column of sequences"),
+        (b"1.0, 2.0", "is neither .npz nor .npy, begins with b'1.0, 2'"),
+    ],
+)
+def test_an_input_that_is_something_else(checkpoint, tmp_path, capsys, content, message):
+    """NumPy takes it for a pickle, and says how to load that unsafely."""
+    path = write(tmp_path / "x", content)
+    assert run("run", checkpoint, "--input", path, "--output", tmp_path / "y") == 2
+    assert capsys.readouterr().err == f"packseq: {path}: {message}\n"
+
+
 @pytest.mark.parametrize(("lengths", "message"), [
     (np.array([4, 5]), "sequence 1 has length 5; expected 0 to 4"),
     (np.array([-1, 2]), "sequence 0 has length -1"),

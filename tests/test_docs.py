@@ -16,6 +16,9 @@ from packseq.settings import threads
 MODULES = ["packseq", "packseq.weights", *["packseq.torch"] * bool(find_spec("torch"))]
 PUBLIC = [(module, name) for module in MODULES for name in import_module(module).__all__]
 REFERENCE = pages.DOCS / "reference"
+# The special methods that a class's page has: its calls are what one looks up there.
+CLASS_PAGE = (pages.DOCS / "_templates" / "autosummary" / "class.rst").read_text("utf-8")
+SHOWN = re.findall(r"__\w+__", CLASS_PAGE)
 
 
 def skip_without_what_it_imports(code):
@@ -35,12 +38,13 @@ def test_the_walk_through_beside_torch():
 
 
 def documented(value):
-    """What has an example: a function or class, and the public methods of one, by name."""
+    """What has an example: a function or class, and the methods of one that are shown, by name."""
     yield "", value
     if inspect.isclass(value) and not issubclass(value, Exception):
         for name in dir(value):
             member = inspect.getattr_static(value, name)
-            if not name.startswith("_") and callable(getattr(member, "__func__", member)):
+            is_shown = not name.startswith("_") or (name in SHOWN and inspect.isfunction(member))
+            if is_shown and callable(getattr(member, "__func__", member)):
                 yield name, getattr(value, name)
 
 
@@ -71,6 +75,11 @@ def test_every_public_name_has_an_example_that_runs(text, tmp_path, monkeypatch)
     failures = []
     doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test, out=failures.append)
     assert not failures, "".join(failures)
+
+
+@pytest.mark.parametrize("name", ["LSTM.__call__", "LSTMCell.__call__", "Predictor.__call__"])
+def test_the_page_of_a_class_shows_how_it_is_called(name):
+    assert f"packseq.{name}" in [param.id for param in WITH_EXAMPLES]
 
 
 def listed(module):

@@ -341,7 +341,9 @@ def test_no_text_of_plot_packing_lies_on_another(pyplot, size, lengths):
 
 
 @SIZES
-@pytest.mark.parametrize("lengths", [FIRST, LARGE, [5] * 2000, [1]])
+@pytest.mark.parametrize(
+    "lengths", [FIRST, LARGE, [5] * 2000, [1], np.tile(LARGE, 2), np.tile(LARGE, 100)], ids=len
+)
 def test_the_legend_of_plot_savings_is_off_the_curves(pyplot, size, lengths):
     figure, ax = pyplot.subplots(figsize=size, layout="constrained")
     plot_savings(lengths, ax=ax)

@@ -308,7 +308,9 @@ def test_a_prefix_that_nothing_has_is_named():
         with pytest.raises(ValueError, match="encoder"):
             load(lstm().state_dict(), prefix="encoder.")
     weights = {f"module.{name}": value for name, value in lstm().state_dict().items()}
-    with pytest.raises(ValueError, match=r"no LSTM under prefix ''; there are 'module\.'"):
+    with pytest.raises(
+        ValueError, match=r"no LSTM under prefix ''; there are such under 'module\.'"
+    ):
         LSTM.from_state_dict(weights)
 
 

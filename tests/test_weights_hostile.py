@@ -65,7 +65,7 @@ def refused(path, message):
 
 
 @pytest.mark.parametrize(("content", "message"), [
-    (b"", "begins with b''"),
+    (b"", "is empty"),
     (b"hello, world", "is none of safetensors"),
     (b"\x80\x02cos\nsystem\n(X\x04\x00\x00\x00exittR.", "'' would be made by 'os.system'"),
     (b"sys_info\0" + bytes(503), "is a tar file, as torch wrote before 0.2"),

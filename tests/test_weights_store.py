@@ -332,7 +332,7 @@ def test_a_cell_has_no_projection(tmp_path):
         packseq.load(write(tmp_path / "file.pt", torch_file_of(arrays)))
 
 
-@pytest.mark.parametrize("module", [{}, packseq.GRU, weights.Backward(None)], ids=str)
+@pytest.mark.parametrize("module", [{}, packseq.GRU, weights.Backward], ids=str)
 def test_save_takes_modules_only(tmp_path, module):
     with pytest.raises(TypeError, match="must be an LSTM, GRU or RNN, or a cell of one"):
         packseq.save(module, tmp_path / "x")

@@ -1,6 +1,6 @@
 """torch's quantised tensors and dynamically quantised layers: their weights as float32. The judge
 is torch: what `dequantize` gives of the same tensors, and its plain layers with those. What int8
-takes of them, tests/test_weights_int8.py has.
+takes of them, tests/test_weights_torch_int8.py has.
 """
 
 import io

@@ -9,7 +9,7 @@ from typing import Any, SupportsIndex
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from packseq.checks import INT64_MAX, as_array, as_integer, kind_of
+from packseq.checks import INT64_MAX, as_array, as_integer, kind_of, shown
 from packseq.tensor_checks import as_host_integers, as_tensor, is_tensor
 
 
@@ -118,7 +118,9 @@ def as_int64_vector(values: ArrayLike, name: str) -> NDArray[np.int64]:
 def _check_entries(values: Sequence[object], name: str) -> None:
     """Refuse, by their positions, entries that are no integers, or that NumPy would change."""
     for i, value in enumerate(values):
-        if isinstance(value, np.ndarray) and not value.ndim:
+        if isinstance(value, np.ndarray):
+            if value.ndim:
+                raise TypeError(f"{name} must be integers, got {name}[{i}], {shown(value)}")
             value = value[()]
         if value is None or isinstance(value, bool | np.bool_ | float | np.floating | str):
             kind = type(value).__name__

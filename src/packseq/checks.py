@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 import operator
+import os
+from pathlib import Path
 from typing import Any, SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
 
 INT64_MAX = 2**63 - 1
+# Of a value, a message has so many characters.
+_MOST_SHOWN = 60
 
 
 def as_integer(value: SupportsIndex, name: str) -> int:
@@ -25,7 +29,7 @@ def as_integer(value: SupportsIndex, name: str) -> int:
     try:
         return operator.index(value)
     except TypeError:
-        raise TypeError(f"{name} must be an integer, got {value!r}") from None
+        raise TypeError(f"{name} must be an integer, got {shown(value)}") from None
 
 
 def as_size(value: SupportsIndex, name: str, least: int = 1) -> int:
@@ -53,7 +57,7 @@ def as_flag(value: bool, name: str) -> bool:
         Not a boolean.
     """
     if not isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name} must be True or False, got {value!r}")
+        raise TypeError(f"{name} must be True or False, got {shown(value)}")
     return bool(value)
 
 
@@ -69,7 +73,7 @@ def as_array(values: Any, name: str, wanted: str = "an array") -> NDArray[Any]:
     Raises
     ------
     TypeError
-        Masked, or a packed sequence.
+        Masked, a packed sequence, or nothing that NumPy takes for an array.
     ValueError
         Nested sequences that are ragged.
     """
@@ -78,9 +82,34 @@ def as_array(values: Any, name: str, wanted: str = "an array") -> NDArray[Any]:
     if type(values).__name__ == "PackedSequence":
         raise TypeError(f"{name} must be {wanted}, got {kind_of(values)}")
     try:
-        return np.asarray(values)
+        array = np.asarray(values)
     except ValueError as error:
         raise ValueError(f"{name} must be {wanted}: {error}") from error
+    if array.dtype == object and not array.ndim:
+        raise TypeError(f"{name} must be {wanted}, got {shown(values)}")
+    return array
+
+
+def as_path(value: str | os.PathLike[str], name: str) -> Path:
+    """Check a path.
+
+    Raises
+    ------
+    TypeError
+        Neither a string nor what `os.fspath` makes one of.
+    """
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"{name} must be a path, got {shown(value)}")
+    return Path(value)
+
+
+def shown(value: object) -> str:
+    """A value for messages: an array by its shape, others as they print, if that is short."""
+    shape = getattr(value, "shape", None)
+    if isinstance(shape, tuple) and shape:
+        return f"a {kind_of(value)} of shape {tuple(shape)}"
+    text = repr(value)
+    return text if len(text) <= _MOST_SHOWN else f"a {kind_of(value)}"
 
 
 def kind_of(value: object) -> str:

@@ -25,11 +25,15 @@ from packseq.tables import command
 from packseq.weights import formats
 from packseq.weights.errors import library_errors
 from packseq.weights.store import OF_AN_OPTIMIZER, modules_in
-from packseq.weights.writing import replace_file
+from packseq.weights.writing import check_suffix, replace_file
 
 Array = NDArray[Any]
 
 SEQUENCE_MODULES = (packseq.LSTM, packseq.GRU, packseq.RNN, weights.Backward)
+
+# How files of .npz and .npy begin, and how Parquet's and Arrow's.
+ARRAYS_MAGIC = (b"PK", b"\x93NUMPY")
+TABLE_MAGIC = (b"PAR1", b"ARROW1")
 
 # Rows are run this many at a time: enough to keep the kernels busy, little beside the file itself.
 CHUNK_ROWS = 65536
@@ -210,16 +214,6 @@ def check_output(name: str, path: Path, inputs: Sequence[str], force: bool) -> N
         raise ValueError(f"{name} {path} exists; --force overwrites it")
 
 
-# What names of files say; a name that says none of these may be given to any.
-SUFFIXES = {".safetensors", ".npz", ".npy", ".onnx", ".pt", ".pth", ".pkl", ".keras", ".h5"}
-
-
-def check_suffix(name: str, path: Path, suffix: str) -> None:
-    """Refuse a name of another format than what is written."""
-    if path.suffix in SUFFIXES - {suffix}:
-        raise ValueError(f"{name} {path} is not the name of what is written, which is {suffix}")
-
-
 @dataclass(frozen=True)
 class Batch:
     """Sequences end to end: sequence b is ``values[offsets[b] : offsets[b + 1]]``.
@@ -268,12 +262,19 @@ def check_values(path: str, batch: Batch, module: Any) -> None:
 
 def read_arrays(path: Path) -> Array | dict[str, Array]:
     """The array of an ``.npy`` file or the arrays of an ``.npz``; never a pickle."""
-    with path.open("rb") as file, library_errors(str(path)):
-        loaded = np.load(file, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded
-        with loaded:
-            return dict(loaded.items())
+    with path.open("rb") as file:
+        head = file.read(6)
+        file.seek(0)
+        if head.startswith(TABLE_MAGIC):
+            raise ValueError(f"{path}: is a table; --column names its column of sequences")
+        if not head.startswith(ARRAYS_MAGIC):
+            raise ValueError(f"{path}: is neither .npz nor .npy, begins with {head!r}")
+        with library_errors(str(path)):
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return loaded
+            with loaded:
+                return dict(loaded.items())
 
 
 def read_padded(path: Path, padded: Array, lengths: str | None) -> Batch:

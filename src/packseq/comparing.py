@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from packseq.layout import pack_sequence
 from packseq.networks.recurrent import Recurrent
+from packseq.packed import PackedSequence
 
 Array = NDArray[Any]
 
@@ -95,7 +96,7 @@ def compare(module: Recurrent, other: Recurrent, sequences: Iterable[ArrayLike])
     Raises
     ------
     TypeError
-        One of the two is no LSTM, GRU or RNN.
+        One of the two is no LSTM, GRU or RNN; `sequences` is a PackedSequence.
     ValueError
         They are of different sizes; there is no sequence, or one that does not fit.
 
@@ -117,6 +118,8 @@ def compare(module: Recurrent, other: Recurrent, sequences: Iterable[ArrayLike])
     for name, one in (("module", module), ("other", other)):
         if not isinstance(one, Recurrent):
             raise TypeError(f"{name} must be an LSTM, GRU or RNN, got {type(one).__name__}")
+    if isinstance(sequences, PackedSequence):
+        raise TypeError("sequences must be a list of arrays, which unpack_sequence gives of one")
     if _sizes(module) != _sizes(other):
         raise ValueError(f"other must be of the same sizes as {module!r}, got {other!r}")
     layers = []

@@ -7,7 +7,7 @@ which the caller waits, as for no other.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import compress
 from typing import Any, Literal, SupportsIndex, TypeVar, overload
 
@@ -384,7 +384,7 @@ def _as_sequences(sequences: Iterable[ArrayLike], name: str) -> list[NDArray[Any
         if views is not None:
             return views
         sequences = listed
-    if not isinstance(sequences, Iterable) or isinstance(sequences, PackedSequence):
+    if not isinstance(sequences, Iterable) or isinstance(sequences, PackedSequence | Mapping | str):
         raise TypeError(f"{name} must be a list of arrays, got {type(sequences).__name__}")
     arrays = _listed(sequences, name)
     if not arrays:

@@ -7,7 +7,7 @@ from typing import Any, overload
 
 from numpy.typing import ArrayLike, NDArray
 
-from packseq.arguments import as_numpy_data
+from packseq.arguments import as_numpy_data, refuse_list_of_arrays
 from packseq.packed import PackedSequence
 from packseq.rows import products
 
@@ -39,7 +39,7 @@ def linear(
     Raises
     ------
     TypeError
-        An argument is masked, a tensor or not of numbers.
+        An argument is masked, a tensor or not of numbers; `input` is a list of arrays.
     ValueError
         The shapes do not fit.
 
@@ -71,6 +71,7 @@ def linear(
     if isinstance(input, PackedSequence):
         rows = input._array
         return PackedSequence._of(_linear(rows, rows.shape[1:], matrix, offset), input._plan)
+    refuse_list_of_arrays(input, "input")
     rows = as_numpy_data(input, "input")
     return _linear(rows, rows.shape, matrix, offset)
 

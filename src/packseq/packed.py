@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from packseq.arguments import as_axis, as_data, as_ends, as_int64_vector, as_numpy_data, as_offsets
-from packseq.checks import as_integer
+from packseq.checks import as_integer, shown
 from packseq.reductions import Reductions
 from packseq.rows import elementwise, indexing, lists, moving, picture, ragged, reducing
 from packseq.rows.arrays import cast_padding
@@ -220,7 +220,7 @@ class PackedSequence(Reductions):
         Raises
         ------
         TypeError, ValueError
-            What it returns is masked, of object dtype or a tensor, or has not N rows.
+            It is none; what it returns is masked, of object dtype or a tensor, or has not N rows.
 
         Examples
         --------
@@ -228,6 +228,8 @@ class PackedSequence(Reductions):
         >>> p.map(lambda rows: np.linalg.norm(rows, axis=-1)).data
         array([5.])
         """
+        if not callable(function):
+            raise TypeError(f"map: function must be callable, got {shown(function)}")
         rows = as_numpy_data(function(self._array), "map: the function's result")
         return PackedSequence._of(elementwise.as_rows(rows, len(self._array)), self._plan)
 

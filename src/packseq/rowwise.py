@@ -100,7 +100,11 @@ def _elementwise(
         kwargs["out"] = tuple(_out_rows(out, name) for out in outputs)
     if mask is not True:
         kwargs["where"] = mask
-    results = ufunc(*arrays, **kwargs)
+    try:
+        results = ufunc(*arrays, **kwargs)
+    except ValueError as error:  # shapes that do not go together
+        text = str(error).strip()
+        raise ValueError(f"{name}: {text}, of which packed ones begin with the rows") from error
     results = results if ufunc.nout > 1 else (results,)
     wanted = outputs or (None,) * ufunc.nout
     wrapped = tuple(
@@ -201,7 +205,10 @@ def concatenate(arrays: Sequence[Any], axis: Any = 0) -> Any:
 def check_rows(value: object, name: str) -> Rowwise:
     """Return what is packed, or raise a TypeError that names `name`."""
     if not isinstance(value, Rowwise):
-        raise TypeError(f"{name} must be a PackedSequence, got {kind_of(value)}")
+        hint = ""
+        if isinstance(value, tuple) and value and isinstance(value[0], Rowwise):
+            hint = ": of a module's result, (output, state), the output is the first"
+        raise TypeError(f"{name} must be a PackedSequence, got {kind_of(value)}{hint}")
     return value
 
 

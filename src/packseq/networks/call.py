@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 
+from packseq.checks import shown
 from packseq.networks.architecture import Architecture, Shape
 from packseq.networks.arguments import Array, allocate, as_out, as_state, is_addressable
 from packseq.rows.plan import Plan
@@ -106,13 +108,29 @@ def split_states(hx: Any, count: int) -> Sequence[Any]:
     Raises
     ------
     TypeError
-        There are two, and `hx` is no pair.
+        There are two, and `hx` is no pair, or there is one, and it is; `hx` are lengths.
     """
+    if _are_integers(hx):
+        raise TypeError(
+            f"hx must be a first state, got integers, {shown(hx)}: lengths go by name, lengths="
+        )
     if count == 1:
+        if isinstance(hx, tuple | list) and any(getattr(part, "ndim", 0) for part in hx):
+            raise TypeError(
+                f"hx must be one array, got a {type(hx).__name__} of {len(hx)}: only an LSTM has "
+                "a pair (h, c)"
+            )
         return [hx]
     if not isinstance(hx, tuple | list) or len(hx) != 2:
         raise TypeError(f"hx must be a pair (h, c) for an LSTM, got {type(hx).__name__}")
     return hx
+
+
+def _are_integers(hx: Any) -> bool:
+    """Whether `hx` is what lengths are: integers along one axis."""
+    if isinstance(hx, tuple | list):
+        return len(hx) > 0 and all(isinstance(value, Integral) for value in hx)
+    return getattr(hx, "ndim", 0) == 1 and "int" in str(getattr(hx, "dtype", ""))
 
 
 class Runner(Protocol):

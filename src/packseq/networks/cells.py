@@ -217,6 +217,11 @@ class RNNCell(_Cell):
         Notes
         -----
         Cost: 2 * B * G * H * (I + H) operations, and about 2 microseconds.
+
+        Examples
+        --------
+        >>> RNNCell(16, 32, rng=0)(np.ones((4, 16), np.float32)).shape
+        (4, 32)
         """
         return self._next(input, hx)
 
@@ -310,7 +315,14 @@ class GRUCell(_GatedCell):
     @overload
     def __call__(self, input: ArrayLike, hx: ArrayLike | None = None) -> Array: ...
     def __call__(self, input: Any, hx: Any = None) -> Any:
-        """Take one step; see :meth:`RNNCell.__call__`."""
+        """Take one step, of arrays and errors as :meth:`RNNCell.__call__` has them.
+
+        Examples
+        --------
+        >>> cell, x = GRUCell(16, 32, rng=0), np.ones((4, 16), np.float32)
+        >>> cell(x, cell(x)).shape
+        (4, 32)
+        """
         return self._next(input, hx)
 
 
@@ -413,6 +425,12 @@ class LSTMCell(_GatedCell):
         Notes
         -----
         Cost: 2 * B * G * H * (I + H) operations, and about 2 microseconds.
+
+        Examples
+        --------
+        >>> h, c = LSTMCell(16, 32, rng=0)(np.ones((4, 16), np.float32))
+        >>> h.shape, c.shape
+        ((4, 32), (4, 32))
         """
         states: tuple[Array, Array] | None = self._plain(input, hx)
         if states is not None:

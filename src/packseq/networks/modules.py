@@ -145,8 +145,9 @@ class GRU(OneState):
 
     Parameters
     ----------
-    input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, dtype, rng,
-    backend
+    input_size, hidden_size : int
+        Widths I of an input row and H of a state.
+    num_layers, bias, batch_first, dropout, bidirectional, dtype, rng, backend
         As for :class:`RNN`.
     reset_after : bool
         Where r comes in: after the product with W_hn (torch, cuDNN, Keras's default, ONNX's
@@ -270,8 +271,9 @@ class LSTM(TwoStates):
 
     Parameters
     ----------
-    input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, dtype, rng,
-    backend
+    input_size, hidden_size : int
+        Widths I of an input row and H of a state.
+    num_layers, bias, batch_first, dropout, bidirectional, dtype, rng, backend
         As for :class:`RNN`.
     proj_size : int
         Width of a projected h, less than hidden_size; 0 for none.

@@ -226,6 +226,17 @@ class Recurrent(Parameterised):
         or a state that is of another dtype, byte-swapped, misaligned, or not contiguous along its
         last axis (a state: at all).
         Source: torch.nn.RNN, GRU and LSTM, in eval mode.
+
+        Examples
+        --------
+        >>> lstm = packseq.LSTM(16, 32, rng=0)
+        >>> batch = np.ones((8, 2, 16), np.float32)
+        >>> output, (h_n, c_n) = lstm(batch, lengths=[8, 5])
+        >>> output.shape, h_n.shape
+        ((8, 2, 32), (1, 2, 32))
+        >>> packed, _ = lstm(packseq.pack_padded_sequence(batch, [8, 5]), (h_n, c_n))
+        >>> packed
+        PackedSequence(2 sequences of 5 to 8 steps, data (13, 32) float32)
         """
         backend = self._backend or settings().backend
         if out is None and num_threads is None and backend != "torch":

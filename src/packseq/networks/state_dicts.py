@@ -106,7 +106,7 @@ def inferred(
 def _other_prefixes(mapping: Mapping[str, Any]) -> str:
     ends = ("weight_ih", f"weight_ih{FIRST_LAYER}")
     found = {name.removesuffix(end) for name in mapping for end in ends if name.endswith(end)}
-    return f"; there are {', '.join(map(repr, sorted(found)))}" if found else ""
+    return f"; there are such under {', '.join(map(repr, sorted(found)))}" if found else ""
 
 
 def as_integers(value: Any, name: str) -> Array:

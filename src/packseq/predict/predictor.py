@@ -215,6 +215,13 @@ class Predictor:
             width than the model; Arrow's offsets are malformed.
         CheckpointError, OSError, ImportError
             At the first call: as for :func:`packseq.load`.
+
+        Examples
+        --------
+        >>> import pyarrow as pa
+        >>> predict = Predictor(packseq.GRU(1, 4, rng=0), "x")
+        >>> predict(pa.table({"id": [7, 8], "x": [[0.5, 1.0], [-1.0]]})).column_names
+        ['id', 'prediction']
         """
         pa = load("pyarrow", "arrow")
         table = self._as_table(pa, data)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, SupportsIndex
 
-from packseq.checks import as_flag, as_size
+from packseq.checks import as_flag, as_path, as_size
 from packseq.predict.predictor import Predictor
 from packseq.tables import ray_engine
 from packseq.tables.jobs import Job, job_of
 from packseq.tables.progress import progress
+from packseq.tables.sinks import as_sink
 from packseq.tables.sources import STREAM, FilePath, files_of
 
 # What is lost at most when a run is killed: some seconds' work, and few files.
@@ -75,7 +75,7 @@ def run(
     sink : path
         A file, of Arrow IPC if its suffix is .arrow, .feather or .ipc and of Parquet otherwise; a
         folder, which gets one Parquet file for each part; or "-" for a stream of Arrow IPC on
-        standard output.
+        standard output. A suffix of other files, such as .csv, is refused.
     rejects : path, optional
         A folder for the rows that cannot be run, with their file, row and what is wrong, beside
         the columns that they have. By default the first of them is an error.
@@ -135,8 +135,8 @@ def run(
     if predictor.errors is not None:
         raise TypeError("errors= is Predictor's; run has rejects=, for a table of their own")
     size = as_size(part_bytes, "part_bytes")
-    aside = None if rejects is None else os.fspath(rejects)
-    job = job_of(predictor, files_of(source), os.fspath(sink), aside, size)
+    aside = None if rejects is None else str(as_path(rejects, "rejects"))
+    job = job_of(predictor, files_of(source), str(as_sink(sink)), aside, size)
     numbers = _begun(job, resume, force)
     start, counts = time.monotonic(), [0, 0]
     rows = [job.parts[number].rows for number in numbers]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from packseq import columns
+from packseq.checks import as_path
 from packseq.optional import load
 from packseq.tables.sources import STREAM
 from packseq.weights.writing import replacing
@@ -16,6 +18,26 @@ from packseq.weights.writing import replacing
 ARROW_SUFFIXES = {".arrow", ".feather", ".ipc"}
 # A row group has as much, but for the last: readers want large ones, and memory holds one.
 ROW_GROUP_BYTES = 16 << 20
+# Of files that are not written here: a name of any other suffix is a folder's.
+FOREIGN_SUFFIXES = {".csv", ".tsv", ".json", ".jsonl", ".txt", ".orc", ".xlsx", ".npz", ".npy"}
+
+
+def as_sink(sink: str | os.PathLike[str]) -> Path:
+    """Check where tables are to go.
+
+    Raises
+    ------
+    TypeError
+        No path.
+    ValueError
+        Named as a file that is not written here.
+    """
+    path = as_path(sink, "sink")
+    if path.suffix.lower() in FOREIGN_SUFFIXES:
+        raise ValueError(
+            f"sink {path} is not the name of what is written: .parquet, .arrow, or a folder"
+        )
+    return path
 
 
 @contextmanager

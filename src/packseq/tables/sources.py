@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any, TypeAlias
 
 from packseq import columns
+from packseq.checks import kind_of
 from packseq.optional import load
 
 FilePath: TypeAlias = str | os.PathLike[str]
@@ -77,9 +78,13 @@ def files_of(source: FilePath | Sequence[FilePath]) -> list[str]:
     ------
     OSError
         There is none.
+    TypeError
+        It is no path.
     """
-    if not isinstance(source, str | os.PathLike):
+    if isinstance(source, list | tuple):
         return [file for each in source for file in files_of(each)]
+    if not isinstance(source, str | os.PathLike):
+        raise TypeError(f"source must be a path or a list of paths, got {kind_of(source)}")
     name = os.fspath(source)
     if name == STREAM or os.path.isfile(name):
         return [name]
@@ -200,11 +205,19 @@ def _reader(pa: ModuleType, part: Part) -> Iterator[tuple[Any, Iterator[Any]]]:
             numbers = range(part.first, part.last)
             yield reader.schema, (_checked(reader.get_batch(k)) for k in numbers)
     elif part.path == STREAM:
-        with pa.ipc.open_stream(sys.stdin.buffer) as reader:
+        with _stream(pa, sys.stdin.buffer) as reader:
             yield reader.schema, map(_checked, reader)
     else:
-        with pa.OSFile(part.path) as file, pa.ipc.open_stream(file) as reader:
+        with pa.OSFile(part.path) as file, _stream(pa, file) as reader:
             yield reader.schema, map(_checked, reader)
+
+
+def _stream(pa: ModuleType, file: Any) -> Any:
+    """A reader of what begins as neither Parquet nor Arrow's file does: a stream, or no table."""
+    try:
+        return pa.ipc.open_stream(file)
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"is neither Parquet nor Arrow IPC: {error}") from error
 
 
 def _checked(batch: Any) -> Any:

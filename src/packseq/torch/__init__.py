@@ -19,3 +19,8 @@ __all__ = [
     "restore",
     "to_torch",
 ]
+
+
+def __dir__() -> list[str]:
+    """What is public."""
+    return sorted(__all__)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.nn.utils.rnn import PackedSequence as TorchPackedSequence
 
-from packseq.packed import PackedSequence
+from packseq.packed import PackedSequence, check_packed
 from packseq.tensor_checks import check_memory
 
 __all__ = ["from_torch", "to_torch"]
@@ -91,8 +91,7 @@ def to_torch(packed: PackedSequence) -> TorchPackedSequence:
     >>> packseq.torch.to_torch(ours).batch_sizes
     tensor([2, 2, 1])
     """
-    if not isinstance(packed, PackedSequence):
-        raise TypeError(f"packed must be a packseq.PackedSequence, got {type(packed).__name__}")
+    check_packed(packed, "packed")
     if len(empty := np.flatnonzero(packed.lengths == 0)):
         raise ValueError(
             f"lengths[{empty[0]}] = 0: torch's PackedSequence cannot hold a sequence of length 0"

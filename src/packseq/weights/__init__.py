@@ -25,3 +25,8 @@ __all__ = [
     "split",
     "unreadable",
 ]
+
+
+def __dir__() -> list[str]:
+    """What is public."""
+    return sorted(__all__)

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from packseq.arguments import refuse_list_of_arrays
+from packseq.checks import shown
 from packseq.layout import pack_padded_sequence, pad_packed_sequence
 from packseq.networks.recurrent import Recurrent
 from packseq.packed import PackedSequence
@@ -27,6 +28,11 @@ class Backward:
     module : LSTM, GRU or RNN
         In one direction.
 
+    Raises
+    ------
+    TypeError
+        `module` is none of these.
+
     Examples
     --------
     >>> backward = packseq.weights.Backward(packseq.GRU(3, 2, rng=0))
@@ -36,6 +42,8 @@ class Backward:
     """
 
     def __init__(self, module: Recurrent) -> None:
+        if not isinstance(module, Recurrent):
+            raise TypeError(f"module must be an LSTM, GRU or RNN, got {shown(module)}")
         self.module = module
 
     @overload
@@ -78,6 +86,13 @@ class Backward:
         Notes
         -----
         Cost: the module's, and two gathers of the rows.
+
+        Examples
+        --------
+        >>> gru, x = packseq.GRU(3, 2, rng=0), np.float32([[[1, 2, 3]], [[4, 5, 6]]])
+        >>> backward, _ = packseq.weights.Backward(gru)(x)
+        >>> bool((backward[::-1] == gru(x[::-1])[0]).all())
+        True
         """
         if isinstance(input, PackedSequence):
             output, state = self.module(input.reverse(), hx, num_threads=num_threads)

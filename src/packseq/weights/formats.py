@@ -67,6 +67,8 @@ def opened(path: Path) -> BinaryIO:
 def dispatch(file: BinaryIO, path: Path) -> tuple[Checkpoint, int]:
     """Look at the first bytes and hand the file to its reader."""
     head = file.read(16)
+    if not head:
+        raise CheckpointError("is empty")
     file_bytes = file.seek(0, 2)
     file.seek(0)
     if head.startswith(ZIP_MAGIC):

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from packseq.checks import as_path
 from packseq.halves import widened
 from packseq.networks import cells, modules
 from packseq.networks.architecture import LOADED_PRECISIONS, PLAIN, SIGMOID, Architecture
@@ -21,6 +22,7 @@ from .canonical import Attributes, Checkpoint, Found, describe, listed, nothing_
 from .errors import CheckpointError
 from .making import Loaded, made
 from .renaming import prefixes_of, renamed
+from .writing import check_suffix
 
 # Why `convert` leaves out what it was not asked for.
 OF_AN_OPTIMIZER = "is of an optimizer's state"
@@ -69,7 +71,7 @@ def read(path: FilePath) -> dict[str, Array]:
     >>> {name: array.shape for name, array in packseq.weights.read("rnn.safetensors").items()}
     {'weight_hh_l0': (2, 2), 'weight_ih_l0': (2, 3)}
     """
-    return formats.read(Path(path))[0].arrays
+    return formats.read(as_path(path, "path"))[0].arrays
 
 
 def find(path: FilePath) -> list[Found]:
@@ -100,7 +102,7 @@ def find(path: FilePath) -> list[Found]:
     >>> found.prefix, found.kind, found.hidden_size, found.bidirectional
     ('encoder.', 'LSTM', 32, True)
     """
-    return modules_in(formats.read(Path(path))[0])
+    return modules_in(formats.read(as_path(path, "path"))[0])
 
 
 def modules_in(checkpoint: Checkpoint) -> list[Found]:
@@ -137,7 +139,7 @@ def unreadable(path: FilePath) -> dict[str, str]:
     >>> list(packseq.weights.unreadable("model.npz"))
     ['note']
     """
-    return dict(formats.read(Path(path))[0].placeholders)
+    return dict(formats.read(as_path(path, "path"))[0].placeholders)
 
 
 def load(
@@ -281,7 +283,7 @@ def load_with_state(
     """
     if precision is not None:
         as_precision(precision, LOADED_PRECISIONS)
-    checkpoint, file_bytes = formats.read(Path(path))
+    checkpoint, file_bytes = formats.read(as_path(path, "path"))
     if rename is not None:
         checkpoint = renamed(checkpoint, rename)
         own = prefixes_of(rename)
@@ -319,7 +321,9 @@ def save(module: Any, path: FilePath) -> None:
     Raises
     ------
     TypeError
-        `module` is anything else.
+        `module` is anything else; `path` is none.
+    ValueError
+        `path` has another format's suffix, such as .pt.
     OSError
         The file cannot be written; what was there is left as it was.
 
@@ -329,6 +333,7 @@ def save(module: Any, path: FilePath) -> None:
     >>> packseq.load("gru.safetensors")
     GRU(16, 32, batch_first=True)
     """
+    file = _as_target(path, "path")
     inner = module.module if isinstance(module, Backward) else module
     kind = kind_of(inner)
     if kind is None:
@@ -346,7 +351,14 @@ def save(module: Any, path: FilePath) -> None:
     arrays = {name: np.asarray(widened(array)) for name, array in inner.state_dict().items()}
     precisions = {"": BFLOAT16} if getattr(inner, "precision", "") == BFLOAT16 else {}
     checkpoint = Checkpoint(arrays, {"": attributes}, precisions=precisions)
-    safetensors_file.write(checkpoint, Path(path))
+    safetensors_file.write(checkpoint, file)
+
+
+def _as_target(path: FilePath, name: str) -> Path:
+    """Check the path of what is to be written, which is safetensors."""
+    target = as_path(path, name)
+    check_suffix(name, target, ".safetensors")
+    return target
 
 
 def kind_of(module: Any) -> str | None:
@@ -387,8 +399,8 @@ def convert(
     CheckpointError
         As for `read`.
     ValueError
-        `target` is `source`, or a file that it names, such as a shard; another precision, or a
-        module that cannot be had in it.
+        `target` is `source`, or a file that it names, such as a shard, or has another format's
+        suffix; another precision, or a module that cannot be had in it.
     OSError
         A file cannot be read or written; what was at `target` is left as it was.
 
@@ -401,9 +413,10 @@ def convert(
     >>> packseq.load("model.safetensors")
     GRU(3, 2)
     """
-    whole = formats.read(Path(source))[0]
-    for file in (source, *whole.files):
-        if os.path.exists(target) and os.path.samefile(file, target):
+    file = _as_target(target, "target")
+    whole = formats.read(as_path(source, "source"))[0]
+    for each in (source, *whole.files):
+        if os.path.exists(file) and os.path.samefile(each, file):
             raise ValueError(f"{os.fspath(target)} is a source, which would be lost")
     kept = whole if optimizer else whole.without_optimizer()
     if precision is not None:
@@ -414,7 +427,7 @@ def convert(
         if not safetensors_file.holds(array):
             left_out[name] = f"has dtype {array.dtype}, which safetensors lacks"
     arrays = {name: array for name, array in kept.arrays.items() if name not in left_out}
-    safetensors_file.write(replace(kept, arrays=arrays), Path(target))
+    safetensors_file.write(replace(kept, arrays=arrays), file)
     return left_out
 
 

@@ -9,6 +9,21 @@ from typing import BinaryIO
 
 from .errors import is_the_programs
 
+# What names of files say; a name that says none of these may be given to any.
+SUFFIXES = {".safetensors", ".npz", ".npy", ".onnx", ".pt", ".pth", ".pkl", ".keras", ".h5"}
+
+
+def check_suffix(name: str, path: Path, suffix: str) -> None:
+    """Refuse a name of another format than what is written.
+
+    Raises
+    ------
+    ValueError
+        It is one.
+    """
+    if path.suffix in SUFFIXES - {suffix}:
+        raise ValueError(f"{name} {path} is not the name of what is written, which is {suffix}")
+
 
 def replace_file(path: Path, write: Callable[[BinaryIO], None]) -> None:
     """Write a file as :func:`replacing` does."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from packseq.checks import as_path
 from packseq.optional import load
 
 from ..beside import mapped
@@ -100,7 +101,7 @@ def split(path: FilePath, prefix: str | None = None) -> tuple[Any, Any, Any]:
     >>> [node.op_type for node in back.graph.node]
     ['Constant', 'Reshape', 'Transpose', 'Identity', 'Relu']
     """
-    with open(path, "rb") as file:
+    with open(as_path(path, "path"), "rb") as file:
         content = mapped(file)
     if content[: len(MAGIC)] != MAGIC:
         raise CheckpointError(f"{os.fspath(path)}: is no ONNX model")

@@ -330,10 +330,34 @@ def test_bad_rows_go_to_a_table_of_their_own(model, tmp_path, sink):
 # ---- what is refused -----------------------------------------------------------------------------
 
 
-def test_inputs_are_not_overwritten(model, source, tmp_path):
+def test_inputs_are_not_overwritten(model, source, tmp_path, monkeypatch):
     for sink in (source / "a.parquet", source, model):
         with pytest.raises(ValueError, match="an input"):
             packseq.run(model, source, sink, "x", force=True)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(source)
+    (source / "a.parquet").rename(source / "part-000000.parquet")  # as force removes them
+    for sink in ("in", "./link", "in/../in/b.parquet", "link/b.parquet"):
+        with pytest.raises(ValueError, match="is or holds an input"):
+            packseq.run(model, "in", sink, "x", force=True)
+        with pytest.raises(ValueError, match="is or holds an input"):
+            packseq.run(model, "in", "out", "x", rejects=sink, force=True)
+    assert sorted(path.name for path in source.iterdir()) == ["b.parquet", "part-000000.parquet"]
+
+
+def test_output_is_not_put_among_what_is_read(model, source, tmp_path):
+    for sink in (source / "out", source / "out.parquet"):
+        for options in ({"sink": sink}, {"sink": tmp_path / "out", "rejects": sink}):
+            with pytest.raises(ValueError, match=r"is in .*in, which a resumed run would read"):
+                packseq.run(model, [source], column="x", **options)
+    # No hidden folder is read.
+    packseq.run(model, source, source / "_out", "x", part_bytes=1)
+    assert packseq.run(model, source, source / "_out", "x", part_bytes=1, resume=True).rows == 0
+
+
+def test_predictions_and_rejects_have_places_of_their_own(model, source, tmp_path):
+    with pytest.raises(ValueError, match="cannot have both the predictions"):
+        packseq.run(model, source, tmp_path / "out", "x", rejects=tmp_path / "in" / ".." / "out")
 
 
 @pytest.mark.parametrize(

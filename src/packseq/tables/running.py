@@ -13,7 +13,7 @@ from packseq.predict.predictor import Predictor
 from packseq.tables import ray_engine
 from packseq.tables.jobs import Job, job_of
 from packseq.tables.progress import progress
-from packseq.tables.sources import STREAM, FilePath, files_of
+from packseq.tables.sources import STREAM, FilePath
 
 # What is lost at most when a run is killed: some seconds' work, and few files.
 PART_BYTES = 256 << 20
@@ -106,7 +106,8 @@ def run(
     RowError
         A row cannot be run; it is a ValueError that has its file and row.
     ValueError
-        What is to be written is there, or is an input; a file is broken; as for Predictor.
+        What is to be written is there, or is an input, or in a folder that is read; a file is
+        broken; as for Predictor.
     TypeError, OSError, ImportError
         As for Predictor; a file cannot be read or written; pyarrow or Ray is not installed.
 
@@ -136,7 +137,7 @@ def run(
         raise TypeError("errors= is Predictor's; run has rejects=, for a table of their own")
     size = as_size(part_bytes, "part_bytes")
     aside = None if rejects is None else os.fspath(rejects)
-    job = job_of(predictor, files_of(source), os.fspath(sink), aside, size)
+    job = job_of(predictor, source, os.fspath(sink), aside, size)
     numbers = _begun(job, resume, force)
     start, counts = time.monotonic(), [0, 0]
     rows = [job.parts[number].rows for number in numbers]

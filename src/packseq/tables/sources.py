@@ -92,10 +92,23 @@ def files_of(source: FilePath | Sequence[FilePath]) -> list[str]:
     return sorted(found)
 
 
+def folder_that_reads(path: Path, source: FilePath | Sequence[FilePath]) -> str | None:
+    """A folder of the source that has tables at `path`, once they are written, among its own."""
+    if not isinstance(source, str | os.PathLike):
+        return next(filter(None, (folder_that_reads(path, each) for each in source)), None)
+    folder, inner = Path(source).resolve(), path.resolve()
+    inside = os.path.isdir(source) and folder in (inner, *inner.parents)
+    return os.fspath(source) if inside and _is_shown(inner, folder) else None
+
+
 def _is_table(path: Path, folder: Path) -> bool:
-    """Whether a file in a folder is one of its tables: nothing hidden, and no notes beside them."""
-    inner = path.relative_to(folder).parts
-    return path.suffix in SUFFIXES and path.is_file() and not any(p[0] in "._" for p in inner)
+    """Whether a file in a folder is one of its tables."""
+    return path.suffix in SUFFIXES and path.is_file() and _is_shown(path, folder)
+
+
+def _is_shown(path: Path, folder: Path) -> bool:
+    """Whether what is in a folder is neither hidden nor notes beside its tables."""
+    return not any(name[0] in "._" for name in path.relative_to(folder).parts)
 
 
 def parts_of(files: Sequence[str], part_bytes: int) -> list[Part]:

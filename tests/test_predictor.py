@@ -244,6 +244,9 @@ def test_arrays_of_the_file(tmp_path, sequences):
     assert named(column)["prediction"].equals(given(column)["prediction"])
     with pytest.raises(ValueError, match=r"holds no array 'no\.weight'"):
         Predictor(path, "x", head="no")(column)
+    renamed = {f"gru.{name}": name for name in gru().state_dict()}
+    by_name = Predictor(path, "x", embedding="emb.weight", head="out", rename=renamed)
+    assert by_name(column)["prediction"].equals(given(column)["prediction"])
 
 
 # ---- rows that cannot be run ---------------------------------------------------------------------

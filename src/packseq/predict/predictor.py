@@ -279,7 +279,11 @@ class Predictor:
         """The column's sequences, with all that is wrong with any of them."""
         network = model.network
         width = network.input_size if model.embedding is None else None
-        sequences = Sequences.of(pa, table.column(self.column), width)
+        try:
+            sequences = Sequences.of(pa, table.column(self.column), width)
+        except (TypeError, ValueError) as error:
+            kind_of_error = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind_of_error(f"{self.column!r}: {error}") from error
         shape, kind = sequences.row_shape, sequences.dtype.kind
         if model.embedding is not None:
             if shape != () or kind not in "iu":

@@ -56,6 +56,7 @@ class Worker:
         self._each.num_threads = 1
         if rejects:
             self._each.errors = _ERRORS
+        self._each._loaded()  # here, or what is wrong with the model would be told of a row
 
     @property
     def column(self) -> str:

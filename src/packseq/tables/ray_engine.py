@@ -61,10 +61,11 @@ def run(
         raise ValueError("a stream cannot be read or written by a cluster")
     if not numbers:
         return 0
+    wanted = None if actors is None else as_size(actors, "actors")
     data = load("ray.data", "ray")
     rejected = 0
     with _cluster(address) as cores:
-        size = cores if actors is None else as_size(actors, "actors")
+        size = wanted or cores
         items = data.from_items(
             [{"number": number} for number in numbers], override_num_blocks=len(numbers)
         )
@@ -74,11 +75,14 @@ def run(
             compute=data.ActorPoolStrategy(size=min(size, len(numbers))),
             num_cpus=1,
         )
+        # Who calls has a bar of their own.
+        done.context.enable_progress_bars = done.context.print_on_execution_start = False
         for row in done.iter_rows():
             if row["error"]:
                 raise pickle.loads(row["error"])
             report(row["rows"], row["steps"])
             rejected += row["rejected"]
+    job.remove_halves()  # of actors that died
     return rejected
 
 
@@ -86,14 +90,22 @@ def run(
 def _cluster(address: str | None) -> Iterator[int]:
     """The CPUs of the cluster that this process is in, or joins, or starts for itself."""
     ray = load("ray", "ray")
+    # Ray's own variable: it is set for the drivers of Ray's jobs.
+    address = address or os.environ.get("RAY_ADDRESS")
     if ray.is_initialized():
         yield int(ray.cluster_resources().get("CPU", 1))
         return
     if address is None:
         cores = usable_cores()
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        # One more than there are actors, so that what is no actor finds a place to run at.
-        ray.init(num_cpus=cores + 1, include_dashboard=False, _node_ip_address="127.0.0.1")
+        # Without "local" it would join a cluster that somebody has started on this machine. One CPU
+        # more than there are actors, so that what is no actor finds a place to run at.
+        ray.init(
+            "local",
+            num_cpus=cores + 1,
+            include_dashboard=False,
+            _node_ip_address="127.0.0.1",
+        )
     else:
         ray.init(address=address)
         cores = int(ray.cluster_resources().get("CPU", 1))

@@ -73,9 +73,9 @@ def run(
         A Parquet or Arrow IPC file, a folder or a glob of them; "-" is a stream of Arrow IPC on
         standard input.
     sink : path
-        A file, of Arrow IPC if its suffix is .arrow, .feather or .ipc and of Parquet otherwise; a
-        folder, which gets one Parquet file for each part; or "-" for a stream of Arrow IPC on
-        standard output.
+        A .parquet file; a file of Arrow IPC, .arrow, .feather or .ipc, or a stream of it, .arrows;
+        under any other name a folder, which gets one Parquet file for each part; or "-" for a
+        stream of Arrow IPC on standard output.
     rejects : path, optional
         A folder for the rows that cannot be run, with their file, row and what is wrong, beside
         the columns that they have. By default the first of them is an error.
@@ -86,7 +86,9 @@ def run(
     engine : {"embedded", "ray"}
         This process, or Ray Data: parts go to actors of one CPU each.
     address : str, optional
-        Of the Ray cluster; by default one on this machine, for as long as the call takes.
+        Of the Ray cluster: "auto" is the one that was started on this machine. By default that in
+        which this process is, or the one in RAY_ADDRESS, or one of its own for as long as the call
+        takes.
     actors : int, optional
         As many as the cluster has CPUs by default.
     max_steps, sort_window : int
@@ -131,6 +133,8 @@ def run(
     """
     if engine not in ("embedded", "ray"):
         raise ValueError(f"engine must be 'embedded' or 'ray', got {engine!r}")
+    if engine != "ray" and (address, actors) != (None, None):
+        raise ValueError("address and actors belong to the engine 'ray'")
     resume, force = as_flag(resume, "resume"), as_flag(force, "force")
     predictor = Predictor(model, column, max_steps=max_steps, sort_window=sort_window, **options)
     if predictor.errors is not None:

@@ -171,8 +171,9 @@ def pieces_of(part: Part, column: str, window: int) -> Iterator[Piece]:
     pa = load("pyarrow", "arrow")
     first_row, waiting, steps, rows = part.first_row, [], 0, 0
     with _errors(pa, part.path), _reader(pa, part) as (schema, batches):
-        if schema.names.count(column) != 1:
-            raise ValueError(f"has no column {column!r}, only {', '.join(schema.names)}")
+        if (there := schema.names.count(column)) != 1:
+            names = ", ".join(map(repr, schema.names))
+            raise ValueError(f"has {there or 'no'} columns {column!r}, among {names}")
         place = schema.names.index(column)
         for batch in batches:
             waiting.append(batch)
@@ -213,11 +214,20 @@ def _reader(pa: ModuleType, part: Part) -> Iterator[tuple[Any, Iterator[Any]]]:
             numbers = range(part.first, part.last)
             yield reader.schema, (_checked(reader.get_batch(k)) for k in numbers)
     elif part.path == STREAM:
-        with pa.ipc.open_stream(sys.stdin.buffer) as reader:
+        with _stream(pa, sys.stdin.buffer, "no stream of Arrow IPC") as reader:
             yield reader.schema, map(_checked, reader)
     else:
-        with pa.OSFile(part.path) as file, pa.ipc.open_stream(file) as reader:
+        other = "neither Parquet nor Arrow IPC"
+        with pa.OSFile(part.path) as file, _stream(pa, file, other) as reader:
             yield reader.schema, map(_checked, reader)
+
+
+def _stream(pa: ModuleType, file: Any, otherwise: str) -> Any:
+    """A reader of a stream of Arrow's, and what the file is if it is none."""
+    try:
+        return pa.ipc.open_stream(file)
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"is {otherwise}: {error}") from error
 
 
 def _checked(batch: Any) -> Any:
@@ -253,4 +263,5 @@ def _errors(pa: ModuleType, path: str) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise ValueError(f"{path}: {error}") from error
+        name = "standard input" if path == STREAM else path
+        raise ValueError(f"{name}: {error}") from error

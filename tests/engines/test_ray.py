@@ -27,13 +27,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 def cluster():
     """Two workers, and a place for the tasks that read."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    ray.init(
-        "local",
-        num_cpus=3,
-        include_dashboard=False,
-        log_to_driver=False,
-        _node_ip_address="127.0.0.1",
-    )
+    ray.init("local", num_cpus=3, include_dashboard=False, log_to_driver=False)
     pytest.importorskip("ray.data")
     ray.data.DataContext.get_current().enable_progress_bars = False
     yield
@@ -77,6 +71,36 @@ def test_the_command(model, source, same, tmp_path):
     ]
     assert cli.main([*arguments, "--engine", "ray", "--actors", "2"]) == 0
     same(read(tmp_path / "out"))
+
+
+def test_the_command_alone_starts_a_cluster_of_its_own(model, source, same, tmp_path):
+    """Which nobody else can reach; and on standard error there are warnings and the sum."""
+    options = ["--input", source, "--output", str(tmp_path / "out"), "--column", "x"]
+    environment = driver_environment()
+    del environment["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"]
+    ran = subprocess.run(
+        [sys.executable, "-c", COMMAND, "run", model, *options, "--engine", "ray"],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout == "127.0.0.1\n"
+    assert "60 rows" in ran.stderr
+    for noise in ("Execution plan", "Total Progress", "Progress bars disabled"):
+        assert noise not in ran.stderr
+    same(read(tmp_path / "out"))
+
+
+COMMAND = """
+import sys
+from packseq import cli
+
+code = cli.main(sys.argv[1:])
+import ray
+print(ray.util.get_node_ip_address())
+sys.exit(code)
+"""
 
 
 def test_an_actor_that_is_killed_while_it_writes(model, table, same, tmp_path):

@@ -64,8 +64,8 @@ class Predictor:
         The column of sequences: lists of lists of one length, or of numbers where the model's input
         has one, or of ids for `embedding`; see :func:`packseq.from_arrow` for the types.
     output : {"last", "mean", "max", "steps"}
-        The last layer's final h, both directions joined; its mean or maximum over the steps; or all
-        of its steps, as a list.
+        The last layer's final h, both directions joined; its mean or maximum over the steps, NaN
+        and -inf where there is none; or all of its steps, as a list.
     name : str
         Of the new column.
     embedding : array_like of shape (V, I), or str, optional

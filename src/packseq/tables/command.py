@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from packseq.predict.predictor import NULLS, OUTPUTS
+from packseq.tables import ray_engine
 from packseq.tables.running import run
 from packseq.tables.sources import SUFFIXES
 
@@ -80,6 +81,8 @@ def run_table(options: argparse.Namespace) -> None:
     renamed = {"take": "output", "threads": "num_threads"}
     load = ("prefix", "nonlinearity", "recurrent_activation", "reset_after")
     wanted |= {name: value for name in load if (value := getattr(options, name)) is not None}
+    if options.engine == "ray" and ray_engine.address_of(options.address) is None:
+        ray_engine.keep_to_this_machine()  # nothing else is in this process
     ran = run(
         options.file,
         options.input,

@@ -118,7 +118,7 @@ def run(
     Rows come out once each and in their order, with the same bits whatever the engine, the parts
     and the threads. A part is written beside its place and renamed, so that what is there is whole:
     a run that is killed loses at most the parts that it had begun. One file of several parts is put
-    together from them at the end.
+    together from them at the end. Several threads call a callable head at a time.
 
     Examples
     --------

@@ -141,7 +141,8 @@ def read(pa: ModuleType, chunk: Any, start: int, width: int | None = None) -> Li
     while is_list(pa, values.type):
         walk.descend(pa, values, width)
         values = _storage(pa, values.flatten())
-    walk.note(np.flatnonzero(_nulls(values)), lambda _: "a null")
+    if values.null_count:  # a mask of all numbers is a quarter of them
+        walk.note(np.flatnonzero(_nulls(values)), lambda _: "a null")
     if not _is_number(pa, values.type):
         raise TypeError(
             "column must hold lists of numbers, booleans, dates or durations, or lists of one "

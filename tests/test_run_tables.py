@@ -500,10 +500,24 @@ def test_a_stream_through_the_command(model, table):
         capture_output=True,
     )
     assert b"a stream cannot be resumed" in resumed.stderr
-    ran = subprocess.run(
-        [sys.executable, "-m", "packseq", "run", *arguments], input=b"PAR1" * 9, capture_output=True
-    )
-    assert b"standard input: is no stream of Arrow IPC: " in ran.stderr
+
+
+def test_what_is_wrong_with_a_stream_is_told_of_standard_input(model, table):
+    buffer = io.BytesIO()
+    poisoned = sequences_of([3, 2])
+    poisoned[1][0, 0] = np.nan
+    with pa.ipc.new_stream(buffer, table.schema) as writer:
+        writer.write_table(table)
+        writer.write_table(table_of(poisoned))
+    for content, message in (
+        (b"PAR1" * 9, b"standard input: is no stream of Arrow IPC: "),
+        (buffer.getvalue(), b"standard input, row 61: 'x' has nan"),
+    ):
+        arguments = [str(model), "--input", "-", "--output", "-", "--column", "x"]
+        command = [sys.executable, "-m", "packseq", "run", *arguments]
+        ran = subprocess.run(command, input=content, capture_output=True)
+        assert ran.returncode == 2
+        assert message in ran.stderr
 
 
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="the system has no terminals")

@@ -1,6 +1,7 @@
 """Ray Data: the same bits for any blocks and actors, and nothing lost or doubled where one dies."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -271,6 +272,26 @@ def test_an_actor_of_one_cpu_takes_one_thread():
 
     rows = ray.data.range(1).map_batches(threads, num_cpus=1).take_all()
     assert rows == [{"threads": 1}]
+
+
+def test_an_actor_loads_its_model_once(model, source, same, tmp_path):
+    path = Path(shutil.copy(model, tmp_path))
+
+    def head(rows):
+        path.unlink(missing_ok=True)  # once it has been loaded
+        return rows
+
+    rows = ray.data.read_parquet(source).map_batches(
+        packseq.Predictor,
+        fn_constructor_args=(str(path), "x"),
+        fn_constructor_kwargs={"head": head},
+        batch_format="pyarrow",
+        batch_size=7,
+        num_cpus=1,
+        compute=ray.data.ActorPoolStrategy(size=1),
+    )
+    same(pa.concat_tables(ray.get(rows.to_arrow_refs())))
+    assert not path.exists()
 
 
 def test_a_module_travels_as_its_weights(table, same, model):

@@ -257,11 +257,15 @@ def _kind(path: str) -> str:
     return "parquet" if head[:4] == b"PAR1" else "file" if head == b"ARROW1" else "stream"
 
 
+def told(path: str) -> str:
+    """A file as an error names it."""
+    return "standard input" if path == STREAM else path
+
+
 @contextmanager
 def _errors(pa: ModuleType, path: str) -> Iterator[None]:
     """Name the file in what is wrong with it."""
     try:
         yield
     except (pa.ArrowException, OSError, ValueError) as error:
-        name = "standard input" if path == STREAM else path
-        raise ValueError(f"{name}: {error}") from error
+        raise ValueError(f"{told(path)}: {error}") from error

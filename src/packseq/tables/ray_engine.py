@@ -93,7 +93,9 @@ def _only_warnings() -> Iterator[None]:
 
     def is_told(record: logging.LogRecord) -> bool:
         # That there is no bar of its own is a warning of Ray's.
-        return record.levelno >= logging.WARNING and "progress bar" not in record.msg.lower()
+        return (
+            record.levelno >= logging.WARNING and "progress bar" not in record.getMessage().lower()
+        )
 
     handlers = logging.getLogger("ray.data").handlers
     consoles = [each for each in handlers if isinstance(each, logging.StreamHandler)]

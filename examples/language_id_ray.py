@@ -55,11 +55,8 @@ def predicted(source, sink, engine):
 
 
 def set_up_ray():
-    """What Ray asks the environment of when it is imported.
-
-    Its cluster listens on the loopback address alone, behind a token, and tells of what is fatal
-    alone: it would call an error what every data set of its own does.
-    """
+    """What Ray asks the environment of when it is imported: its cluster listens on the loopback
+    address alone, behind a token. The error that it logs is one that all of its data sets log."""
     os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     os.environ.setdefault("RAY_AUTH_MODE", "token")
 

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 import packseq
+from packseq.tables import ray_engine
 
 FEATURES, HIDDEN, LONGEST = 16, 64, 80
 FILES = 8
@@ -122,9 +123,10 @@ def measure_second_half(folder):
 def measure_ray(folder):
     """Two actors. What Ray takes to start them is apart, as the start of a process is: the time of
     the files three times over, less that of them once."""
+    ray_engine.keep_to_this_machine()
     import ray
 
-    ray.init(num_cpus=3, include_dashboard=False, _node_ip_address="127.0.0.1", log_to_driver=False)
+    ray.init("local", num_cpus=3, include_dashboard=False, log_to_driver=False)
     files = sorted((folder / "in").iterdir())
     seconds = [
         packseq.run(

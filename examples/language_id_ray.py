@@ -5,7 +5,7 @@
 The held-out lines are written as a folder of Parquet parts, each line a list of its bytes. The
 model of language_id.py reads them as ids: `packseq.run` looks up its embedding, runs its LSTM and
 applies its linear layer, once in this process and once on two actors of Ray; both must say the
-same.
+same. So few lines are done before Ray has started: it is for tables of some minutes and more.
 """
 
 import json
@@ -54,7 +54,15 @@ def predicted(source, sink, engine):
     return pa.concat_tables([pq.read_table(path) for path in sorted(sink.glob("part-*"))])
 
 
+def set_up_ray():
+    """What Ray asks the environment of when it is imported: its cluster listens on the loopback
+    address alone, behind a token. The error that it logs is one that all of its data sets log."""
+    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+
 def main():
+    set_up_ray()
     rows = [
         row.split("\t") for row in (HERE / "held_out.tsv").read_text(encoding="utf-8").splitlines()
     ]
@@ -70,6 +78,7 @@ def main():
         write_parts(lines, [language for language, _ in rows], source)
         print(f"{len(lines):,} lines in {PARTS} files; {os.cpu_count()} cores")
         embedded = predicted(source, Path(name) / "embedded", "embedded")
+        print("  the same on Ray, which takes some seconds to start:", flush=True)
         on_ray = predicted(source, Path(name) / "ray", "ray")
     if not on_ray.equals(embedded):
         raise SystemExit("the cluster says something else than the process alone")

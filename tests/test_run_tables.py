@@ -60,6 +60,9 @@ def read(path):
         return pa.concat_tables([read(each) for each in sorted(path.glob("part-*"))])
     if path.suffix == ".parquet":
         return pq.read_table(path)
+    if path.suffix == ".arrows":
+        with pa.ipc.open_stream(path) as reader:
+            return reader.read_all()
     with pa.ipc.open_file(path) as reader:
         return reader.read_all()
 
@@ -75,7 +78,7 @@ def check(result, table, **options):
 # ---- formats and places --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("sink", ["out.parquet", "out.arrow", "out", "new/folder"])
+@pytest.mark.parametrize("sink", ["out.parquet", "out.arrow", "out.arrows", "out", "new/folder"])
 @pytest.mark.parametrize("part_bytes", [1, 1 << 30])
 def test_a_folder_into_a_file_or_a_folder(model, source, table, tmp_path, sink, part_bytes):
     target = tmp_path / sink
@@ -330,10 +333,34 @@ def test_bad_rows_go_to_a_table_of_their_own(model, tmp_path, sink):
 # ---- what is refused -----------------------------------------------------------------------------
 
 
-def test_inputs_are_not_overwritten(model, source, tmp_path):
+def test_inputs_are_not_overwritten(model, source, tmp_path, monkeypatch):
     for sink in (source / "a.parquet", source, model):
         with pytest.raises(ValueError, match="an input"):
             packseq.run(model, source, sink, "x", force=True)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(source)
+    (source / "a.parquet").rename(source / "part-000000.parquet")  # as force removes them
+    for sink in ("in", "./link", "in/../in/b.parquet", "link/b.parquet"):
+        with pytest.raises(ValueError, match="is or holds an input"):
+            packseq.run(model, "in", sink, "x", force=True)
+        with pytest.raises(ValueError, match="is or holds an input"):
+            packseq.run(model, "in", "out", "x", rejects=sink, force=True)
+    assert sorted(path.name for path in source.iterdir()) == ["b.parquet", "part-000000.parquet"]
+
+
+def test_output_is_not_put_among_what_is_read(model, source, tmp_path):
+    for sink in (source / "out", source / "out.parquet"):
+        for options in ({"sink": sink}, {"sink": tmp_path / "out", "rejects": sink}):
+            with pytest.raises(ValueError, match=r"is in .*in, which a resumed run would read"):
+                packseq.run(model, [source], column="x", **options)
+    # No hidden folder is read.
+    packseq.run(model, source, source / "_out", "x", part_bytes=1)
+    assert packseq.run(model, source, source / "_out", "x", part_bytes=1, resume=True).rows == 0
+
+
+def test_predictions_and_rejects_have_places_of_their_own(model, source, tmp_path):
+    with pytest.raises(ValueError, match="cannot have both the predictions"):
+        packseq.run(model, source, tmp_path / "out", "x", rejects=tmp_path / "in" / ".." / "out")
 
 
 @pytest.mark.parametrize(
@@ -341,7 +368,8 @@ def test_inputs_are_not_overwritten(model, source, tmp_path):
     [
         (b"PAR1 and no more", "in.parquet: "),
         (b"ARROW1 and no", "in.parquet: "),
-        (b"", "in.parquet: "),
+        (b"", "in.parquet: is neither Parquet nor Arrow IPC: "),
+        (b"id,x\n7,0.5\n" * 100, "in.parquet: is neither Parquet nor Arrow IPC: "),
     ],
 )
 def test_broken_files_are_named(model, tmp_path, content, message):
@@ -365,14 +393,36 @@ def test_offsets_that_lie_in_a_file_are_refused(model, tmp_path):
 def test_other_mistakes(model, source, tmp_path):
     with pytest.raises(OSError, match="nothing: there is no such file"):
         packseq.run(model, tmp_path / "nothing", tmp_path / "out", "x")
-    with pytest.raises(ValueError, match=r"a\.parquet: has no column 'y', only id, x"):
+    with pytest.raises(ValueError, match=r"a\.parquet: has no columns 'y', among 'id', 'x'"):
         packseq.run(model, source, tmp_path / "out", "y")
+    twice = table_of(sequences_of([1])).rename_columns(["x", "x"])
+    pq.write_table(twice, tmp_path / "twice.parquet")
+    with pytest.raises(ValueError, match=r"twice\.parquet: has 2 columns 'x', among 'x', 'x'"):
+        packseq.run(model, tmp_path / "twice.parquet", tmp_path / "out", "x")
     with pytest.raises(ValueError, match="engine must be"):
         packseq.run(model, source, tmp_path / "out", "x", engine="spark")
+    for option in ({"address": "auto"}, {"actors": 2}):
+        with pytest.raises(ValueError, match="address and actors belong to the engine 'ray'"):
+            packseq.run(model, source, tmp_path / "out", "x", **option)
     with pytest.raises(TypeError, match="run has rejects="):
         packseq.run(model, source, tmp_path / "out", "x", errors="e")
     with pytest.raises(ValueError, match=r"a\.parquet: .*'id' already"):
         packseq.run(model, source, tmp_path / "other", "x", name="id")
+
+
+def test_what_is_wrong_with_the_model_is_not_told_of_a_row(model, source, tmp_path):
+    with pytest.raises(ValueError, match=r"^\S*model\.safetensors holds no array 'top\.weight'"):
+        packseq.run(model, source, tmp_path / "out", "x", head="top")
+    with pytest.raises(TypeError, match=r"^load\(\) got an unexpected keyword argument 'part'"):
+        packseq.run(model, source, tmp_path / "out", "x", part=3)
+
+
+def test_a_column_of_another_type_is_told_with_its_file_and_cast(model, tmp_path):
+    strings = pa.array([[["1", "2", "3"]]])
+    pq.write_table(pa.table({"x": strings}), tmp_path / "in.parquet")
+    named = r"column\.cast\(pyarrow\.list_\(pyarrow\.list_\(pyarrow\.float32\(\)\)\)\) helps"
+    with pytest.raises(TypeError, match=rf"in\.parquet: 'x': column must .* {named}"):
+        packseq.run(model, tmp_path / "in.parquet", tmp_path / "out", "x")
 
 
 # ---- the command ---------------------------------------------------------------------------------
@@ -416,6 +466,19 @@ def test_options_of_tables_without_a_column(model, tmp_path, capsys, option):
     assert f"{option[0]} belongs to a table" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["in", "in/a.parquet", "b.arrow"])
+def test_a_table_without_a_column(model, source, tmp_path, capsys, name):
+    assert command(model, "--input", tmp_path / name, "--output", tmp_path / "y.npz") == 2
+    assert f"{tmp_path / name} holds tables: --column says" in capsys.readouterr().err
+
+
+def test_parts_through_the_command(model, source, table, tmp_path):
+    options = ["--input", source, "--output", tmp_path / "out", "--column", "x"]
+    assert command(model, *options, "--part-bytes", "1") == 0
+    assert len(parts(tmp_path / "out")) == 6
+    check(read(tmp_path / "out"), table)
+
+
 def test_a_stream_through_the_command(model, table):
     buffer = io.BytesIO()
     with pa.ipc.new_stream(buffer, table.schema) as writer:
@@ -437,6 +500,24 @@ def test_a_stream_through_the_command(model, table):
         capture_output=True,
     )
     assert b"a stream cannot be resumed" in resumed.stderr
+
+
+def test_what_is_wrong_with_a_stream_is_told_of_standard_input(model, table):
+    buffer = io.BytesIO()
+    poisoned = sequences_of([3, 2])
+    poisoned[1][0, 0] = np.nan
+    with pa.ipc.new_stream(buffer, table.schema) as writer:
+        writer.write_table(table)
+        writer.write_table(table_of(poisoned))
+    for content, message in (
+        (b"PAR1" * 9, b"standard input: is no stream of Arrow IPC: "),
+        (buffer.getvalue(), b"standard input, row 61: 'x' has nan"),
+    ):
+        arguments = [str(model), "--input", "-", "--output", "-", "--column", "x"]
+        command = [sys.executable, "-m", "packseq", "run", *arguments]
+        ran = subprocess.run(command, input=content, capture_output=True)
+        assert ran.returncode == 2
+        assert message in ran.stderr
 
 
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="the system has no terminals")

@@ -131,7 +131,9 @@ def read(pa: ModuleType, chunk: Any, start: int, width: int | None = None) -> Li
     _check(pa, chunk, start)
     chunk = _storage(pa, chunk)
     if not is_list(pa, chunk.type):
-        raise TypeError(f"column must hold lists, got type {chunk.type}{_help(pa, chunk.type)}")
+        raise TypeError(
+            f"column must hold lists, got type {chunk.type}{_help(pa, chunk.type, width)}"
+        )
     nulls = _nulls(chunk)
     lengths = np.where(nulls, 0, _sizes(pa, chunk))
     walk = _Walk(starts_of(lengths))
@@ -139,7 +141,13 @@ def read(pa: ModuleType, chunk: Any, start: int, width: int | None = None) -> Li
     while is_list(pa, values.type):
         walk.descend(pa, values, width)
         values = _storage(pa, values.flatten())
-    walk.note(np.flatnonzero(_nulls(values)), lambda _: "a null")
+    if values.null_count:  # a mask of all numbers is a quarter of them
+        walk.note(np.flatnonzero(_nulls(values)), lambda _: "a null")
+    if not _is_number(pa, values.type):
+        raise TypeError(
+            "column must hold lists of numbers, booleans, dates or durations, or lists of one "
+            f"length of these, got lists of {values.type}{_help(pa, chunk.type, width)}"
+        )
     numbers = _numbers(pa, values)
     return Lists(numbers, walk.bounds[:-1], lengths, walk.shape, nulls, walk.faults)
 
@@ -242,14 +250,13 @@ def _nulls(array: Any) -> Mask:
     return np.asarray(array.is_null().to_numpy(zero_copy_only=False), np.bool_)
 
 
+def _is_number(pa: ModuleType, kind: Any) -> bool:
+    """Whether NumPy has it: times of day are primitive in Arrow, but Python's objects there."""
+    return bool(pa.types.is_primitive(kind) and not pa.types.is_time(kind))
+
+
 def _numbers(pa: ModuleType, values: Any) -> Array:
     """(M,) of Arrow's numbers; anything where one is null."""
-    # Times of day are primitive in Arrow, but Python objects in NumPy.
-    if not pa.types.is_primitive(values.type) or pa.types.is_time(values.type):
-        raise TypeError(
-            "column must hold lists of numbers, booleans, dates or durations, or lists of one "
-            f"length of these, got lists of {values.type}{_help(pa, values.type)}"
-        )
     if values.null_count:
         # NumPy would get floats for integers; a number that is null is noted, and not read.
         buffers = [None, values.buffers()[1]]
@@ -258,15 +265,31 @@ def _numbers(pa: ModuleType, values: Any) -> Array:
     return np.ascontiguousarray(rows)
 
 
-def _help(pa: ModuleType, kind: Any) -> str:
+def _help(pa: ModuleType, kind: Any, width: int | None) -> str:
     """What makes a column of this type one that is taken, if something does."""
     types = pa.types
-    if types.is_dictionary(kind):
-        return ": column.cast(column.type.value_type) decodes it"
-    if getattr(types, "is_run_end_encoded", lambda _: False)(kind):
-        return ": pyarrow.compute.run_end_decode(column) decodes it"
-    if types.is_decimal(kind) or types.is_string(kind) or types.is_large_string(kind):
-        return ": column.cast(pyarrow.list_(pyarrow.float32())) helps where each is a number"
-    if types.is_null(kind):
-        return ": column.cast(pyarrow.list_(pyarrow.float32())) says what is missing"
+    if types.is_struct(kind) and kind.num_fields:
+        return f": pyarrow.compute.struct_field(column, {kind[0].name!r}) is one of its fields"
+    leaf = kind
+    while is_list(pa, leaf):
+        if _is_view(pa, leaf):
+            return ""  # what pyarrow 26 casts of views to has broken offsets
+        leaf = leaf.value_type
+    if types.is_null(leaf):
+        numbers = "pyarrow.float32()"
+        steps = numbers if width in (None, 1) else f"pyarrow.list_({numbers}, {width})"
+        return f": column.cast(pyarrow.list_({steps})) says what is missing"
+    as_numbers = (types.is_decimal, types.is_string, types.is_large_string, types.is_dictionary)
+    if leaf is not kind and any(is_kind(leaf) for is_kind in as_numbers):
+        return f": column.cast({_of_numbers(pa, kind)}) helps where each is a number"
     return ""
+
+
+def _of_numbers(pa: ModuleType, kind: Any) -> str:
+    """How one writes the type of lists, of no views, that this one would be if it held numbers."""
+    if not is_list(pa, kind):
+        return "pyarrow.float32()"
+    inner = _of_numbers(pa, kind.value_type)
+    if pa.types.is_fixed_size_list(kind):
+        return f"pyarrow.list_({inner}, {kind.list_size})"
+    return f"pyarrow.{'large_list' if pa.types.is_large_list(kind) else 'list_'}({inner})"

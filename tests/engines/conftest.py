@@ -1,5 +1,10 @@
 """What the tests of engines share: ``make test-engines`` runs them, by hand."""
 
+import os
+
+# Ray reads it when it is imported: the cluster of the tests listens on the loopback address.
+os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+
 import numpy as np
 import pyarrow.parquet as pq
 import pytest

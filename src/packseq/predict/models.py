@@ -91,7 +91,7 @@ def model_of(model: Any, embedding: Embedding, head: Head, options: Mapping[str,
     status = os.stat(model)
     stamp = (os.path.realpath(model), status.st_mtime_ns, status.st_size)
     with _LOADING:  # the threads of one predictor come here together at first
-        module, arrays = _from_file(stamp, names[0], names[1], tuple(sorted(options.items())))
+        module, arrays = _from_file(stamp, names[0], names[1], _frozen(options))
     if isinstance(embedding, str):
         embedding = arrays[embedding]
     if isinstance(head, str):
@@ -100,6 +100,14 @@ def model_of(model: Any, embedding: Embedding, head: Head, options: Mapping[str,
 
 
 _LOADING = Lock()
+
+
+def _frozen(options: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    """Options that a cache can look up; `rename` is a mapping."""
+    return tuple(
+        (name, _frozen(value) if isinstance(value, Mapping) else value)
+        for name, value in sorted(options.items())
+    )
 
 
 @lru_cache(maxsize=4)
@@ -111,7 +119,10 @@ def _from_file(
 ) -> tuple[Any, dict[str, Array]]:
     """A file's module, and those of its arrays that have been named."""
     path = Path(stamp[0])
-    module = load(path, **dict(options))
+    given: dict[str, Any] = {
+        name: dict(value) if isinstance(value, tuple) else value for name, value in options
+    }
+    module = load(path, **given)
     wanted = [] if embedding is None else [embedding]
     if head is not None:
         wanted += [f"{head}.weight", f"{head}.bias"]

@@ -64,8 +64,8 @@ class Predictor:
         The column of sequences: lists of lists of one length, or of numbers where the model's input
         has one, or of ids for `embedding`; see :func:`packseq.from_arrow` for the types.
     output : {"last", "mean", "max", "steps"}
-        The last layer's final h, both directions joined; its mean or maximum over the steps; or all
-        of its steps, as a list.
+        The last layer's final h, both directions joined; its mean or maximum over the steps, NaN
+        and -inf where there is none; or all of its steps, as a list.
     name : str
         Of the new column.
     embedding : array_like of shape (V, I), or str, optional
@@ -286,7 +286,11 @@ class Predictor:
         """The column's sequences, with all that is wrong with any of them."""
         network = model.network
         width = network.input_size if model.embedding is None else None
-        sequences = Sequences.of(pa, table.column(self.column), width)
+        try:
+            sequences = Sequences.of(pa, table.column(self.column), width)
+        except (TypeError, ValueError) as error:
+            kind_of_error = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind_of_error(f"{self.column!r}: {error}") from error
         shape, kind = sequences.row_shape, sequences.dtype.kind
         if model.embedding is not None:
             if shape != () or kind not in "iu":

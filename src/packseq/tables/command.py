@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 from typing import Any
 
 from packseq.predict.predictor import NULLS, OUTPUTS
+from packseq.tables import ray_engine
 from packseq.tables.running import run
+from packseq.tables.sources import SUFFIXES
 
 # Options that a table has and other input has not, with their defaults.
 _OPTIONS = (
     *("take", "name", "embedding", "head", "argmax", "nulls", "keep"),
-    *("max_steps", "sort_window", "threads", "rejects", "resume", "engine", "address", "actors"),
+    *("max_steps", "sort_window", "part_bytes", "threads", "rejects", "resume"),
+    *("engine", "address", "actors"),
 )
 
 
@@ -34,11 +38,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--keep", action="store_true", default=None, help="keep the sequences")
     add("--max-steps", type=int, help="steps that are computed together")
     add("--sort-window", type=int, help="steps that are looked at for rows of like length")
+    add("--part-bytes", type=int, help="of the input, that are done or lost together")
     add("--threads", type=int, help="all cores by default")
     add("--rejects", metavar="FOLDER", help="put rows there that cannot be run")
     add("--resume", action="store_true", default=None, help="keep the parts that are there")
     add("--engine", choices=("embedded", "ray"), help="embedded by default")
-    add("--address", help="of the Ray cluster; one on this machine by default")
+    add("--address", help="of the Ray cluster; by default RAY_ADDRESS, or one of its own")
     add("--actors", type=int, help="on Ray; one for each CPU by default")
 
 
@@ -49,13 +54,15 @@ def given(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def check_none(options: argparse.Namespace) -> None:
-    """Refuse options of tables where there is none.
+    """Refuse tables and their options where no column is named.
 
     Raises
     ------
     ValueError
         One is given without ``--column``.
     """
+    if Path(options.input).suffix in SUFFIXES or Path(options.input).is_dir():
+        raise ValueError(f"{options.input} holds tables: --column says what is to be run of them")
     for name in given(options):
         raise ValueError(f"--{name.replace('_', '-')} belongs to a table: --column says which")
 
@@ -74,6 +81,8 @@ def run_table(options: argparse.Namespace) -> None:
     renamed = {"take": "output", "threads": "num_threads"}
     load = ("prefix", "nonlinearity", "recurrent_activation", "reset_after")
     wanted |= {name: value for name in load if (value := getattr(options, name)) is not None}
+    if options.engine == "ray" and ray_engine.address_of(options.address) is None:
+        ray_engine.keep_to_this_machine()  # nothing else is in this process
     ran = run(
         options.file,
         options.input,

@@ -17,7 +17,17 @@ from packseq.predict.predictor import Predictor
 from packseq.tables.pipeline import Made, Worker
 from packseq.tables.progress import Report
 from packseq.tables.sinks import table_file
-from packseq.tables.sources import STREAM, SUFFIXES, Part, metadata_of, parts_of, pieces_of
+from packseq.tables.sources import (
+    STREAM,
+    SUFFIXES,
+    FilePath,
+    Part,
+    files_of,
+    folder_that_reads,
+    metadata_of,
+    parts_of,
+    pieces_of,
+)
 
 # In the metadata of every file that is written: the job that it is of.
 JOB_KEY = b"packseq.job"
@@ -116,7 +126,7 @@ class Job:
         for folder in filter(None, (self.folder, self.rejects)):
             for path in folder.glob(".*.part"):
                 if re.fullmatch(r"\.[0-9a-f]{16}\.part", path.name):
-                    path.unlink()
+                    path.unlink(missing_ok=True)  # its writer may be at its end after all
 
     # ---- the work ----
 
@@ -169,28 +179,47 @@ class Job:
 
 
 def job_of(
-    predictor: Predictor, files: Sequence[str], sink: str, rejects: str | None, part_bytes: int
+    predictor: Predictor,
+    source: FilePath | Sequence[FilePath],
+    sink: str,
+    rejects: str | None,
+    part_bytes: int,
 ) -> Job:
     """Plan a job.
 
     Raises
     ------
     ValueError
-        The sink is one of the files, or the model's; a file is none of tables.
+        What is written would replace what is read, or be read by a later run; a file is none of
+        tables.
+    OSError
+        There is no file.
     """
+    files = files_of(source)
+    target, aside = Path(sink), None if rejects is None else Path(rejects)
+    if aside is not None and aside.resolve() == target.resolve():
+        raise ValueError(f"{aside} cannot have both the predictions and the rows without one")
+    for place in filter(None, (target, aside)):
+        _check_apart(place, [*files, *predictor.files], source)
     parts = parts_of(files, part_bytes)
-    target = Path(sink)
-    for file in filter(os.path.exists, [*files, *predictor.files]):
-        if target.exists() and (target.samefile(file) or target in Path(file).absolute().parents):
-            raise ValueError(f"{target} is or holds an input, {file}, which could be lost")
     folder = None
     if target != Path(STREAM):
         if target.suffix not in SUFFIXES or target.is_dir():
             folder = target
         elif len(parts) > 1:
             folder = target.with_name(target.name + ".parts")
-    key = _key(predictor, files, part_bytes, rejects is not None)
-    return Job(predictor, parts, target, folder, Path(rejects) if rejects else None, key)
+    key = _key(predictor, files, part_bytes, aside is not None)
+    return Job(predictor, parts, target, folder, aside, key)
+
+
+def _check_apart(place: Path, inputs: Sequence[str], source: FilePath | Sequence[FilePath]) -> None:
+    """Refuse to write where something is that is read, or will be when the run is resumed."""
+    written = place.resolve()  # links and ".." lead to an input as well
+    for file in inputs:
+        if file != STREAM and written in (Path(file).resolve(), *Path(file).resolve().parents):
+            raise ValueError(f"{place} is or holds an input, {file}, which could be lost")
+    if folder := folder_that_reads(place, source):
+        raise ValueError(f"{place} is in {folder}, which a resumed run would read it from")
 
 
 def _key(predictor: Predictor, files: Sequence[str], part_bytes: int, aside: bool) -> str:

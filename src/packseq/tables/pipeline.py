@@ -12,7 +12,7 @@ from typing import Any
 from packseq.optional import load
 from packseq.predict.predictor import Predictor, RowError
 from packseq.settings.threads import get_num_threads
-from packseq.tables.sources import Part, Piece
+from packseq.tables.sources import Part, Piece, told
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +56,7 @@ class Worker:
         self._each.num_threads = 1
         if rejects:
             self._each.errors = _ERRORS
+        self._each._loaded()  # here, or what is wrong with the model would be told of a row
 
     @property
     def column(self) -> str:
@@ -87,13 +88,14 @@ class Worker:
 
     def one(self, piece: Piece) -> Made:
         """What one piece becomes."""
+        file = told(piece.part.path)
         try:
             table = self._each(piece.table)
         except RowError as error:
-            raise RowError(piece.first_row + error.row, error.reason, piece.part.path) from None
+            raise RowError(piece.first_row + error.row, error.reason, file) from None
         except (TypeError, ValueError) as error:
             kind = TypeError if isinstance(error, TypeError) else ValueError
-            raise kind(f"{piece.part.path}: {error}") from error
+            raise kind(f"{file}: {error}") from error
         rejected = None
         if self._each.errors is not None:
             table, rejected = self._sorted_out(piece, table)

@@ -13,7 +13,7 @@ from packseq.tables import ray_engine
 from packseq.tables.jobs import Job, job_of
 from packseq.tables.progress import progress
 from packseq.tables.sinks import as_sink
-from packseq.tables.sources import STREAM, FilePath, files_of
+from packseq.tables.sources import STREAM, FilePath
 
 # What is lost at most when a run is killed: some seconds' work, and few files.
 PART_BYTES = 256 << 20
@@ -73,9 +73,9 @@ def run(
         A Parquet or Arrow IPC file, a folder or a glob of them; "-" is a stream of Arrow IPC on
         standard input.
     sink : path
-        A file, of Arrow IPC if its suffix is .arrow, .feather or .ipc and of Parquet otherwise; a
-        folder, which gets one Parquet file for each part; or "-" for a stream of Arrow IPC on
-        standard output. A suffix of other files, such as .csv, is refused.
+        A .parquet file; a file of Arrow IPC, .arrow, .feather or .ipc, or a stream of it, .arrows;
+        under any other name a folder, which gets one Parquet file for each part; or "-" for a
+        stream of Arrow IPC on standard output. A suffix of other files, such as .csv, is refused.
     rejects : path, optional
         A folder for the rows that cannot be run, with their file, row and what is wrong, beside
         the columns that they have. By default the first of them is an error.
@@ -86,7 +86,9 @@ def run(
     engine : {"embedded", "ray"}
         This process, or Ray Data: parts go to actors of one CPU each.
     address : str, optional
-        Of the Ray cluster; by default one on this machine, for as long as the call takes.
+        Of the Ray cluster: "auto" is the one that was started on this machine. By default that in
+        which this process is, or the one in RAY_ADDRESS, or one of its own for as long as the call
+        takes.
     actors : int, optional
         As many as the cluster has CPUs by default.
     max_steps, sort_window : int
@@ -106,7 +108,8 @@ def run(
     RowError
         A row cannot be run; it is a ValueError that has its file and row.
     ValueError
-        What is to be written is there, or is an input; a file is broken; as for Predictor.
+        What is to be written is there, or is an input, or in a folder that is read; a file is
+        broken; as for Predictor.
     TypeError, OSError, ImportError
         As for Predictor; a file cannot be read or written; pyarrow or Ray is not installed.
 
@@ -115,7 +118,7 @@ def run(
     Rows come out once each and in their order, with the same bits whatever the engine, the parts
     and the threads. A part is written beside its place and renamed, so that what is there is whole:
     a run that is killed loses at most the parts that it had begun. One file of several parts is put
-    together from them at the end.
+    together from them at the end. Several threads call a callable head at a time.
 
     Examples
     --------
@@ -130,13 +133,15 @@ def run(
     """
     if engine not in ("embedded", "ray"):
         raise ValueError(f"engine must be 'embedded' or 'ray', got {engine!r}")
+    if engine != "ray" and (address, actors) != (None, None):
+        raise ValueError("address and actors belong to the engine 'ray'")
     resume, force = as_flag(resume, "resume"), as_flag(force, "force")
     predictor = Predictor(model, column, max_steps=max_steps, sort_window=sort_window, **options)
     if predictor.errors is not None:
         raise TypeError("errors= is Predictor's; run has rejects=, for a table of their own")
     size = as_size(part_bytes, "part_bytes")
     aside = None if rejects is None else str(as_path(rejects, "rejects"))
-    job = job_of(predictor, files_of(source), str(as_sink(sink)), aside, size)
+    job = job_of(predictor, source, str(as_sink(sink)), aside, size)
     numbers = _begun(job, resume, force)
     start, counts = time.monotonic(), [0, 0]
     rows = [job.parts[number].rows for number in numbers]

@@ -15,7 +15,8 @@ from packseq.optional import load
 from packseq.tables.sources import STREAM
 from packseq.weights.writing import replacing
 
-ARROW_SUFFIXES = {".arrow", ".feather", ".ipc"}
+# Of Arrow IPC: files, which can be read from any place, and streams.
+FILE_SUFFIXES, STREAM_SUFFIX = {".arrow", ".feather", ".ipc"}, ".arrows"
 # A row group has as much, but for the last: readers want large ones, and memory holds one.
 ROW_GROUP_BYTES = 16 << 20
 # Of files that are not written here: a name of any other suffix is a folder's.
@@ -35,7 +36,7 @@ def as_sink(sink: str | os.PathLike[str]) -> Path:
     path = as_path(sink, "sink")
     if path.suffix.lower() in FOREIGN_SUFFIXES:
         raise ValueError(
-            f"sink {path} is not the name of what is written: .parquet, .arrow, or a folder"
+            f"sink {path} is not the name of what is written: .parquet, .arrow(s), or a folder"
         )
     return path
 
@@ -82,8 +83,9 @@ def _writer(path: Path, schema: Any) -> Iterator[Any]:
             yield writer
         return
     with replacing(path) as file:
-        if path.suffix in ARROW_SUFFIXES:
-            with pa.ipc.new_file(file, schema) as writer:
+        if path.suffix in FILE_SUFFIXES or path.suffix == STREAM_SUFFIX:
+            new = pa.ipc.new_stream if path.suffix == STREAM_SUFFIX else pa.ipc.new_file
+            with new(file, schema) as writer:
                 yield writer
             return
         pq = load("pyarrow.parquet", "arrow")

@@ -97,10 +97,23 @@ def files_of(source: FilePath | Sequence[FilePath]) -> list[str]:
     return sorted(found)
 
 
+def folder_that_reads(path: Path, source: FilePath | Sequence[FilePath]) -> str | None:
+    """A folder of the source that has tables at `path`, once they are written, among its own."""
+    if not isinstance(source, str | os.PathLike):
+        return next(filter(None, (folder_that_reads(path, each) for each in source)), None)
+    folder, inner = Path(source).resolve(), path.resolve()
+    inside = os.path.isdir(source) and folder in (inner, *inner.parents)
+    return os.fspath(source) if inside and _is_shown(inner, folder) else None
+
+
 def _is_table(path: Path, folder: Path) -> bool:
-    """Whether a file in a folder is one of its tables: nothing hidden, and no notes beside them."""
-    inner = path.relative_to(folder).parts
-    return path.suffix in SUFFIXES and path.is_file() and not any(p[0] in "._" for p in inner)
+    """Whether a file in a folder is one of its tables."""
+    return path.suffix in SUFFIXES and path.is_file() and _is_shown(path, folder)
+
+
+def _is_shown(path: Path, folder: Path) -> bool:
+    """Whether what is in a folder is neither hidden nor notes beside its tables."""
+    return not any(name[0] in "._" for name in path.relative_to(folder).parts)
 
 
 def parts_of(files: Sequence[str], part_bytes: int) -> list[Part]:
@@ -163,8 +176,9 @@ def pieces_of(part: Part, column: str, window: int) -> Iterator[Piece]:
     pa = load("pyarrow", "arrow")
     first_row, waiting, steps, rows = part.first_row, [], 0, 0
     with _errors(pa, part.path), _reader(pa, part) as (schema, batches):
-        if schema.names.count(column) != 1:
-            raise ValueError(f"has no column {column!r}, only {', '.join(schema.names)}")
+        if (there := schema.names.count(column)) != 1:
+            names = ", ".join(map(repr, schema.names))
+            raise ValueError(f"has {there or 'no'} columns {column!r}, among {names}")
         place = schema.names.index(column)
         for batch in batches:
             waiting.append(batch)
@@ -205,19 +219,20 @@ def _reader(pa: ModuleType, part: Part) -> Iterator[tuple[Any, Iterator[Any]]]:
             numbers = range(part.first, part.last)
             yield reader.schema, (_checked(reader.get_batch(k)) for k in numbers)
     elif part.path == STREAM:
-        with _stream(pa, sys.stdin.buffer) as reader:
+        with _stream(pa, sys.stdin.buffer, "no stream of Arrow IPC") as reader:
             yield reader.schema, map(_checked, reader)
     else:
-        with pa.OSFile(part.path) as file, _stream(pa, file) as reader:
+        other = "neither Parquet nor Arrow IPC"
+        with pa.OSFile(part.path) as file, _stream(pa, file, other) as reader:
             yield reader.schema, map(_checked, reader)
 
 
-def _stream(pa: ModuleType, file: Any) -> Any:
-    """A reader of what begins as neither Parquet nor Arrow's file does: a stream, or no table."""
+def _stream(pa: ModuleType, file: Any, otherwise: str) -> Any:
+    """A reader of a stream of Arrow's, and what the file is if it is none."""
     try:
         return pa.ipc.open_stream(file)
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"is neither Parquet nor Arrow IPC: {error}") from error
+        raise ValueError(f"is {otherwise}: {error}") from error
 
 
 def _checked(batch: Any) -> Any:
@@ -247,10 +262,15 @@ def _kind(path: str) -> str:
     return "parquet" if head[:4] == b"PAR1" else "file" if head == b"ARROW1" else "stream"
 
 
+def told(path: str) -> str:
+    """A file as an error names it."""
+    return "standard input" if path == STREAM else path
+
+
 @contextmanager
 def _errors(pa: ModuleType, path: str) -> Iterator[None]:
     """Name the file in what is wrong with it."""
     try:
         yield
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise ValueError(f"{told(path)}: {error}") from error

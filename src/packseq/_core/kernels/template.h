@@ -35,6 +35,7 @@ typedef struct {
 #ifndef FORMAT
 #include "transpose.h"
 #include "linear.h"
+#include "along.h"
 #endif
 
 static const packseq_engine NAME(engine) = {
@@ -44,6 +45,7 @@ static const packseq_engine NAME(engine) = {
 #ifndef FORMAT
     .linear_workspace = NAME(linear_workspace),
     .linear = NAME(linear),
+    .along = NAME(along),
 #endif
 };
 

@@ -47,6 +47,14 @@ class Rowwise(Operators):
             )
         return self._data
 
+    if not TYPE_CHECKING:  # whose types are those of Operators
+
+        def __matmul__(self, other: Any) -> Any:
+            """For an array at once: NumPy's way, through __array_ufunc__, takes 2 us more."""
+            if type(other) is np.ndarray:
+                return _matmul((self, other), (), {})
+            return super().__matmul__(other)
+
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         outputs = kwargs.pop("out", ())
         where = kwargs.pop("where", True)

@@ -34,8 +34,9 @@ typedef struct {
 
 #ifndef FORMAT
 #include "transpose.h"
-#include "linear.h"
 #include "along.h"
+#include "dots.h"
+#include "linear.h"
 #endif
 
 static const packseq_engine NAME(engine) = {

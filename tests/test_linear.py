@@ -146,8 +146,8 @@ def test_neighbours_and_threads_do_not_matter(kernels, dtype, outputs):
 @by_isa
 @by_dtype
 def test_columns_do_not_matter(kernels, dtype):
-    """An output's bits depend on its own weights alone, whichever half of a panel they are in; where
-    a row of outputs has 16 bytes or fewer, each is a dot product."""
+    """An output's bits depend on its own weights alone, whichever half of a panel they are in; of a
+    row of outputs of 16 bytes or fewer, each is a dot product."""
     rows, (weight, bias) = numbers((13, 70), dtype), layer(70, 80, dtype)
     for columns, ranges in [(80, [(0, 5), (3, 9), (5, 45), (40, 80)]), (2, [(0, 1), (1, 2)])]:
         expected = on(kernels, rows, weight[:columns], bias[:columns])

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -229,4 +230,10 @@ def _blocks(data: Array) -> list[slice]:
 
 
 def _as_steps(data: Array, axis: int) -> tuple[Array, Plan]:
-    return np.moveaxis(data, axis, 0), Plan.from_lengths(np.array([data.shape[axis]], np.int64))
+    return np.moveaxis(data, axis, 0), _plan_of_one(data.shape[axis])
+
+
+@lru_cache(WIDE)
+def _plan_of_one(steps: int) -> Plan:
+    """That of one sequence, which to make takes a third of a small call."""
+    return Plan.from_lengths(np.array([steps], np.int64))

@@ -185,6 +185,18 @@ def test_the_operator_is_the_same_product(dtype):
 
 
 @pytest.mark.usefixtures("on_kernels")
+@by_dtype
+def test_a_vector_is_a_matrix_of_one_column(dtype):
+    rows, vector = numbers((9, 21), dtype), numbers(21, dtype, 1)
+    packed = PackedSequence(rows, [5, 4])
+    product = (packed @ vector).data
+    assert_same_bits(product, linear(packed, vector[np.newaxis]).data[:, 0].copy())
+    assert_same_bits(product[3:5], (PackedSequence(rows[3:5], [2]) @ vector).data)
+    cubes = PackedSequence(np.stack([rows, -rows], axis=1), [5, 4])
+    assert_same_bits((cubes @ vector).data, np.stack([product, -product], axis=1))
+
+
+@pytest.mark.usefixtures("on_kernels")
 def test_it_runs_on_packseqs_threads(monkeypatch):
     packed = PackedSequence(numbers((4000, 64), np.float32), [4000])
     weight, _ = layer(64, 256, np.float32)

@@ -22,8 +22,9 @@ POOL = f"{CORE}/kernels/{'pool' if os.name == 'posix' else 'one_thread'}.c"
 KERNELS = sorted({str(path) for path in Path(CORE, "kernels").glob("*.c")} - POOLS)
 MACROS = [("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")]
 if os.environ.get("PACKSEQ_NO_KERNELS", "0") != "0":
-    # What is left of them is plain C: the cells' names, how work is cut, and that there are none.
-    KERNELS = [f"{CORE}/kernels/{name}.c" for name in ("cell_table", "cut", "dispatch")]
+    # What is left of them is plain C: rows along their numbers, the cells' names, how work is cut,
+    # and that there are none.
+    KERNELS = [f"{CORE}/kernels/{name}.c" for name in ("along", "cell_table", "cut", "dispatch")]
     MACROS += [("PACKSEQ_NO_KERNELS", "1")]
 
 # Contracting a*b+c into one FMA is wanted; -ffast-math is not: linked in, it would change the

@@ -30,7 +30,7 @@ from threadpoolctl import threadpool_limits
 
 import packseq
 
-SIZES = [(128, 12), (256, 256), (512, 2048)]
+SIZES = [(256, 1), (256, 4), (128, 12), (256, 256), (512, 2048)]
 ROWS = [1, 8, 64, 512, 4096]
 
 

@@ -146,12 +146,14 @@ def test_neighbours_and_threads_do_not_matter(kernels, dtype, outputs):
 @by_isa
 @by_dtype
 def test_columns_do_not_matter(kernels, dtype):
-    """An output's bits depend on its own weights alone, whichever half of a panel they are in."""
+    """An output's bits depend on its own weights alone, whichever half of a panel they are in; of a
+    row of outputs of 16 bytes or fewer, each is a dot product."""
     rows, (weight, bias) = numbers((13, 70), dtype), layer(70, 80, dtype)
-    expected = on(kernels, rows, weight, bias)
-    for first, last in [(0, 1), (3, 9), (5, 45), (40, 80)]:
-        actual = on(kernels, rows, weight[first:last], bias[first:last])
-        assert_same_bits(actual, np.ascontiguousarray(expected[:, first:last]))
+    for columns, ranges in [(80, [(0, 5), (3, 9), (5, 45), (40, 80)]), (2, [(0, 1), (1, 2)])]:
+        expected = on(kernels, rows, weight[:columns], bias[:columns])
+        for first, last in ranges:
+            actual = on(kernels, rows, weight[first:last], bias[first:last])
+            assert_same_bits(actual, np.ascontiguousarray(expected[:, first:last]))
 
 
 @pytest.mark.usefixtures("on_kernels")
@@ -180,6 +182,18 @@ def test_the_operator_is_the_same_product(dtype):
     assert_same_bits((packed @ weight.T).data, expected)
     assert_same_bits((packed @ np.ascontiguousarray(weight.T)).data, expected)
     assert_same_bits(linear(packed, weight, np.zeros(40, dtype)).data, expected)
+
+
+@pytest.mark.usefixtures("on_kernels")
+@by_dtype
+def test_a_vector_is_a_matrix_of_one_column(dtype):
+    rows, vector = numbers((9, 21), dtype), numbers(21, dtype, 1)
+    packed = PackedSequence(rows, [5, 4])
+    product = (packed @ vector).data
+    assert_same_bits(product, linear(packed, vector[np.newaxis]).data[:, 0].copy())
+    assert_same_bits(product[3:5], (PackedSequence(rows[3:5], [2]) @ vector).data)
+    cubes = PackedSequence(np.stack([rows, -rows], axis=1), [5, 4])
+    assert_same_bits((cubes @ vector).data, np.stack([product, -product], axis=1))
 
 
 @pytest.mark.usefixtures("on_kernels")

@@ -14,6 +14,16 @@ P = make_batch([3, 0, 5, 1], (2, 3), np.float32, seed=1)
 Q = make_batch([3, 0, 5, 1], (2, 3), np.float64, seed=2)
 
 
+def test_rows_of_one_plan_and_of_other_axes():
+    """Which only look as if they needed no alignment."""
+    wide = PackedSequence(np.arange(12.0).reshape(3, 2, 2), [2, 1])
+    narrow = wide.map(lambda rows: rows[:, 0])
+    assert narrow._plan is wide._plan
+    np.testing.assert_array_equal((wide + narrow).data, wide.data + narrow.data[:, np.newaxis])
+    np.testing.assert_array_equal((narrow + wide).data, wide.data + narrow.data[:, np.newaxis])
+    np.testing.assert_array_equal((2 - wide).data, 2 - wide.data)
+
+
 @given(batches((np.float32, np.int8)))
 def test_functions_of_one_operand(batch):
     for function in (np.tanh, np.negative, np.isfinite, np.positive):

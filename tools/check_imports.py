@@ -106,6 +106,7 @@ FLOORS = [
     ("rows/movers", "the contract of the two movers, and which one rows need"),
     ("rows/tensors", "rows moved between layouts of tensors"),
     ("rows/arrays", "rows moved between layouts of arrays"),
+    ("rows/along", "what is done to each row along its axes"),
     (
         "rows/moving rows/reducing rows/elementwise rows/products rows/ragged rows/picture "
         "rows/indexing rows/lists",

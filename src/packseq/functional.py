@@ -9,11 +9,10 @@ from typing import Any, Literal, SupportsIndex, TypeAlias, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from packseq._core import segments
 from packseq.arguments import as_numpy_data
 from packseq.checks import as_integer, is_number
 from packseq.packed import PackedSequence, check_packed
-from packseq.rows import reducing
+from packseq.rows import along, reducing
 from packseq.rows.elementwise import shared_plan
 from packseq.rows.plan import Plan
 
@@ -286,9 +285,7 @@ def _against_distributions(
 def _normalizers(logits: Array, dtype: np.dtype[Any]) -> tuple[Array, Array, Array]:
     """Logits as (M, C), their maxima, (M,), and the logarithms of their exps' sums without them."""
     flat = np.require(_by_class(logits), dtype, ["C", "A"])
-    top, total = np.empty(len(flat), dtype), np.empty(len(flat), dtype)
-    if len(flat):
-        segments.row_totals(flat, top, total)
+    top, total = along.totals(flat)
     return flat, top, np.log(total)
 
 

@@ -78,16 +78,20 @@ def linear(
 
 def _linear(rows: Array, shape: tuple[int, ...], weight: Array, bias: Array | None) -> Array:
     """(*, I) -> (*, O); `shape` is that of a row, or of all where they are not packed."""
-    _check_numbers({"input": rows, "weight": weight, "bias": bias})
+    _check_number(rows, "input")
+    _check_number(weight, "weight")
+    if bias is not None:
+        _check_number(bias, "bias")
     _check_shapes(shape, weight.shape, None if bias is None else bias.shape)
+    if rows.ndim == 2:
+        return products.linear(rows, weight.T, bias)
     flat = rows.reshape(math.prod(rows.shape[:-1]), rows.shape[-1])
     return products.linear(flat, weight.T, bias).reshape(*rows.shape[:-1], len(weight))
 
 
-def _check_numbers(arrays: dict[str, Array | None]) -> None:
-    for name, array in arrays.items():
-        if array is not None and array.dtype.kind not in "biufc":
-            raise TypeError(f"{name} must be of numbers, got dtype {array.dtype}")
+def _check_number(array: Array, name: str) -> None:
+    if array.dtype.kind not in "biufc":
+        raise TypeError(f"{name} must be of numbers, got dtype {array.dtype}")
 
 
 def _check_shapes(

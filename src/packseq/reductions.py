@@ -7,7 +7,7 @@ from typing import Any, Self, SupportsIndex, overload
 from numpy.typing import NDArray
 
 from packseq.arguments import as_row_axis
-from packseq.rows import moving, reducing
+from packseq.rows import along, moving, reducing
 from packseq.rows.plan import IndexArray
 from packseq.rowwise import Rowwise
 
@@ -75,9 +75,11 @@ class Reductions(Rowwise):
         -----
         float32 is added up in float64 but for groups of eight steps, so that the error, at most 4
         roundings of the sum of magnitudes, does not grow with the length. Either way the bits of a
-        result follow from what it sums alone, and not from the batch, its strides or threads.
+        result follow from what it sums alone, and not from the batch, its strides or threads; along
+        an axis of 16 entries or more they are added in another order than over time.
         Cost: one read of the rows; large batches are shared among threads, to the same bits. Along
-        an axis the rows are copied a few at a time, with that axis outermost, on one thread.
+        an axis it is on one thread; where that is not the last, or the rows are no contiguous
+        floats of 32 or 64 bits, they are copied a few at a time.
 
         Examples
         --------
@@ -88,7 +90,7 @@ class Reductions(Rowwise):
         >>> p.sum(axis=-1)[0]
         array([3, 7])
         """
-        return self._reduced(reducing.sum_, axis)
+        return self._reduced(reducing.sum_, along.sum_, axis)
 
     @overload
     def mean(self, axis: None = None) -> Array: ...
@@ -104,7 +106,7 @@ class Reductions(Rowwise):
         >>> pack_sequence([np.array([1, 2]), np.array([3, 4, 5])]).mean()
         array([1.5, 4. ])
         """
-        return self._reduced(reducing.mean, axis)
+        return self._reduced(reducing.mean, along.mean, axis)
 
     @overload
     def max(self, axis: None = None) -> Array: ...
@@ -129,7 +131,7 @@ class Reductions(Rowwise):
         >>> pack_sequence([np.array([2, 1]), np.array([3, 5, 4])]).max()
         array([2, 5])
         """
-        return self._reduced(reducing.max_, axis)
+        return self._reduced(reducing.max_, along.max_, axis)
 
     @overload
     def min(self, axis: None = None) -> Array: ...
@@ -145,7 +147,7 @@ class Reductions(Rowwise):
         >>> pack_sequence([np.array([2, 1]), np.array([3, 5, 4])]).min()
         array([1, 3])
         """
-        return self._reduced(reducing.min_, axis)
+        return self._reduced(reducing.min_, along.min_, axis)
 
     @overload
     def argmax(self, axis: None = None) -> IndexArray: ...
@@ -173,8 +175,7 @@ class Reductions(Rowwise):
         """
         if axis is None:
             return reducing.argmax(self._array, self._plan)
-        place = as_row_axis(axis, self._array.ndim)
-        return self._of(reducing.argmax_rows(self._array, place), self._plan)
+        return self._of(along.argmax(self._array, self._row_axis(axis)), self._plan)
 
     @overload
     def logsumexp(self, axis: None = None) -> Array: ...
@@ -197,7 +198,7 @@ class Reductions(Rowwise):
         >>> pack_sequence([np.zeros(2), np.zeros(4)]).logsumexp().round(4)
         array([0.6931, 1.3863])
         """
-        return self._reduced(reducing.logsumexp, axis)
+        return self._reduced(reducing.logsumexp, along.logsumexp, axis)
 
     def cumsum(self, axis: SupportsIndex | None = None) -> Self:
         """Sum each sequence up to each of its steps, or each row along an axis.
@@ -220,7 +221,7 @@ class Reductions(Rowwise):
         >>> pack_sequence([np.array([1, 2]), np.array([3, 4, 5])]).cumsum()[1]
         array([ 3,  7, 12])
         """
-        return self._walked(reducing.cumsum, axis)
+        return self._walked(reducing.cumsum, along.cumsum, axis)
 
     def softmax(self, axis: SupportsIndex | None = None) -> Self:
         """Turn scores into weights that sum to 1 over the steps of each sequence, or along an axis.
@@ -241,7 +242,7 @@ class Reductions(Rowwise):
         array([[0.5 , 0.5 ],
                [0.25, 0.75]])
         """
-        return self._walked(reducing.softmax, axis)
+        return self._walked(reducing.softmax, along.softmax, axis)
 
     def log_softmax(self, axis: SupportsIndex | None = None) -> Self:
         """Return the logarithm of :meth:`softmax`, computed without it, so that none is log(0).
@@ -251,16 +252,21 @@ class Reductions(Rowwise):
         >>> pack_sequence([np.zeros(2), np.zeros(4)]).log_softmax()[0].round(4)
         array([-0.6931, -0.6931])
         """
-        return self._walked(reducing.log_softmax, axis)
+        return self._walked(reducing.log_softmax, along.log_softmax, axis)
 
-    def _reduced(self, reduce: reducing.Walk, axis: SupportsIndex | None) -> Array | Self:
+    def _reduced(
+        self, over_time: reducing.Walk, along_rows: along.Walk, axis: SupportsIndex | None
+    ) -> Array | Self:
         if axis is None:
-            return reduce(self._array, self._plan)
-        place = as_row_axis(axis, self._array.ndim)
-        return self._of(reducing.reduce_rows(reduce, self._array, place), self._plan)
+            return over_time(self._array, self._plan)
+        return self._of(along_rows(self._array, self._row_axis(axis)), self._plan)
 
-    def _walked(self, walk: reducing.Walk, axis: SupportsIndex | None) -> Self:
+    def _walked(
+        self, over_time: reducing.Walk, along_rows: along.Walk, axis: SupportsIndex | None
+    ) -> Self:
         if axis is None:
-            return self._of(walk(self._array, self._plan), self._plan)
-        place = as_row_axis(axis, self._array.ndim)
-        return self._of(reducing.walk_rows(walk, self._array, place), self._plan)
+            return self._of(over_time(self._array, self._plan), self._plan)
+        return self._of(along_rows(self._array, self._row_axis(axis)), self._plan)
+
+    def _row_axis(self, axis: SupportsIndex) -> int:
+        return as_row_axis(axis, self._array.ndim)

@@ -47,7 +47,19 @@ class Rowwise(Operators):
             )
         return self._data
 
+    if not TYPE_CHECKING:  # whose types are those of Operators
+
+        def __matmul__(self, other: Any) -> Any:
+            """For an array at once: NumPy's way, through __array_ufunc__, takes 2 us more."""
+            if type(other) is np.ndarray:
+                return _matmul((self, other), (), {})
+            return super().__matmul__(other)
+
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if method == "__call__" and not kwargs:
+            arrays = self._plain_rows(inputs)
+            if arrays is not None and ufunc.signature is None and ufunc.nout == 1:
+                return _packed_result(ufunc(*arrays), self, f"np.{ufunc.__name__}")
         outputs = kwargs.pop("out", ())
         where = kwargs.pop("where", True)
         if not all(map(_is_operand, (*inputs, *outputs, where))):
@@ -62,6 +74,21 @@ class Rowwise(Operators):
         if ufunc.signature is not None:
             raise TypeError(f"np.{ufunc.__name__} works on whole arrays: use map() or data")
         return _elementwise(ufunc, inputs, outputs, where, kwargs)
+
+    def _plain_rows(self, inputs: Sequence[Any]) -> list[Any] | None:
+        """Operands that need no alignment: Python's numbers, and rows of as many axes that share
+        the plan itself. None where there is another: to align them takes 5 us of a call."""
+        arrays: list[Any] = []
+        for value in inputs:
+            if type(value) is int or type(value) is float:
+                arrays.append(value)
+            elif type(value) is type(self) and value._plan is self._plan:
+                if value._data.ndim != self._data.ndim:
+                    return None
+                arrays.append(value._array)
+            else:
+                return None
+        return arrays
 
     def __array_function__(
         self, func: Callable[..., Any], types: Any, args: Any, kwargs: Any

@@ -22,7 +22,7 @@ for compiler in ${CC:-gcc clang}; do
     *mingw*) pool=one_thread ;;
     *) pool=pool ;;
     esac
-    for name in cell_table cut dispatch $pool; do
+    for name in along cell_table cut dispatch $pool; do
         "$compiler" $own -O2 -DPACKSEQ_NO_KERNELS -I"$core/kernels" -c "$core/kernels/$name.c" -o "$built/own.o"
     done
     for name in rows segments sessions squash kernels/pool kernels/kernels kernels/sizes kernels/mode; do

@@ -33,6 +33,10 @@ cdef extern from "kernels.h" nogil:
         PACKSEQ_F64
         PACKSEQ_N_FORMATS
 
+    ctypedef void packseq_along_rows(int64_t, int64_t, const void *, void *) noexcept nogil
+
+    packseq_along_rows *const **packseq_plain_along
+
     ctypedef struct packseq_matrix:
         const void *panels
         const int32_t *column
@@ -120,6 +124,7 @@ cdef extern from "kernels.h" nogil:
         void (*activate)(int, const void *, void *, int64_t) noexcept nogil
         int64_t (*linear_workspace)(const packseq_linear *) noexcept nogil
         void (*linear)(packseq_linear *, int32_t) noexcept nogil
+        packseq_along_rows *const *along
 
     ctypedef struct packseq_kernels:
         const char *name

@@ -9,6 +9,7 @@ BUILD: dict[str, str]
 CELLS: tuple[str, ...]
 GATE_ACTIVATIONS: tuple[str, ...]
 FORMATS: tuple[str, ...]
+ALONG: tuple[str, ...]
 
 class Kernels:
     @property
@@ -29,6 +30,7 @@ class Kernels:
         threads: int,
     ) -> None: ...
 
+def along(kernels: Kernels | None, name: str, rows: NDArray[Any], out: NDArray[Any]) -> None: ...
 def compiled() -> list[Kernels]: ...
 
 @final

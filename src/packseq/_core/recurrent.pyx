@@ -98,6 +98,25 @@ cdef class Kernels:
             raise MemoryError("no memory for what a linear layer needs beside its results")
 
 
+# What along() makes of rows, in packseq_along's order.
+ALONG = ("sum", "cumsum", "max", "min", "totals", "softmax")
+
+
+def along(Kernels kernels, str name, cnp.ndarray rows, cnp.ndarray out):
+    """Take each of `rows`, (M, K), along its numbers, by the kernels or, where they are None, by what any machine has.
+
+    Both are of float32 or of float64, aligned and C-contiguous, and not empty: out is (M,) for a sum or an extreme,
+    (M, K) for a running sum or a softmax, and (2, M) for the maxima and the totals of the exponentials without them."""
+    cdef packseq_format format = PACKSEQ_F32 if cnp.PyArray_ITEMSIZE(rows) == 4 else PACKSEQ_F64
+    cdef packseq_along_rows *const *table = packseq_plain_along[<int> format]
+    if kernels is not None:
+        table = packseq_engine_of(kernels.table, format).along
+    cdef packseq_along_rows *run = table[<int> ALONG.index(name)]
+    cdef int64_t count = rows.shape[0], size = rows.shape[1]
+    with nogil:
+        run(count, size, rows.data, out.data)
+
+
 def compiled():
     """Every instruction set compiled in, best first."""
     cdef const packseq_kernels *const *table = packseq_compiled()

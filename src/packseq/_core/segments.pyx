@@ -1,4 +1,4 @@
-"""Reductions over time, and of rows: choose the walk for the dtype, release the GIL, go.
+"""Reductions over time: choose the walk for the dtype, release the GIL, go.
 
 Nothing is checked. `data`, (N, *), is C-contiguous, aligned, native, of a dtype that the walk has,
 and N is not 0; arrays of B rows are in packed order. The elements of a step are cut into tiles, which
@@ -26,11 +26,6 @@ cdef extern from "segments.h":
         packseq_walk *f64
         packseq_walk *i64
         packseq_walk *u64
-
-    void row_totals_f32(
-        int64_t rows, int64_t size, const void *data, void *tops, void *totals) noexcept nogil
-    void row_totals_f64(
-        int64_t rows, int64_t size, const void *data, void *tops, void *totals) noexcept nogil
 
     const packseq_walks *WALKS
     enum: N_WALKS
@@ -83,21 +78,6 @@ def walk(str name, cnp.ndarray data, const int64_t[::1] offsets, int64_t width, 
         else:
             pool.run(take_tiles, &job, workers)
         pool.leave(taken)
-
-
-def row_totals(cnp.ndarray rows, cnp.ndarray tops, cnp.ndarray totals):
-    """Write the maximum of each of `rows`, (M, C) of float32 or float64, and the sum of the
-    exponentials of what is left without it; M and C are not 0, and all are C-contiguous."""
-    cdef int64_t count = rows.shape[0], size = rows.shape[1]
-    cdef const void *x = cnp.PyArray_DATA(rows)
-    cdef void *y = cnp.PyArray_DATA(tops)
-    cdef void *z = cnp.PyArray_DATA(totals)
-    cdef bint single = rows.dtype.itemsize == 4
-    with nogil:
-        if single:
-            row_totals_f32(count, size, x, y, z)
-        else:
-            row_totals_f64(count, size, x, y, z)
 
 
 cdef packseq_walk *find(str name, cnp.dtype dtype) except NULL:

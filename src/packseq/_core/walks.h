@@ -94,20 +94,7 @@ WALK(argmax) {
 
 #ifdef REAL
 
-#define LEAST_EXP EXP_OF_REAL(-87.33654f, -708.3964185322641) /* ln of the smallest normal number */
-
-DEFINE_EXP_Q(NAME(exp_q), REAL)
-
-/* exp(x) for x <= 0 or NaN, within 1 ulp; 0 where it is below the smallest normal number. */
-static inline REAL NAME(exp_of)(REAL x) {
-    const REAL shifted = EXP_SHIFTED(x), r = EXP_REST(x, EXP_POWER(shifted)), r2 = r * r;
-    union {
-        REAL number;
-        NATURAL bits;
-    } scale = {shifted};
-    scale.bits = EXP_SCALE(scale.bits);
-    return x < LEAST_EXP ? 0 : scale.number * (1 + (r2 * NAME(exp_q)(r, r2) + r));
-}
+DEFINE_EXP(NAME(exp_of), NAME(exp_q))
 
 /* out, as long as data and possibly data itself: each step with its sequence's own number of other. */
 #define COMBINE(name, RESULT) \
@@ -164,35 +151,6 @@ WALK(weighted_sum) {
 }
 #undef PRODUCTS
 
-/* top[i] and total[i] = the maximum of row i of x [rows][size], and the sum of exp(x - top). In lanes of their own,
- * since a chain of one maximum or sum cannot be vectorized. */
-#define GREATER(x, best) ((((x) > (best)) | IS_NAN(x)) ? (x) : (best))
-static void NAME(row_totals)(int64_t rows, int64_t size, const void *data, void *tops, void *totals) {
-    /* Zen 3, ns for a row of 64 with 16, 32 and 64 lanes: 134, 174, 216. */
-    enum { LANES = 16 };
-    const int64_t lanes = size < LANES ? size : LANES;
-    for (int64_t i = 0; i < rows; i++) {
-        const NUMBER *x = (const NUMBER *)data + i * size;
-        NUMBER best[LANES], sum[LANES] = {0};
-        memcpy(best, x, lanes * sizeof(NUMBER));
-        for (int64_t c = lanes; c < size; c += LANES) {
-            const int64_t n = size - c < LANES ? size - c : LANES;
-            for (int64_t k = 0; k < n; k++) best[k] = GREATER(x[c + k], best[k]);
-        }
-        NUMBER top = best[0];
-        for (int64_t k = 1; k < lanes; k++) top = GREATER(best[k], top);
-        for (int64_t c = 0; c < size; c += LANES) {
-            const int64_t n = size - c < LANES ? size - c : LANES;
-            for (int64_t k = 0; k < n; k++) sum[k] += NAME(exp_of)(x[c + k] - top);
-        }
-        WIDE total = 0;
-        for (int64_t k = 0; k < lanes; k++) total += sum[k];
-        ((NUMBER *)tops)[i] = top;
-        ((NUMBER *)totals)[i] = (NUMBER)total;
-    }
-}
-#undef GREATER
-#undef LEAST_EXP
 #undef REAL
 #undef NATURAL
 #endif

@@ -29,8 +29,10 @@ def matmul(data: Array, matrix: Array) -> Array:
             f"matmul: rows of shape {data.shape[1:]} need a matrix of shape ({data.shape[-1]}, H) "
             f"or a vector, got shape {matrix.shape}"
         )
+    if data.ndim == matrix.ndim == 2:
+        return linear(data, matrix)
     flat = data.reshape(math.prod(data.shape[:-1]), data.shape[-1])
-    product = flat @ matrix if matrix.ndim == 1 else linear(flat, matrix)
+    product = linear(flat, matrix if matrix.ndim == 2 else matrix[:, np.newaxis])
     return product.reshape(*data.shape[:-1], *matrix.shape[1:])
 
 

@@ -1,4 +1,4 @@
-"""Reductions of each sequence over its steps or of each row along an axis, and what needs them.
+"""Reductions of each sequence over its steps, and what needs them.
 
 Rows (N, *) of any dtype, cast to one that the walks of _core.segments have. What has no step
 reduces to what the operation gives over nothing: 0, -inf, NaN, and -1 for a place that is none.
@@ -29,14 +29,14 @@ _THREADED_BYTES = 4 << 20
 
 def sum_(data: Array, plan: Plan) -> Array:
     """(B, *): 0 where there is no step; of NumPy's dtype for sums, whose integers wrap."""
-    dtype = _sum_dtype(data.dtype)
+    dtype = sum_dtype(data.dtype)
     return _total(data, dtype, plan).astype(dtype, copy=False)
 
 
 def mean(data: Array, plan: Plan) -> Array:
     """(B, *): NaN where there is no step; float64 for integers, as NumPy's."""
     integral = data.dtype.kind in "biu"
-    dtype = np.dtype(np.float64) if integral else _checked(data.dtype, "biufc")
+    dtype = np.dtype(np.float64) if integral else checked(data.dtype, "biufc")
     total = _total(data, dtype, plan)
     steps = plan.lengths.reshape(-1, *[1] * (data.ndim - 1)).astype(total.real.dtype)
     with np.errstate(invalid="ignore"):
@@ -56,7 +56,7 @@ def min_(data: Array, plan: Plan) -> Array:
 
 def argmax(data: Array, plan: Plan) -> Array:
     """(B, *) int64: the first step with the maximum, or with a NaN; -1 where there is no step."""
-    native = _as_walked(data, _ordered(data.dtype))
+    native = as_walked(data, _ordered(data.dtype))
     places = np.full((plan.batch_size, *data.shape[1:]), -1, np.int64)
     _walk("argmax", native, plan, places)
     return plan.in_callers_order(places)
@@ -64,8 +64,8 @@ def argmax(data: Array, plan: Plan) -> Array:
 
 def cumsum(data: Array, plan: Plan) -> Array:
     """(N, *): the sum of each sequence's steps up to each."""
-    dtype = _sum_dtype(data.dtype)
-    native = _as_walked(data, dtype)
+    dtype = sum_dtype(data.dtype)
+    native = as_walked(data, dtype)
     sums = np.empty_like(native)
     _walk("cumsum", native, plan, sums)
     return _restored(sums, dtype).astype(dtype, copy=False)
@@ -73,15 +73,15 @@ def cumsum(data: Array, plan: Plan) -> Array:
 
 def logsumexp(data: Array, plan: Plan) -> Array:
     """(B, *): -inf where there is no step."""
-    dtype = _real_dtype(data.dtype)
-    total = _logsumexp(_as_walked(data, dtype), plan)
+    dtype = real_dtype(data.dtype)
+    total = _logsumexp(as_walked(data, dtype), plan)
     return plan.in_callers_order(total).astype(dtype, copy=False)
 
 
 def softmax(data: Array, plan: Plan) -> Array:
     """(N, *): over the steps of each sequence."""
-    dtype = _real_dtype(data.dtype)
-    native = _as_walked(data, dtype)
+    dtype = real_dtype(data.dtype)
+    native = as_walked(data, dtype)
     weights, total = _exponentials(native, plan, _maxima(native, plan))
     _walk("divide", weights, plan, weights, total)
     return weights.astype(dtype, copy=False)
@@ -89,8 +89,8 @@ def softmax(data: Array, plan: Plan) -> Array:
 
 def log_softmax(data: Array, plan: Plan) -> Array:
     """(N, *): over the steps of each sequence."""
-    dtype = _real_dtype(data.dtype)
-    native = _as_walked(data, dtype)
+    dtype = real_dtype(data.dtype)
+    native = as_walked(data, dtype)
     result = np.empty_like(native)
     _walk("subtract", native, plan, result, _logsumexp(native, plan))
     return result.astype(dtype, copy=False)
@@ -98,8 +98,8 @@ def log_softmax(data: Array, plan: Plan) -> Array:
 
 def attend(data: Array, weights: Array, plan: Plan) -> Array:
     """(B, *): the sum of rows times weights, whose rows broadcast against those of `data`."""
-    dtype = _real_dtype(np.result_type(data.dtype, weights.dtype))
-    native, weights = _as_walked(data, dtype), _as_walked(weights, dtype)
+    dtype = real_dtype(np.result_type(data.dtype, weights.dtype))
+    native, weights = as_walked(data, dtype), as_walked(weights, dtype)
     row_shape = data.shape[1:]
     weights, group = _shared_weights(weights, row_shape)
     total = np.zeros((plan.batch_size, *row_shape), native.dtype)
@@ -118,54 +118,7 @@ def _shared_weights(weights: Array, row_shape: tuple[int, ...]) -> tuple[Array, 
     return np.ascontiguousarray(np.broadcast_to(weights, (len(weights), *row_shape))), 1
 
 
-# ---- along an axis of each row ----
-#
-# Its entries, moved to the front, are the steps of one sequence, whose row is all rows without that
-# axis. So what is made of each row's entries follows from them and their order alone, as over time,
-# whatever the layout of the rows, whose sums NumPy itself takes in an order that depends on it.
-
-# So many bytes of rows are turned at a time, to stay in cache. For 20,000 rows of 256 float32 on an
-# AMD EPYC, 128 KiB, 512 KiB and all at once, ms: a sum 10.0, 7.3, 12.7; a softmax 28.4, 26.9, 33.6.
-_BLOCK_BYTES = 512 << 10
-
-
-def reduce_rows(reduce: Walk, data: Array, axis: int) -> Array:
-    """(N, *) without `axis`, of what reduces (K, *) to (1, *)."""
-    return np.concatenate([reduce(*_as_steps(data[at], axis))[0] for at in _blocks(data)])
-
-
-def argmax_rows(data: Array, axis: int) -> Array:
-    """(N, *) int64 without `axis`, of which the first maximum or NaN is; -1 where it is empty.
-
-    NumPy's own, whose places, unlike its sums, no layout changes: 20,000 rows of 256 take 1.6 ms,
-    and turned into steps 12.8.
-    """
-    _ordered(data.dtype)
-    if not data.shape[axis]:
-        return np.full(data.shape[:axis] + data.shape[axis + 1 :], -1, np.int64)
-    places: Array = data.argmax(axis).astype(np.int64, copy=False)
-    return places
-
-
-def walk_rows(walk: Walk, data: Array, axis: int) -> Array:
-    """(N, *), of what takes (K, *) to (K, *)."""
-    walked = np.empty(data.shape, walk(*_as_steps(data[:0], axis)).dtype)
-    for at in _blocks(data):
-        walked[at] = np.moveaxis(walk(*_as_steps(data[at], axis)), 0, axis)
-    return walked
-
-
-def _blocks(data: Array) -> list[slice]:
-    """All rows, some at a time: at least one slice, which may be of none."""
-    rows = max(1, _BLOCK_BYTES // max(1, data.itemsize * math.prod(data.shape[1:])))
-    return [slice(start, start + rows) for start in range(0, max(1, len(data)), rows)]
-
-
-def _as_steps(data: Array, axis: int) -> tuple[Array, Plan]:
-    return np.moveaxis(data, axis, 0), Plan.from_lengths(np.array([data.shape[axis]], np.int64))
-
-
-# ---- walks: rows as _as_walked gives them, (B, *) in packed order ----
+# ---- walks: rows as as_walked gives them, (B, *) in packed order ----
 
 
 def _walk(
@@ -180,14 +133,14 @@ def _walk(
 
 def _total(data: Array, dtype: np.dtype[Any], plan: Plan) -> Array:
     """The sums of rows of `dtype`, in the caller's order and the precision they are walked in."""
-    native = _as_walked(data, dtype)
+    native = as_walked(data, dtype)
     total = np.zeros((plan.batch_size, *native.shape[1:]), native.dtype)
     _walk("sum", native, plan, total)
     return plan.in_callers_order(_restored(total, dtype))
 
 
 def _extreme(name: str, data: Array, plan: Plan, of_nothing: Any) -> Array:
-    native = _as_walked(data, _ordered(data.dtype))
+    native = as_walked(data, _ordered(data.dtype))
     extreme = np.full((plan.batch_size, *data.shape[1:]), of_nothing, native.dtype)
     _walk(name, native, plan, extreme)
     return plan.in_callers_order(extreme).astype(data.dtype, copy=False)
@@ -219,41 +172,47 @@ def _logsumexp(native: Array, plan: Plan) -> Array:
 # ---- dtypes ----
 
 
-def _as_walked(data: Array, dtype: np.dtype[Any]) -> Array:
+def as_walked(data: Array, dtype: np.dtype[Any]) -> Array:
     """Rows in a dtype that is walked; complex ones as (N, *, 2)."""
     if dtype.kind == "c":
         pairs = np.require(data, dtype, ["C", "A"])[..., np.newaxis]
         return pairs.view(pairs.real.dtype)
-    if dtype.kind == "f":
-        walked = np.dtype(np.float64 if dtype.itemsize == 8 else np.float32)
-    else:
-        walked = np.dtype(np.int64 if dtype.kind == "i" else np.uint64)
+    walked = walked_dtype(dtype)
+    if data.dtype == walked and data.flags.carray:
+        return data  # np.require would take a microsecond to find out
     return np.require(data, walked, ["C", "A"])
+
+
+def walked_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """What real numbers of `dtype` are computed in."""
+    if dtype.kind == "f":
+        return np.dtype(np.float64 if dtype.itemsize == 8 else np.float32)
+    return np.dtype(np.int64 if dtype.kind == "i" else np.uint64)
 
 
 def _restored(walked: Array, dtype: np.dtype[Any]) -> Array:
     return walked.view(dtype)[..., 0] if dtype.kind == "c" else walked
 
 
-def _sum_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+def sum_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """NumPy's: integers widen to 64 bits."""
     if dtype.kind in "bi":
         return np.dtype(np.int64)
     if dtype.kind == "u":
         return np.dtype(np.uint64)
-    return _checked(dtype, "biufc")
+    return checked(dtype, "biufc")
 
 
-def _real_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+def real_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """float64 for integers, as NumPy's exp."""
-    return np.dtype(np.float64) if dtype.kind in "iu" else _checked(dtype, "iuf")
+    return np.dtype(np.float64) if dtype.kind in "iu" else checked(dtype, "iuf")
 
 
 def _ordered(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    return _checked(dtype, "biuf")
+    return checked(dtype, "biuf")
 
 
-def _checked(dtype: np.dtype[Any], kinds: str) -> np.dtype[Any]:
+def checked(dtype: np.dtype[Any], kinds: str) -> np.dtype[Any]:
     if not is_number(dtype, kinds):
         wanted = " or ".join(_KINDS[kind] for kind in kinds)
         limit = "64 bits a part" if "c" in kinds else "64 bits"

@@ -291,7 +291,9 @@ static int64_t lanes_of(const packseq_linear *x, int64_t vector_bytes) {
 
 double packseq_microseconds_of_linear(const packseq_linear *x, int64_t vector_bytes) {
     const int64_t lanes = lanes_of(x, vector_bytes);
-    const double packed = (double)(x->k * blocks_of(x->columns, lanes) * 2 * lanes); /* with what pads the panels */
+    const int dots = x->columns * packseq_formats[x->format].real_bytes <= DOT_PRODUCT_BYTES;
+    const int64_t padded = dots ? x->columns : blocks_of(x->columns, lanes) * 2 * lanes;
+    const double packed = (double)(x->k * padded); /* with what pads the panels */
     const double flops = packed * (2.0 * (double)x->n_rows + PACKING_FLOPS);
     return flops / FLOPS_PER_MICROSECOND * 8 / (double)lanes;
 }

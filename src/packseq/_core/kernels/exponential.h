@@ -72,4 +72,18 @@ static const double Q_f64[] = {0.5,
         return (r2 * (REAL)Q_f32[4] + q2) * r2 + q0; \
     }
 
+/* Makes the function exp(x) of numbers, for x <= 0 or NaN: within 1 ulp, and 0 where it is below the smallest normal
+ * number, of which the logarithm is written here; and the q that it needs. */
+#define DEFINE_EXP(name, name_of_q) \
+    DEFINE_EXP_Q(name_of_q, REAL) \
+    static INLINE REAL name(const REAL x) { \
+        const REAL shifted = EXP_SHIFTED(x), r = EXP_REST(x, EXP_POWER(shifted)), r2 = r * r; \
+        union { \
+            REAL number; \
+            NATURAL bits; \
+        } scale = {shifted}; \
+        scale.bits = EXP_SCALE(scale.bits); \
+        return x < EXP_OF_REAL(-87.33654f, -708.3964185322641) ? 0 : scale.number * (1 + (r2 * name_of_q(r, r2) + r)); \
+    }
+
 #endif

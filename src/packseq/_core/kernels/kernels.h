@@ -155,6 +155,22 @@ typedef struct {
     int64_t next; /* part to be taken, from 0 */
 } packseq_linear;
 
+/* What along.h makes of rows along their numbers, [rows][size] of the engine's reals, neither of which is 0. */
+enum packseq_along {
+    PACKSEQ_SUM,
+    PACKSEQ_CUMSUM,
+    PACKSEQ_MAX,
+    PACKSEQ_MIN,
+    PACKSEQ_TOTALS,
+    PACKSEQ_SOFTMAX,
+    PACKSEQ_N_ALONG
+};
+
+typedef void packseq_along_rows(int64_t rows, int64_t size, const void *data, void *out);
+
+/* Those of float32 and of float64 for any machine, in builds without kernels too. */
+extern packseq_along_rows *const *const packseq_plain_along[PACKSEQ_INT8];
+
 /* The kernels of one format. */
 typedef struct {
     int64_t (*workspace)(const packseq_job *); /* bytes for each worker or team */
@@ -162,6 +178,7 @@ typedef struct {
     void (*activate)(int activation, const void *x, void *y, int64_t n); /* n a multiple of the lanes */
     int64_t (*linear_workspace)(const packseq_linear *); /* of float32 and float64 alone: bytes for each worker */
     void (*linear)(packseq_linear *, int32_t worker);
+    packseq_along_rows *const *along; /* [PACKSEQ_N_ALONG], of float32 and float64 alone */
 } packseq_engine;
 
 /* Those of one instruction set; what it has no engine for, it has from its base. */

@@ -23,6 +23,7 @@ typedef struct {
     REAL *edge;      /* [rows][2U]: what the last panel gives, where the output has fewer columns */
     int32_t *column; /* [part_panels] */
     const REAL **a;  /* [rows] */
+    REAL *dots;      /* [columns][dot_stride], where there are so few of them */
 } NAME(linear_memory);
 
 /* Lays one worker's memory out and returns how many bytes it takes. */
@@ -39,6 +40,7 @@ static int64_t NAME(arrange_linear)(const packseq_linear *x, char *memory, NAME(
     TAKE(edge, rows * 2 * LANES, REAL);
     TAKE(column, x->part_panels, int32_t);
     TAKE(a, rows, const REAL *);
+    TAKE(dots, NAME(has_dots)(x) ? x->columns * NAME(dot_stride)(x->k) : 0, REAL);
 #undef TAKE
     return at;
 }
@@ -168,6 +170,12 @@ static void NAME(linear)(packseq_linear *x, int32_t worker) {
     while ((part = __atomic_fetch_add(&x->next, 1, __ATOMIC_RELAXED)) < parts) {
         const int64_t panel = part / ranges * x->part_panels, panels = least(x->part_panels, n_panels - panel);
         const int64_t from = part % ranges * x->part_rows, until = least(x->n_rows, from + x->part_rows);
+        if (NAME(has_dots)(x)) {
+            if (packed < 0) NAME(pack_dots)(x, m.dots);
+            NAME(multiply_dots)(x, from, until, m.dots);
+            packed = panel;
+            continue;
+        }
         if (panel != packed) NAME(pack_panels)(x, panel, panels, &m);
         packed = panel;
         for (int64_t row = from; row < until; row += slice)

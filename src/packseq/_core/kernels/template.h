@@ -34,6 +34,8 @@ typedef struct {
 
 #ifndef FORMAT
 #include "transpose.h"
+#include "along.h"
+#include "dots.h"
 #include "linear.h"
 #endif
 
@@ -44,6 +46,7 @@ static const packseq_engine NAME(engine) = {
 #ifndef FORMAT
     .linear_workspace = NAME(linear_workspace),
     .linear = NAME(linear),
+    .along = NAME(along),
 #endif
 };
 

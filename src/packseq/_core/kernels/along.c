@@ -1,0 +1,27 @@
+/* What is made of rows along their numbers, for any machine. */
+#include <stdint.h>
+
+#include "exponential.h"
+#include "kernels.h"
+
+#define PASTE_(a, b) a##_##b
+#define PASTE(a, b) PASTE_(a, b)
+#define NAME(x) PASTE(x, WIDTH)
+
+#define REAL float
+#define NATURAL uint32_t
+#define WIDTH f32
+#include "along.h"
+#undef REAL
+#undef NATURAL
+#undef WIDTH
+
+#define REAL double
+#define NATURAL uint64_t
+#define WIDTH f64
+#include "along.h"
+
+packseq_along_rows *const *const packseq_plain_along[PACKSEQ_INT8] = {
+    [PACKSEQ_F32] = along_f32,
+    [PACKSEQ_F64] = along_f64,
+};

@@ -1,7 +1,7 @@
 /* Linear layers of so few outputs that rows of vectors would be empty: a number of the output is a dot product.
  *
- * Products go to STRANDS sums, the i-th to strand i % STRANDS, which are joined in halves, and the bias comes last: the
- * same for each instruction set, whatever the rows and the other columns.
+ * Products go to STRANDS sums, the i-th to strand i % STRANDS, which are joined in halves, and the bias comes last,
+ * whatever the rows and the other columns: the same on each instruction set that has FMA.
  */
 #if !defined(HAS_VECTOR) || !defined(HAS_TRANSPOSE) || !defined(PACKSEQ_ALONG_H)
 #error "dots.h comes after transpose.h and along.h: include isa.h"

@@ -940,6 +940,15 @@ def test_free_space_without_a_size_ends_a_heap(tmp_path):
     refused(write(tmp_path / "file", bytes(raw)), "holds no LSTM")
 
 
+def test_a_layer_that_is_named_twice(tmp_path):
+    """Each time would cost a walk through the attributes of its group."""
+
+    def twice(h5py, file):
+        file.attrs["layer_names"] = ["gru", "gru"]
+
+    refused(hdf5_with(twice, tmp_path), "layer_names has a name twice")
+
+
 def keras_file(tmp_path, config, build=lambda h5py, file: None, metadata=b"{}"):
     raw = hdf5_with(build, tmp_path).read_bytes()
     entries = [("config.json", config), ("model.weights.h5", raw), ("metadata.json", metadata)]

@@ -62,8 +62,11 @@ class Tree:
             raise CheckpointError(f"dataset {path!r} is missing")
         what = f"dataset {path!r}"
         if path not in self._found:
-            self._found[path] = self._checked(path, what)
-        return array_of(self._found[path], what)
+            self._found[path] = self._located(path, what)
+        dataset = self._found[path]
+        check_budget(self._made + dataset.made, len(self._source.content), what)
+        self._made += dataset.made
+        return array_of(dataset, what)
 
     def attribute(self, group: str, name: str) -> list[str] | None:
         """The strings of a group's attribute; None where there is none.
@@ -79,8 +82,8 @@ class Tree:
         strings = [self._strings.of(found[part], part) for part in parts]
         return list(itertools.chain(*strings)) if strings else None
 
-    def _checked(self, path: str, what: str) -> Dataset:
-        """A dataset that is worth its memory, whose opaque bytes are told."""
+    def _located(self, path: str, what: str) -> Dataset:
+        """A dataset, and what its opaque bytes are."""
         messages = self._objects[path]
         dataset = dataset_of(self._source, messages, what)
         if dataset.number.name == OPAQUE:
@@ -89,8 +92,6 @@ class Tree:
                     f"{what}: opaque of {dataset.number.size} bytes is not a number's dtype"
                 )
             dataset = replace(dataset, number=dataset.number._replace(name=BFLOAT16))
-        check_budget(self._made + dataset.made, len(self._source.content), what)
-        self._made += dataset.made
         return dataset
 
     def _is_bfloat16(self, messages: list[Message]) -> bool:

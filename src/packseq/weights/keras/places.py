@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
+from ..errors import CheckpointError
 from .config import Layer, Slot
 from .hdf5 import Tree
 
@@ -62,6 +63,8 @@ def modern_places(tree: Tree, layers: list[Layer]) -> Places:
 
 def legacy_places(tree: Tree, root: str, homes: list[str], layers: list[Layer]) -> Places:
     """The cells of an older ``.h5``, whose groups are `homes` in the group `root`."""
+    if len(set(homes)) < len(homes):
+        raise CheckpointError("layer_names has a name twice")
     places = Places()
     at_home: dict[str, list[Layer]] = {}
     for layer in layers:

@@ -24,6 +24,12 @@ def test_rows_of_one_plan_and_of_other_axes():
     np.testing.assert_array_equal((2 - wide).data, 2 - wide.data)
 
 
+def test_rows_of_one_plan_that_do_not_go_together():
+    rows = PackedSequence(np.arange(12.0).reshape(3, 4), [2, 1])
+    with pytest.raises(ValueError, match=r"np\.add: .*\(3,4\) \(3,3\), of which packed ones"):
+        rows + rows.map(lambda data: data[:, :3])
+
+
 @given(batches((np.float32, np.int8)))
 def test_functions_of_one_operand(batch):
     for function in (np.tanh, np.negative, np.isfinite, np.positive):

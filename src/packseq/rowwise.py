@@ -76,14 +76,14 @@ class Rowwise(Operators):
         return _elementwise(ufunc, inputs, outputs, where, kwargs)
 
     def _plain_rows(self, inputs: Sequence[Any]) -> list[Any] | None:
-        """Operands that need no alignment: Python's numbers, and rows of as many axes that share
+        """Operands that need no alignment: Python's numbers, and rows of the same shape that share
         the plan itself. None where there is another: to align them takes 5 us of a call."""
         arrays: list[Any] = []
         for value in inputs:
             if type(value) is int or type(value) is float:
                 arrays.append(value)
             elif type(value) is type(self) and value._plan is self._plan:
-                if value._data.ndim != self._data.ndim:
+                if value._data.shape != self._data.shape:
                     return None
                 arrays.append(value._array)
             else:

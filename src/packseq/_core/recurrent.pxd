@@ -35,7 +35,7 @@ cdef extern from "kernels.h" nogil:
 
     ctypedef void packseq_along_rows(int64_t, int64_t, const void *, void *) noexcept nogil
 
-    packseq_along_rows *const **packseq_plain_along
+    packseq_along_rows *const *packseq_plain_along(packseq_format) noexcept nogil
 
     ctypedef struct packseq_matrix:
         const void *panels

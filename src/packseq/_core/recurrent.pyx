@@ -108,7 +108,7 @@ def along(Kernels kernels, str name, cnp.ndarray rows, cnp.ndarray out):
     Both are of float32 or of float64, aligned and C-contiguous, and not empty: out is (M,) for a sum or an extreme,
     (M, K) for a running sum or a softmax, and (2, M) for the maxima and the totals of the exponentials without them."""
     cdef packseq_format format = PACKSEQ_F32 if cnp.PyArray_ITEMSIZE(rows) == 4 else PACKSEQ_F64
-    cdef packseq_along_rows *const *table = packseq_plain_along[<int> format]
+    cdef packseq_along_rows *const *table = packseq_plain_along(format)
     if kernels is not None:
         table = packseq_engine_of(kernels.table, format).along
     cdef packseq_along_rows *run = table[<int> ALONG.index(name)]

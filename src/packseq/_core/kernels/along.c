@@ -1,8 +1,10 @@
-/* What is made of rows along their numbers, for any machine. */
+/* What is made of rows along their numbers where there are no kernels, whose baseline has the same otherwise. */
 #include <stdint.h>
 
 #include "exponential.h"
 #include "kernels.h"
+
+#ifdef PACKSEQ_NO_KERNELS
 
 #define PASTE_(a, b) a##_##b
 #define PASTE(a, b) PASTE_(a, b)
@@ -21,7 +23,7 @@
 #define WIDTH f64
 #include "along.h"
 
-packseq_along_rows *const *const packseq_plain_along[PACKSEQ_INT8] = {
-    [PACKSEQ_F32] = along_f32,
-    [PACKSEQ_F64] = along_f64,
-};
+packseq_along_rows *const *packseq_plain_along(enum packseq_format format) {
+    return format == PACKSEQ_F32 ? along_f32 : along_f64;
+}
+#endif

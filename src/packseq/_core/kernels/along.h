@@ -75,7 +75,7 @@ static void NAME(cumsum_along)(int64_t rows, int64_t size, const void *data, voi
 /* ---- extremes: a NaN is that of what it is in ---- */
 
 #define EXTREME_ALONG(name, BEATS) \
-    static INLINE REAL NAME(name##_of)(const REAL *x, int64_t n) { \
+    static OUTLINE REAL NAME(name##_of)(const REAL *x, int64_t n) { \
         REAL best[STRANDS], nan[STRANDS] = {0}; /* apart, since no comparison with a NaN is true */ \
         int64_t i = 0; \
         for (int k = 0; k < STRANDS; k++) best[k] = x[k < n ? k : 0]; \
@@ -106,6 +106,12 @@ EXTREME_ALONG(min, <)
 
 DEFINE_EXP(NAME(exp_of_number), NAME(exp_q_of_number))
 
+/* powers [n] = the exponentials of x without `top`, which are added to `sum`. */
+static OUTLINE void NAME(add_powers)(double *sum, const REAL *restrict x, REAL top, REAL *restrict powers, int64_t n) {
+    for (int64_t j = 0; j < n; j++) powers[j] = NAME(exp_of_number)(x[j] - top);
+    NAME(add_to)(sum, powers, n);
+}
+
 /* out [2][rows]: the maximum of each row, and the sum of the exponentials of what is left without it */
 static void NAME(totals_along)(int64_t rows, int64_t size, const void *data, void *out) {
     REAL powers[EXPONENTIALS];
@@ -114,8 +120,7 @@ static void NAME(totals_along)(int64_t rows, int64_t size, const void *data, voi
         double sum[STRANDS] = {0};
         for (int64_t c = 0; c < size; c += EXPONENTIALS) {
             const int64_t n = size - c < EXPONENTIALS ? size - c : EXPONENTIALS;
-            for (int64_t j = 0; j < n; j++) powers[j] = NAME(exp_of_number)(x[c + j] - top);
-            NAME(add_to)(sum, powers, n);
+            NAME(add_powers)(sum, x + c, top, powers, n);
         }
         ((REAL *)out)[i] = top;
         ((REAL *)out)[rows + i] = NAME(joined)(sum);
@@ -125,12 +130,10 @@ static void NAME(totals_along)(int64_t rows, int64_t size, const void *data, voi
 /* out [rows][size]: these exponentials, divided by their sum */
 static void NAME(softmax_along)(int64_t rows, int64_t size, const void *data, void *out) {
     for (int64_t i = 0; i < rows; i++) {
-        const REAL *restrict x = (const REAL *)data + i * size;
-        const REAL top = NAME(max_of)(x, size);
-        REAL *restrict y = (REAL *)out + i * size;
+        const REAL *x = (const REAL *)data + i * size, top = NAME(max_of)(x, size);
+        REAL *y = (REAL *)out + i * size;
         double sum[STRANDS] = {0};
-        for (int64_t j = 0; j < size; j++) y[j] = NAME(exp_of_number)(x[j] - top);
-        NAME(add_to)(sum, y, size);
+        NAME(add_powers)(sum, x, top, y, size);
         const REAL total = NAME(joined)(sum);
         for (int64_t j = 0; j < size; j++) y[j] /= total;
     }

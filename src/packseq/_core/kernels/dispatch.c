@@ -87,3 +87,9 @@ const packseq_engine *packseq_engine_of(const packseq_kernels *kernels, enum pac
     while (kernels && !kernels->engines[format]) kernels = kernels->base;
     return kernels ? kernels->engines[format] : NULL;
 }
+
+#if !defined(PACKSEQ_NO_KERNELS)
+packseq_along_rows *const *packseq_plain_along(enum packseq_format format) {
+    return packseq_baseline.engines[format]->along;
+}
+#endif

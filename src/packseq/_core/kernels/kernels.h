@@ -168,8 +168,8 @@ enum packseq_along {
 
 typedef void packseq_along_rows(int64_t rows, int64_t size, const void *data, void *out);
 
-/* Those of float32 and of float64 for any machine, in builds without kernels too. */
-extern packseq_along_rows *const *const packseq_plain_along[PACKSEQ_INT8];
+/* Those of float32 or of float64 for any machine, in builds without kernels too. */
+packseq_along_rows *const *packseq_plain_along(enum packseq_format);
 
 /* The kernels of one format. */
 typedef struct {

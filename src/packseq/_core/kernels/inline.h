@@ -1,5 +1,6 @@
 /* What compilers write each in their own way. INLINE: into every caller, so that what is constant there is constant in
- * the function too. OUTLINE: into none, where a copy in each would be large. PREFETCH: this address will soon be read, PREFETCH_TO_WRITE: and written to. */
+ * the function too. OUTLINE: into none, where a copy in each would be large. PREFETCH: this address will soon be read,
+ * PREFETCH_TO_WRITE: and written to. */
 #ifndef PACKSEQ_INLINE_H
 #define PACKSEQ_INLINE_H
 

@@ -22,6 +22,7 @@ from packseq.halves import is_half
 from packseq.networks.architecture import LOADED_PRECISIONS, RECURRENT_ACTIVATIONS
 from packseq.rows.plan import starts_of
 from packseq.tables import command
+from packseq.tables.sources import ARROW_MAGIC, PARQUET_MAGIC
 from packseq.weights import formats
 from packseq.weights.errors import library_errors
 from packseq.weights.store import OF_AN_OPTIMIZER, modules_in
@@ -31,9 +32,8 @@ Array = NDArray[Any]
 
 SEQUENCE_MODULES = (packseq.LSTM, packseq.GRU, packseq.RNN, weights.Backward)
 
-# How files of .npz and .npy begin, and how Parquet's and Arrow's.
+# How files of .npz and .npy begin.
 ARRAYS_MAGIC = (b"PK", b"\x93NUMPY")
-TABLE_MAGIC = (b"PAR1", b"ARROW1")
 
 # Rows are run this many at a time: enough to keep the kernels busy, little beside the file itself.
 CHUNK_ROWS = 65536
@@ -265,7 +265,7 @@ def read_arrays(path: Path) -> Array | dict[str, Array]:
     with path.open("rb") as file:
         head = file.read(6)
         file.seek(0)
-        if head.startswith(TABLE_MAGIC):
+        if head.startswith((PARQUET_MAGIC, ARROW_MAGIC)):
             raise ValueError(f"{path}: is a table; --column names its column of sequences")
         if not head.startswith(ARRAYS_MAGIC):
             raise ValueError(f"{path}: is neither .npz nor .npy, begins with {head!r}")

@@ -45,7 +45,7 @@ def show_config(mode: Literal["stdout", "dicts"] = "stdout") -> dict[str, Any] |
     "kernels" says what the modules run on. Where that is "blas", a result depends on what else is
     in the batch, by rounding: "same bits" is then False. "blas" is SciPy's, of which they take it;
     that of "runtime" is NumPy's, which has the products of other dtypes than float32 and float64
-    and of vectors, and, where the modules run on BLAS, all of ``packed @ weight``.
+    and, where the modules run on BLAS, all of ``packed @ weight``.
     Source: numpy.show_config.
 
     Examples

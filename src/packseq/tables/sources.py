@@ -20,6 +20,8 @@ FilePath: TypeAlias = str | os.PathLike[str]
 
 STREAM = "-"
 SUFFIXES = {".parquet", ".arrow", ".feather", ".ipc", ".arrows"}
+# How files begin; what begins otherwise may be a stream of Arrow's.
+PARQUET_MAGIC, ARROW_MAGIC = b"PAR1", b"ARROW1"
 # Rows are decoded by so many bytes: what is decoded at once adds to every window.
 READ_BYTES = 4 << 20
 # A column of Parquet is read by so many bytes; without it a row group's whole column would be.
@@ -258,8 +260,10 @@ def _kind(path: str) -> str:
     if path == STREAM:
         return "stream"
     with open(path, "rb") as file:
-        head = file.read(6)
-    return "parquet" if head[:4] == b"PAR1" else "file" if head == b"ARROW1" else "stream"
+        head = file.read(len(ARROW_MAGIC))
+    if head.startswith(PARQUET_MAGIC):
+        return "parquet"
+    return "file" if head == ARROW_MAGIC else "stream"
 
 
 def told(path: str) -> str:

@@ -38,8 +38,8 @@ class Tree:
         # and have two bytes: an ``.h5`` does not say it of a dataset, but in its config.
         self.bfloat16 = False
         self._groups: dict[str, list[Message]] = {}
-        self._objects: dict[str, list[Message]] = {}  # of the arrays
-        self._found: dict[str, Dataset] = {}
+        self._datasets: dict[str, list[Message]] = {}
+        self._located: dict[str, Dataset] = {}
         self._made = 0
         self._named = 0
         root = root_of(self._source)
@@ -54,16 +54,16 @@ class Tree:
     @property
     def datasets(self) -> list[str]:
         """The datasets' paths."""
-        return list(self._objects)
+        return list(self._datasets)
 
     def read(self, path: str) -> Array:
         """A dataset of numbers that is in this file."""
-        if path not in self._objects:
+        if path not in self._datasets:
             raise CheckpointError(f"dataset {path!r} is missing")
         what = f"dataset {path!r}"
-        if path not in self._found:
-            self._found[path] = self._located(path, what)
-        dataset = self._found[path]
+        if path not in self._located:
+            self._located[path] = self._locate(path, what)
+        dataset = self._located[path]
         check_budget(self._made + dataset.made, len(self._source.content), what)
         self._made += dataset.made
         return array_of(dataset, what)
@@ -82,9 +82,9 @@ class Tree:
         strings = [self._strings.of(found[part], part) for part in parts]
         return list(itertools.chain(*strings)) if strings else None
 
-    def _located(self, path: str, what: str) -> Dataset:
+    def _locate(self, path: str, what: str) -> Dataset:
         """A dataset, and what its opaque bytes are."""
-        messages = self._objects[path]
+        messages = self._datasets[path]
         dataset = dataset_of(self._source, messages, what)
         if dataset.number.name == OPAQUE:
             if dataset.number.size != 2 or not self._is_bfloat16(messages):
@@ -111,7 +111,7 @@ class Tree:
             if is_group(member):
                 self._collect(inner, member)
             elif is_dataset(member):
-                self._objects[inner] = member
+                self._datasets[inner] = member
 
     def _members(self, path: str, messages: list[Message]) -> Iterator[tuple[str, list[Message]]]:
         """Each name in a group, and the messages of the object that it is."""

@@ -88,9 +88,7 @@ def decoded(raw: bytes, what: str) -> str:
 
 def unpack(layout: struct.Struct, body: memoryview, position: int = 0) -> tuple[Any, ...]:
     """The numbers at `position` of a message, which must lie within it."""
-    if position + layout.size > len(body):
-        raise CheckpointError(f"a message of {len(body)} bytes is cut off")
-    return layout.unpack_from(body, position)
+    return layout.unpack(part(body, position, layout.size))
 
 
 def part(body: memoryview, start: int, size: int) -> memoryview:

@@ -10,6 +10,7 @@
 #define MAXIMUM_F32 _mm256_max_ps
 #define MINIMUM_F64 _mm256_min_pd
 #define MAXIMUM_F64 _mm256_max_pd
+#define LARGER(a, b) ((VI)_mm256_max_epi32((__m256i)(a), (__m256i)(b)))
 #define ISA avx2
 #define VECTOR_BYTES 32
 #define REGISTERS 16

@@ -8,6 +8,7 @@
 #include <immintrin.h>
 #define MINIMUM_F32 _mm256_min_ps
 #define MAXIMUM_F32 _mm256_max_ps
+#define LARGER(a, b) ((VI)_mm256_max_epi32((__m256i)(a), (__m256i)(b)))
 #define ISA avx2_vnni
 #define BASE avx2
 #define VECTOR_BYTES 32

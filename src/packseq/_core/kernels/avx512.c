@@ -10,6 +10,7 @@
 #define MAXIMUM_F32 _mm512_max_ps
 #define MINIMUM_F64 _mm512_min_pd
 #define MAXIMUM_F64 _mm512_max_pd
+#define LARGER(a, b) ((VI)_mm512_max_epi32((__m512i)(a), (__m512i)(b)))
 #define ISA avx512
 #define VECTOR_BYTES 64
 #define REGISTERS 32

@@ -36,7 +36,12 @@ static INLINE V NAME(first_sum)(const packseq_matrix *weights, int64_t at, const
     return *(const VU *)start;
 }
 
-static INLINE V NAME(last_sum)(V sum, const packseq_matrix *weights, int64_t at, REAL scale, const REAL *start) {
-    (void)weights, (void)at, (void)scale, (void)start;
+static INLINE V NAME(scale_at)(const packseq_matrix *weights, int64_t vector) {
+    (void)weights, (void)vector;
+    return (V){0};
+}
+
+static INLINE V NAME(last_sum)(V sum, V scale, REAL row_scale, const REAL *start) {
+    (void)scale, (void)row_scale, (void)start;
     return sum;
 }

@@ -9,6 +9,7 @@
  *   bytes: DOT_BYTES(sum, x, w) adds four products of bytes to each sum, of w with x + ZERO_POINT, for which the sums
  *          begin at what that is too much;
  *   pairs: two products of 16-bit numbers, by PAIR_PRODUCTS(x, w), or without it by plain vectors.
+ * LARGER(a, b), lane by lane, is one instruction where there is one.
  */
 #ifndef HAS_VECTOR
 #error "coded_int8.h comes after vector.h: include isa.h"
@@ -34,16 +35,24 @@ typedef int16_t NAME(pairs) __attribute__((vector_size(VECTOR_BYTES), may_alias)
 
 /* ---- rows ---- */
 
-/* The bits of max|v|, which are in the order of the numbers, NaN the greatest. */
+/* The bits of max|v|, which are in the order of the numbers, NaN the greatest. With LARGER, and in halves, of which GCC
+ * makes a few shuffles, layers of 64 units take 0.94 to 0.96 of the time, of 128 0.97 (Zen 4, AVX-512 with VNNI). */
 static int32_t NAME(largest_bits)(const REAL *v, int64_t k) {
     VI most = {0};
     for (int64_t i = 0; i < k; i += LANES) {
         const VI bits = (VI)NAME(load)(v + i, k - i) & 0x7fffffff;
+#ifdef LARGER
+        most = LARGER(most, bits);
+#else
         most = (VI)NAME(select)(bits > most, (V)bits, (V)most);
+#endif
     }
-    int32_t found = 0;
-    for (int j = 0; j < LANES; j++) found = most[j] > found ? most[j] : found;
-    return found;
+    int32_t found[LANES];
+    memcpy(found, &most, sizeof found);
+#pragma GCC unroll 4
+    for (int half = LANES / 2; half > 0; half /= 2)
+        for (int j = 0; j < half; j++) found[j] = found[j] > found[j + half] ? found[j] : found[j + half];
+    return found[0];
 }
 
 /* A vector of q, as the dots take it. In pairs, each four are in the order 0 2 1 3, since even and odd bytes of the
@@ -127,8 +136,13 @@ static INLINE VI NAME(first_sum)(const packseq_matrix *weights, int64_t at, cons
     return *(const VI *)(weights->sums + at) * -ZERO_POINT;
 }
 
-static INLINE V NAME(last_sum)(VI sum, const packseq_matrix *weights, int64_t at, REAL row_scale, const REAL *start) {
-    V scale = *(const V *)(weights->scales + at) * row_scale;
+/* The scales of a vector of outputs. */
+static INLINE V NAME(scale_at)(const packseq_matrix *weights, int64_t vector) {
+    return ((const V *)weights->scales)[vector];
+}
+
+static INLINE V NAME(last_sum)(VI sum, V scale, REAL row_scale, const REAL *start) {
+    scale *= row_scale;
     ROUNDED(scale);
     V product = __builtin_convertvector(sum, V) * scale;
     ROUNDED(product);

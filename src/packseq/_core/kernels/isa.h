@@ -11,7 +11,7 @@
 #define REGISTERS 32
 #endif
 /* An instruction set with DOT_BFLOAT16 has bfloat16 in place of int8: see coded_bfloat16.h, and coded_int8.h for
- * DOT_BYTES and PAIR_PRODUCTS. */
+ * DOT_BYTES, PAIR_PRODUCTS and LARGER. */
 #ifndef ROUNDED
 /* Round it here, and fuse it with nothing; x86 without FMA does so by itself. */
 #ifdef __x86_64__

@@ -52,15 +52,21 @@ static INLINE void NAME(tile)(const int rows, const int panels, const NAME(tile_
             }
         }
     }
-#pragma GCC unroll 16
-    for (int r = 0; r < rows; r++) {
+    /* To the compiler the results may lie over any of this, so it is read before they are stored: at each number anew,
+     * layers of 128 units and fewer took 1.05 to 1.07 times as long. */
+    const REAL *const start = t->start, *const scales = t->scales;
+    REAL *const c = t->c;
+    const int64_t start_stride = t->start_stride, c_stride = t->c_stride;
 #pragma GCC unroll 8
-        for (int p = 0; p < panels; p++) {
-            const REAL *start = t->start + r * t->start_stride + column[p];
-            REAL *c = t->c + r * t->c_stride + column[p];
+    for (int p = 0; p < panels; p++) {
+        const int64_t at = column[p];
+        V scale[2];
+        FOR_EACH(j, 2) scale[j] = NAME(scale_at)(weights, (t->panel + p) * 2 + j);
+#pragma GCC unroll 16
+        for (int r = 0; r < rows; r++) {
             FOR_EACH(j, 2) {
-                const int64_t at = ((t->panel + p) * 2 + j) * LANES;
-                *(VU *)(c + j * LANES) = NAME(last_sum)(sum[r][p][j], weights, at, t->scales[r], start + j * LANES);
+                const REAL *from = start + r * start_stride + at + j * LANES;
+                *(VU *)(c + r * c_stride + at + j * LANES) = NAME(last_sum)(sum[r][p][j], scale[j], scales[r], from);
             }
         }
     }
@@ -109,10 +115,16 @@ static int64_t NAME(coded_bytes)(int64_t rows, int64_t k) {
     return NAME(scale_bytes)(rows) + rows * NAME(coded_row_bytes)(k);
 }
 
+/* More rows than one tile has go by TILE_ROWS, where a tile may have so many. */
+static int64_t NAME(tiles_of)(int64_t rows) {
+    const int64_t each = TILE_ROWS < CODED_ROWS ? TILE_ROWS : CODED_ROWS;
+    return rows <= CODED_ROWS ? 1 : (rows + each - 1) / each;
+}
+
 static void NAME(multiply)(const NAME(product) * x) {
     const packseq_matrix *w = x->weights;
     const int64_t row_bytes = NAME(coded_row_bytes)(w->k);
-    const int64_t n = x->to - x->from, n_tiles = (x->rows + CODED_ROWS - 1) / CODED_ROWS;
+    const int64_t n = x->to - x->from, n_tiles = NAME(tiles_of)(x->rows);
     REAL *scales = (REAL *)x->coded;
     char *coded = x->coded + NAME(scale_bytes)(x->rows);
     for (int64_t r = 0; r < x->rows; r++) NAME(code_row)(x->a[r], w->k, coded + r * row_bytes, &scales[r]);

@@ -38,9 +38,7 @@ def assert_is_the_product(actual, rows, weight, bias=0):
 
 
 def on(kernels, rows, weight, bias, num_threads=1):
-    out = np.full((len(rows), len(weight)), 7, rows.dtype)
-    kernels.linear(rows, weight.T, bias, out, *crew(num_threads))
-    return out
+    return kernels.linear(rows, weight, bias, *crew(num_threads))
 
 
 # ---- numbers -------------------------------------------------------------------------------------

@@ -66,27 +66,35 @@ def linear(
     array([[ 1.,  2., 13.],
            [ 3.,  4., 17.]])
     """
+    if isinstance(input, PackedSequence):
+        product = products.at_once(input._data, weight, bias)
+        if product is None:
+            rows = input._array
+            product = _linear(rows, rows.shape[1:], weight, bias)
+        return PackedSequence._of(product, input._plan)
+    product = products.at_once(input, weight, bias)
+    if product is None:
+        refuse_list_of_arrays(input, "input")
+        rows = as_numpy_data(input, "input")
+        product = _linear(rows, rows.shape, weight, bias)
+    return product
+
+
+def _linear(
+    rows: Array, shape: tuple[int, ...], weight: ArrayLike, bias: ArrayLike | None
+) -> Array:
+    """(*, I) -> (*, O); `shape` is that of a row, or of all where they are not packed."""
     matrix = as_numpy_data(weight, "weight")
     offset = None if bias is None else as_numpy_data(bias, "bias")
-    if isinstance(input, PackedSequence):
-        rows = input._array
-        return PackedSequence._of(_linear(rows, rows.shape[1:], matrix, offset), input._plan)
-    refuse_list_of_arrays(input, "input")
-    rows = as_numpy_data(input, "input")
-    return _linear(rows, rows.shape, matrix, offset)
-
-
-def _linear(rows: Array, shape: tuple[int, ...], weight: Array, bias: Array | None) -> Array:
-    """(*, I) -> (*, O); `shape` is that of a row, or of all where they are not packed."""
     _check_number(rows, "input")
-    _check_number(weight, "weight")
-    if bias is not None:
-        _check_number(bias, "bias")
-    _check_shapes(shape, weight.shape, None if bias is None else bias.shape)
+    _check_number(matrix, "weight")
+    if offset is not None:
+        _check_number(offset, "bias")
+    _check_shapes(shape, matrix.shape, None if offset is None else offset.shape)
     if rows.ndim == 2:
-        return products.linear(rows, weight.T, bias)
+        return products.linear(rows, matrix, offset)
     flat = rows.reshape(math.prod(rows.shape[:-1]), rows.shape[-1])
-    return products.linear(flat, weight.T, bias).reshape(*rows.shape[:-1], len(weight))
+    return products.linear(flat, matrix, offset).reshape(*rows.shape[:-1], len(matrix))
 
 
 def _check_number(array: Array, name: str) -> None:

@@ -52,6 +52,9 @@ class Rowwise(Operators):
         def __matmul__(self, other: Any) -> Any:
             """For an array at once: NumPy's way, through __array_ufunc__, takes 2 us more."""
             if type(other) is np.ndarray:
+                product = products.at_once(self._data, other.T)
+                if product is not None:
+                    return self._of(product, self._plan)
                 return _matmul((self, other), (), {})
             return super().__matmul__(other)
 

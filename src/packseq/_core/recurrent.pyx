@@ -77,25 +77,57 @@ cdef class Kernels:
         engine.activate(which, x.data, y.data, x.size)
         return y
 
-    def linear(self, cnp.ndarray rows, cnp.ndarray weight, object start, cnp.ndarray out, Pool pool, int32_t threads):
-        """Write start + rows @ weight on at most so many threads.
+    def linear(self, object rows, object weight, object start, Pool pool, int32_t threads):
+        """start + rows @ weight.T, (N, M), on at most so many threads; None where an array is not as it is wanted.
 
-        All are of float32 or of float64, aligned, and none is empty: rows (N, K), whose last axis is contiguous, weight
-        (K, M) of any strides, out (N, M) and start (M,), or None for zeros, both contiguous."""
+        Wanted are arrays of one dtype, float32 or float64, as `has_numbers` has them: rows (N, K), whose last axis is
+        contiguous, weight (M, K) of any strides, start (M,), contiguous, or None for zeros. All is looked at here, and
+        in C, since to do so in Python takes longer than a small layer."""
+        if type(rows) is not cnp.ndarray:
+            return None
+        cdef int typenum = cnp.PyArray_TYPE(rows)
+        if typenum != cnp.NPY_FLOAT and typenum != cnp.NPY_DOUBLE:
+            return None
+        if not (has_numbers(rows, 2, typenum) and has_numbers(weight, 2, typenum)):
+            return None
         cdef packseq_linear x
         cdef bint done
-        cdef int64_t itemsize = cnp.PyArray_ITEMSIZE(out)
+        cdef int64_t itemsize = cnp.PyArray_ITEMSIZE(rows)
         memset(&x, 0, sizeof(x))
-        x.format = PACKSEQ_F32 if itemsize == 4 else PACKSEQ_F64
-        x.rows, x.weight, x.start, x.out = rows.data, weight.data, data(start), out.data
-        x.n_rows, x.k, x.columns = rows.shape[0], rows.shape[1], weight.shape[1]
+        x.format = PACKSEQ_F32 if typenum == cnp.NPY_FLOAT else PACKSEQ_F64
+        x.rows, x.n_rows, x.k = data(rows), cnp.PyArray_DIMS(rows)[0], cnp.PyArray_DIMS(rows)[1]
+        x.weight, x.columns = data(weight), cnp.PyArray_DIMS(weight)[0]
         x.row_stride = cnp.PyArray_STRIDES(rows)[0] // itemsize
-        x.k_stride = cnp.PyArray_STRIDES(weight)[0] // itemsize
-        x.column_stride = cnp.PyArray_STRIDES(weight)[1] // itemsize
+        x.column_stride = cnp.PyArray_STRIDES(weight)[0] // itemsize
+        x.k_stride = cnp.PyArray_STRIDES(weight)[1] // itemsize
+        if cnp.PyArray_DIMS(weight)[1] != x.k or cnp.PyArray_STRIDES(rows)[1] != itemsize:
+            return None
+        if start is not None:
+            if not has_numbers(start, 1, typenum) or cnp.PyArray_DIMS(start)[0] != x.columns:
+                return None
+            if cnp.PyArray_STRIDES(start)[0] != itemsize:
+                return None
+            x.start = data(start)
+        cdef cnp.npy_intp[2] shape = [x.n_rows, x.columns]
+        cdef cnp.ndarray out = cnp.PyArray_EMPTY(2, shape, typenum, 0)
+        x.out = cnp.PyArray_DATA(out)
         with nogil:
             done = run_linear(self.table, &x, pool, threads)
         if not done:
             raise MemoryError("no memory for what a linear layer needs beside its results")
+        return out
+
+
+cdef bint has_numbers(object array, int ndim, int typenum) noexcept:
+    """Whether it is an array of NumPy, not empty, whose numbers lie whole numbers apart, as a processor reads them."""
+    cdef int axis
+    if (type(array) is not cnp.ndarray or cnp.PyArray_NDIM(array) != ndim or cnp.PyArray_TYPE(array) != typenum
+            or not cnp.PyArray_ISBEHAVED_RO(array)):
+        return False
+    for axis in range(ndim):
+        if cnp.PyArray_DIMS(array)[axis] == 0 or cnp.PyArray_STRIDES(array)[axis] % cnp.PyArray_ITEMSIZE(array):
+            return False
+    return True
 
 
 # What along() makes of rows, in packseq_along's order.

@@ -43,7 +43,7 @@ class Linear:
 
     def __call__(self, rows: Array, num_threads: int | None = None) -> Array:
         """(N, D) to (N, K)."""
-        return products.linear(rows, self.weight.T, self.bias, num_threads)
+        return products.linear(rows, self.weight, self.bias, num_threads)
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,47 +30,42 @@ def matmul(data: Array, matrix: Array) -> Array:
             f"or a vector, got shape {matrix.shape}"
         )
     if data.ndim == matrix.ndim == 2:
-        return linear(data, matrix)
+        return linear(data, matrix.T)
     flat = data.reshape(math.prod(data.shape[:-1]), data.shape[-1])
-    product = linear(flat, matrix if matrix.ndim == 2 else matrix[:, np.newaxis])
+    product = linear(flat, matrix.T if matrix.ndim == 2 else matrix[np.newaxis])
     return product.reshape(*data.shape[:-1], *matrix.shape[1:])
 
 
+def at_once(
+    rows: object, weight: object, bias: object = None, num_threads: int | None = None
+) -> Array | None:
+    """(N, I) @ (H, I).T + (H,) -> (N, H), where the kernels can read what comes, as it is.
+
+    None where they cannot: anything may come, and it is for others to say what is wrong with it.
+    """
+    kernels = product_kernels()
+    return None if kernels is None else kernels.linear(rows, weight, bias, *crew(num_threads))
+
+
 def linear(
-    rows: Array, matrix: Array, bias: Array | None = None, num_threads: int | None = None
+    rows: Array, weight: Array, bias: Array | None = None, num_threads: int | None = None
 ) -> Array:
-    """(N, I) @ (I, H) + (H,) -> (N, H).
+    """(N, I) @ (H, I).T + (H,) -> (N, H).
 
     Notes
     -----
-    Cost: 2 * N * I * H operations, H rounded up to whole vectors, and one pass over `matrix`.
+    Cost: 2 * N * I * H operations, H rounded up to whole vectors, and one pass over `weight`.
     """
-    kernels = product_kernels()
-    if kernels is None or not _has_product(rows, matrix, bias):
-        product: Array = rows @ matrix
+    product = at_once(rows, weight, bias, num_threads)
+    if product is None:
+        offset = None if bias is None else _in_order(bias)
+        product = at_once(_in_order(rows), _in_order(weight), offset, num_threads)
+    if product is None:
+        product = rows @ weight.T
         return product if bias is None else product + bias
-    if rows.strides[-1] != rows.itemsize:
-        rows = np.ascontiguousarray(rows)
-    rows, matrix = _in_place(rows), _in_place(matrix)
-    if bias is not None and not (bias.flags.c_contiguous and bias.flags.aligned):
-        bias = np.array(bias)
-    out = np.empty((len(rows), matrix.shape[1]), rows.dtype)
-    kernels.linear(rows, matrix, bias, out, *crew(num_threads))
-    return out
+    return product
 
 
-_DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
-
-
-def _has_product(rows: Array, matrix: Array, bias: Array | None) -> bool:
-    """Whether the kernels have a product of such numbers, of which there are some."""
-    dtype = rows.dtype
-    same = dtype == matrix.dtype and (bias is None or dtype == bias.dtype)
-    return same and dtype in _DTYPES and rows.size > 0 and matrix.size > 0
-
-
-def _in_place(array: Array) -> Array:
-    """What the kernels can read: a copy only where numbers are not a multiple of them apart."""
-    flags, size = array.flags, array.itemsize
-    whole = flags.forc or all(stride % size == 0 for stride in array.strides)
-    return array if whole and flags.aligned else np.array(array, order="C")
+def _in_order(array: Array) -> Array:
+    """C-contiguous and aligned, copied where it is not."""
+    return np.require(array, requirements=("C", "A"))

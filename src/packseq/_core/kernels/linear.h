@@ -75,22 +75,26 @@ static void NAME(pack_rows)(const packseq_linear *x, const REAL *w, int64_t k, i
     }
 }
 
-/* Panels from .. from + count: some k of all of them before the next, since they lie side by side. */
+/* Some k of a panel. */
+static INLINE void NAME(pack_block)(const packseq_linear *x, int64_t panel, int64_t k, REAL *to) {
+    const int64_t first = panel * 2 * LANES, columns = least(2 * LANES, x->columns - first);
+    const int64_t stride = x->column_stride, some = least(LANES, x->k - k);
+    const REAL *w = (const REAL *)x->weight + first * stride + k * x->k_stride;
+    if (x->k_stride == 1 && some == LANES) {
+        NAME(pack_square)(w, columns, stride, to);
+        NAME(pack_square)(w + LANES * stride, columns - LANES, stride, to + LANES);
+    } else {
+        NAME(pack_rows)(x, w, some, columns, to);
+    }
+}
+
+/* Panels from .. from + count, along what lies side by side: one after the other, which for one row of 256 to 256 takes
+ * 0.9 of the time, or some k of all before the next. */
 static void NAME(pack_panels)(const packseq_linear *x, int64_t from, int64_t count, const NAME(linear_memory) * m) {
-    const int64_t stride = x->column_stride;
-    for (int64_t k = 0; k < x->k; k += LANES) {
-        const int64_t some = least(LANES, x->k - k);
-        for (int64_t p = 0; p < count; p++) {
-            const int64_t first = (from + p) * 2 * LANES, columns = least(2 * LANES, x->columns - first);
-            const REAL *w = (const REAL *)x->weight + first * stride + k * x->k_stride;
-            REAL *to = m->panels + (p * x->k + k) * 2 * LANES;
-            if (x->k_stride == 1 && some == LANES) {
-                NAME(pack_square)(w, columns, stride, to);
-                NAME(pack_square)(w + LANES * stride, columns - LANES, stride, to + LANES);
-            } else {
-                NAME(pack_rows)(x, w, some, columns, to);
-            }
-        }
+    const int64_t blocks = (x->k + LANES - 1) / LANES, along_k = x->k_stride == 1;
+    for (int64_t i = 0; i < blocks * count; i++) {
+        const int64_t p = along_k ? i / blocks : i % count, k = (along_k ? i % blocks : i / count) * LANES;
+        NAME(pack_block)(x, from + p, k, m->panels + (p * x->k + k) * 2 * LANES);
     }
     const int64_t first = from * 2 * LANES, columns = least(count * 2 * LANES, x->columns - first);
     memset(m->start, 0, (size_t)count * 2 * VECTOR_BYTES);

@@ -1,4 +1,4 @@
-/* U rows of U numbers turned into their columns. */
+/* U rows of U numbers turned into their columns, or summed up. */
 #ifndef HAS_VECTOR
 #error "transpose.h comes after vector.h: include isa.h"
 #endif
@@ -39,6 +39,16 @@ static INLINE void NAME(transpose)(V v[LANES]) {
 #pragma GCC unroll 16
         for (int i = 0; i < LANES; i++) v[i] = turned[i];
     }
+}
+
+/* The sum of each row in its lane, joined in halves: number i and i + U/2, of these i and i + U/4, and so on. */
+static INLINE V NAME(sums_of_rows)(V v[LANES]) {
+#pragma GCC unroll 4
+    for (int half = LANES / 2; half > 0; half /= 2)
+#pragma GCC unroll 8
+        for (int i = 0; i < half; i++)
+            v[i] = SHUFFLED(v[i], v[i + half], FIRST_HALVES) + SHUFFLED(v[i], v[i + half], SECOND_HALVES);
+    return v[0];
 }
 #undef SHUFFLED
 #undef FIRST_HALVES

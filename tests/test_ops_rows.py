@@ -68,6 +68,18 @@ def test_softmax_and_what_it_is_made_of(batch, choice):
     assert_sequences(batch.packed.logsumexp(axis), totals, **near)
 
 
+@pytest.mark.parametrize("axis", [None, 1])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_log_softmax_of_large_numbers_keeps_its_digits(dtype, axis):
+    """Where logsumexp alone is rounded to 1e-3: numbers near 1e4 and float32."""
+    rows = (10_000 + 3 * np.random.default_rng(0).standard_normal((9, 40))).astype(dtype)
+    result = PackedSequence(rows, [1] * 9).log_softmax(axis).data
+    less = rows.astype(np.longdouble) - rows.max(axis or 0, keepdims=True)
+    expected = less - np.log(np.exp(less).sum(axis or 0, keepdims=True))
+    eps = np.finfo(dtype).eps
+    np.testing.assert_allclose(result, expected.astype(dtype), rtol=8 * eps, atol=8 * eps)
+
+
 NAMES = ["sum", "mean", "max", "min", "argmax", "logsumexp", "softmax", "log_softmax", "cumsum"]
 
 

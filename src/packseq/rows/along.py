@@ -144,17 +144,16 @@ def _by_kernel(name: str) -> Write:
 def _write_logsumexp(rows: Array, out: Array) -> None:
     """out (M, 1)."""
     top, total = totals(rows)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        # Where the maximum is infinite or NaN, it is the result: inf - inf would be NaN.
-        out[:, 0] = np.where(np.isfinite(top), np.log(total) + top, top)
+    out[:, 0] = reducing.log_of_totals(total, top) + top
 
 
 def _write_log_softmax(rows: Array, out: Array) -> None:
     """out (M, K)."""
-    total = np.empty((len(rows), 1), rows.dtype)
-    _write_logsumexp(rows, total)
+    top, total = totals(rows)
     with np.errstate(invalid="ignore"):
-        np.subtract(rows, total, out=out)
+        # The maximum first: of what is large, logsumexp would have lost the digits that count.
+        np.subtract(rows, top[:, np.newaxis], out=out)
+        np.subtract(out, reducing.log_of_totals(total, top)[:, np.newaxis], out=out)
 
 
 def _reduced(name: str, data: Array, axis: int, dtype: np.dtype[Any]) -> Array:

@@ -74,8 +74,11 @@ def cumsum(data: Array, plan: Plan) -> Array:
 def logsumexp(data: Array, plan: Plan) -> Array:
     """(B, *): -inf where there is no step."""
     dtype = real_dtype(data.dtype)
-    total = _logsumexp(as_walked(data, dtype), plan)
-    return plan.in_callers_order(total).astype(dtype, copy=False)
+    native = as_walked(data, dtype)
+    maxima = _maxima(native, plan)
+    _, total = _exponentials(native, plan, maxima)
+    result = log_of_totals(total, maxima) + maxima
+    return plan.in_callers_order(result).astype(dtype, copy=False)
 
 
 def softmax(data: Array, plan: Plan) -> Array:
@@ -91,8 +94,11 @@ def log_softmax(data: Array, plan: Plan) -> Array:
     """(N, *): over the steps of each sequence."""
     dtype = real_dtype(data.dtype)
     native = as_walked(data, dtype)
-    result = np.empty_like(native)
-    _walk("subtract", native, plan, result, _logsumexp(native, plan))
+    maxima = _maxima(native, plan)
+    result, total = _exponentials(native, plan, maxima)
+    # The maximum first: of what is large, logsumexp would have lost the digits that count.
+    _walk("subtract", native, plan, result, maxima)
+    _walk("subtract", result, plan, result, log_of_totals(total, maxima))
     return result.astype(dtype, copy=False)
 
 
@@ -161,12 +167,11 @@ def _exponentials(native: Array, plan: Plan, maxima: Array) -> tuple[Array, Arra
     return powers, total
 
 
-def _logsumexp(native: Array, plan: Plan) -> Array:
-    maxima = _maxima(native, plan)
-    _, total = _exponentials(native, plan, maxima)
+def log_of_totals(total: Array, maxima: Array) -> Array:
+    """Logarithms of sums of exp(x - maximum); 0 where the maximum, infinite or NaN, is all there is
+    to say: inf - inf is NaN."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        # Where the maximum is infinite or NaN, it is the result: inf - inf would be NaN.
-        return np.where(np.isfinite(maxima), np.log(total) + maxima, maxima)
+        return np.where(np.isfinite(maxima), np.log(total), 0)
 
 
 # ---- dtypes ----

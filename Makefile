@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 BUILD := pyproject.toml setup.py $(wildcard src/packseq/_core/*.pyx src/packseq/_core/*.pxd src/packseq/_core/*.h src/packseq/_core/kernels/*)
 
 # The C that is written by hand: what Cython writes lies beside its .pyx.
-C_FILES := $(wildcard src/packseq/_core/*.h src/packseq/_core/kernels/*.[ch] tests/c/*.c tests/faults/*.c)
+C_FILES := $(wildcard src/packseq/_core/*.h src/packseq/_core/kernels/*.[ch] tests/c/*.[ch] tests/faults/*.c)
 
 # How long `make fuzz` takes for each target, and `make soak`.
 FUZZ_SECONDS ?= 60

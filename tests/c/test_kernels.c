@@ -4,16 +4,16 @@
  * exactly as large as kernels.h says, so that these see every step over an end.
  */
 #include <math.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "kernels.h"
+#include "workers.h"
 
 extern const packseq_kernels packseq_wide;
 
-enum { MOST_CELLS = 4, MOST_BATCH = 15, MOST_STEPS = 9, MOST_TEAM = 4 };
+enum { MOST_CELLS = 4, MOST_BATCH = 15, MOST_STEPS = 9 };
 
 /* ---- a network, as its weights come: [gate * H + unit][K], in double ---- */
 
@@ -423,23 +423,11 @@ static const way WAYS[] = {
 typedef struct {
     const precision *precision;
     packseq_job *job;
-    int32_t worker;
-} member;
+} task;
 
-static void *run_member(void *argument) {
-    const member *m = argument;
-    engine_of(m->precision)->run(m->job, m->worker);
-    return NULL;
-}
-
-static void run_workers(const precision *p, packseq_job *job, int32_t workers) {
-    pthread_t threads[MOST_TEAM];
-    member members[MOST_TEAM];
-    for (int32_t i = 0; i < workers; i++) {
-        members[i] = (member){p, job, i};
-        if (pthread_create(&threads[i], NULL, run_member, &members[i])) exit(2);
-    }
-    for (int32_t i = 0; i < workers; i++) pthread_join(threads[i], NULL);
+static void run_task(void *argument, int32_t worker) {
+    const task *t = argument;
+    engine_of(t->precision)->run(t->job, worker);
 }
 
 /* Fills the job's fields from n_shards to abreast; returns how many workers to start. */
@@ -537,7 +525,7 @@ static double run_way(const precision *p, const packseq_network *packed, const n
         job.before = before, job.after = after;
         job.h0 = job.c0 = job.hn = job.cn = NULL;
     }
-    run_workers(p, &job, workers);
+    run_together(run_task, &(task){p, &job}, workers);
     for (int64_t r = 0; way->apart && r < b->batch; r++) {
         move_state(p, net, b, r, after[r], hn, cn, 0);
         free(before[r]), free(after[r]);

@@ -3,12 +3,12 @@
  * Every matrix has memory of just its size, so that sanitizers see what is read or written beside it.
  */
 #include <math.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "kernels.h"
+#include "workers.h"
 
 extern const packseq_kernels packseq_wide;
 
@@ -63,23 +63,11 @@ static void *as_reals(const layer *l, const double *numbers, int64_t count) {
 typedef struct {
     const layer *layer;
     packseq_linear *job;
-    int32_t worker;
-} member;
+} task;
 
-static void *run_member(void *argument) {
-    const member *m = argument;
-    engine_of(m->layer)->linear(m->job, m->worker);
-    return NULL;
-}
-
-static void run_workers(const layer *l, packseq_linear *job) {
-    pthread_t threads[WORKERS];
-    member members[WORKERS];
-    for (int32_t i = 0; i < WORKERS; i++) {
-        members[i] = (member){l, job, i};
-        if (pthread_create(&threads[i], NULL, run_member, &members[i])) exit(2);
-    }
-    for (int32_t i = 0; i < WORKERS; i++) pthread_join(threads[i], NULL);
+static void run_task(void *argument, int32_t worker) {
+    const task *t = argument;
+    engine_of(t->layer)->linear(t->job, worker);
 }
 
 /* What it gives for rows first .. first + rows, cut for so many threads. */
@@ -106,7 +94,7 @@ static void *run(const layer *l, int64_t first, int64_t rows, int32_t threads) {
     packseq_cut_linear(&job, l->table->vector_bytes, threads);
     job.workspace_stride = engine_of(l)->linear_workspace(&job);
     if (posix_memalign((void **)&job.workspace, 64, (size_t)(WORKERS * job.workspace_stride))) exit(2);
-    run_workers(l, &job);
+    run_together(run_task, &(task){l, &job}, WORKERS);
     free(job.workspace);
     free(weight);
     free(x);

@@ -78,6 +78,11 @@ typedef struct {
     int64_t awake, running; /* when it last compared the time with that of its processor, and what the latter was */
 } worker;
 
+/* Stores what another thread must see if this one, afterwards, does not see what that has told: then neither sleeps
+ * while the other waits. An exchange, since qemu 7, which runs Arm's containers on x86, lets a later load pass a mere
+ * store, sequentially consistent as it may be. x86 has one instruction for both. */
+#define TELL(to, value) ((void)__atomic_exchange_n(to, value, __ATOMIC_SEQ_CST))
+
 /* Until *round is no longer `seen`, or for so long. Returns whether it came. */
 static int spin(const int64_t *round, int64_t seen, int64_t time) {
     int64_t end = 0;
@@ -121,7 +126,7 @@ static void await(worker *me) {
         if (me->index < __atomic_load_n(&p->room, __ATOMIC_RELAXED) && spin(&own->round, me->round, SPIN_NANOSECONDS))
             return;
         pthread_mutex_lock(&p->lock);
-        __atomic_store_n(&own->asleep, 1, __ATOMIC_SEQ_CST);
+        TELL(&own->asleep, 1);
         while (__atomic_load_n(&own->round, __ATOMIC_SEQ_CST) == me->round && p->roused == me->roused)
             pthread_cond_wait(&p->wanted, &p->lock);
         __atomic_store_n(&own->asleep, 0, __ATOMIC_RELAXED);
@@ -142,7 +147,7 @@ static int take_place(seat *s, int64_t round) {
 /* So many fewer are to finish the round. Returns whether it is over. */
 static int count_off(pool *p, int32_t workers, int64_t round) {
     if (__atomic_sub_fetch(&p->pending, workers, __ATOMIC_ACQ_REL)) return 0;
-    __atomic_store_n(&p->ended, round, __ATOMIC_SEQ_CST);
+    TELL(&p->ended, round);
     return 1;
 }
 
@@ -324,7 +329,7 @@ static void invite(pool *p, int32_t workers, int64_t now) {
     p->round++;
     p->invited = workers;
     __atomic_store_n(&p->pending, workers - 1, __ATOMIC_RELAXED);
-    for (seat *s = p->seats; s < p->seats + workers - 1; s++) __atomic_store_n(&s->round, p->round, __ATOMIC_SEQ_CST);
+    for (seat *s = p->seats; s < p->seats + workers - 1; s++) TELL(&s->round, p->round);
     if (!asleep(p, workers)) return;
     pthread_mutex_lock(&p->lock); /* who was about to sleep does by now, or has seen the round */
     pthread_mutex_unlock(&p->lock);
@@ -377,7 +382,7 @@ static void work_and_wait(pool *p, packseq_work work, void *argument, int64_t be
     if (p->patience != PACKSEQ_ENDLESS && !spin(&p->ended, before, 0)) stand_in(p, work, argument);
     if (p->invited - 1 <= p->room && spin(&p->ended, before, patience)) return;
     pthread_mutex_lock(&p->lock);
-    __atomic_store_n(&p->waiting, 1, __ATOMIC_SEQ_CST);
+    TELL(&p->waiting, 1);
     while (__atomic_load_n(&p->ended, __ATOMIC_SEQ_CST) == before) pthread_cond_wait(&p->finished, &p->lock);
     __atomic_store_n(&p->waiting, 0, __ATOMIC_RELAXED);
     pthread_mutex_unlock(&p->lock);

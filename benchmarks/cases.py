@@ -145,10 +145,8 @@ class Problem:
     def __init__(self, case):
         self.case = case
         rng = _rng()
-        make = getattr(packseq, case.cell)
-        self.module = make(
-            case.input_size, case.hidden_size, dtype=case.dtype, rng=rng, **case.options()
-        )
+        options = {"dtype": case.dtype, "rng": rng, "backend": "cpu"} | case.options()
+        self.module = getattr(packseq, case.cell)(case.input_size, case.hidden_size, **options)
         # Without padding nobody would say how long the sequences are.
         self.lengths = case.lengths if case.ragged else None
         shape = (case.max_length, case.batch_size, case.input_size)

@@ -1,6 +1,7 @@
 """Which backend is chosen, and that torch stays out of it where nobody asks for it."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -40,7 +41,8 @@ def test_without_torch_the_backend_says_what_to_install():
         "    try: call()\n"
         "    except ImportError as error: print(error)\n"
     )
-    assert done.stdout == 'this needs torch: pip install "torch>=2.4"\n' * 2
+    # What packseq asks for, unless it runs from its folder and is not installed.
+    assert re.fullmatch(r'(this needs torch: pip install ("torch>=2\.4"|torch)\n){2}', done.stdout)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")

@@ -441,12 +441,13 @@ def test_gradients_pass_through_the_layout():
 
 
 @cuda
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
 def test_nothing_waits_for_the_gpu_but_lengths_that_are_on_it():
     x = torch.ones(9, 4, 8, device="cuda")
     module = LSTM(8, 16, backend="torch")
     module(x)  # the weights are there
-    torch.cuda.set_sync_debug_mode("error")
     try:
+        torch.cuda.set_sync_debug_mode("error")
         packed = pack_padded_sequence(x, [9, 0, 4, 9])
         output, _ = module(packed)
         packseq.pad_packed_sequence(output)

@@ -93,7 +93,7 @@ setup(
             Extension(SHARED, [f"{CORE}/_shared.c"], extra_compile_args=["-Os"]),
             extension("order"),
             extension("pool", [POOL], HEADERS),
-            extension("rows", depends=[f"{CORE}/rows.h"]),
+            extension("rows", depends=[f"{CORE}/rows.h", *HEADERS]),
             extension("segments", depends=WALKS),
             extension("recurrent", KERNELS, HEADERS),
             extension("plain", depends=HEADERS),

@@ -79,6 +79,7 @@ def check(ours, theirs):
 @pytest.fixture(scope="module", params=[4, 64, 256, 1024], ids="{}B rows".format)
 def case(request):
     torch.set_num_threads(1)
+    packseq.set_num_threads(1)
     return Case(request.param)
 
 

@@ -306,6 +306,50 @@ def test_large_work_is_shared_either_way(num_threads):
         assert rounds() == before
 
 
+def moved(name, sequences, packed):
+    """The arrays that an operation which only moves rows gives."""
+    padded = packseq.pad_sequence(sequences)
+    lengths = packed.lengths
+    made = {
+        "pack_padded_sequence": lambda: [packseq.pack_padded_sequence(padded, lengths).data],
+        "pad_packed_sequence": lambda: [packseq.pad_packed_sequence(packed, True, -1.0, 700)[0]],
+        "pack_sequence": lambda: [packseq.pack_sequence(sequences).data],
+        "unpack_sequence": lambda: packseq.unpack_sequence(packed),
+        "reverse": lambda: [packed.reverse().data],
+        "windows": lambda: [packseq.windows(packed, 3, 2).data],
+    }
+    return made[name]()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="one thread is all there is")
+@pytest.mark.parametrize("width, batch", [(1, 2000), (64, 31), (257, 11)])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "pack_padded_sequence",
+        "pad_packed_sequence",
+        "pack_sequence",
+        "unpack_sequence",
+        "reverse",
+        "windows",
+    ],
+)
+def test_many_bytes_are_moved_by_all_threads(num_threads, name, width, batch):
+    rng = np.random.default_rng(width)
+    lengths = rng.integers(0, 691, batch)
+    sequences = [rng.standard_normal((n, width), np.float32) for n in lengths]
+    packed = pack_sequence(sequences)
+    packseq.set_num_threads(1)
+    before = rounds()
+    expected = moved(name, sequences, packed)
+    assert rounds() == before
+    packseq.set_num_threads(3)
+    shared = moved(name, sequences, packed)
+    assert rounds() > before
+    for array, same in zip(shared, expected, strict=True):
+        assert_same_bits(array, same)
+
+
 @on_kernels
 @pytest.mark.parametrize("how", [{}, {"num_threads": 2}])
 def test_one_step_that_waits_for_its_weights_is_shared(num_threads, how):

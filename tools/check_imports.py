@@ -128,11 +128,11 @@ FLOORS = [
     ("_core/plain _core/streams", "the short way of plain calls; states of live sessions"),
     ("_core/blas", "the recurrent layers on BLAS"),
     ("_core/cells", "one step of each cell on BLAS"),
-    ("_core/recurrent _core/segments", "the kernels, and walks over the steps of each sequence"),
     (
-        "_core/pool _core/order _core/rows _core/gemm",
-        "threads, the order of a batch, rows as bytes, products by BLAS",
+        "_core/recurrent _core/segments _core/rows",
+        "the kernels, walks over the steps of each sequence, rows moved as bytes",
     ),
+    ("_core/pool _core/order _core/gemm", "threads, the order of a batch, products by BLAS"),
     (
         "_core/__init__ networks/__init__ predict/__init__ rows/__init__ settings/__init__ "
         "tables/__init__ weights/keras/__init__ weights/onnx/__init__ weights/torch/__init__",

@@ -7,8 +7,18 @@
 #include <string.h>
 
 #include "inline.h"
+#include "pool.h"
 
 static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* What one worker moves at a time: these steps of these sequences. They are 512 kB of the widest rows that are usual,
+ * and begin at a block of steps. */
+#define PART_STEPS 32
+#define PART_SEQUENCES 16
+
+typedef struct {
+    int64_t start, stop, first, last;
+} packseq_part;
 
 /* Steps moved of one sequence before turning to the next. A run of small rows fills cache lines on the sequences' side
  * while the packed side advances as so many streams; large rows far apart only touch that many pages more. Zen 4, GB/s:
@@ -22,32 +32,38 @@ static inline int64_t block_of(size_t row_bytes, const int64_t *step_strides) {
     return row_bytes >= 512 && step_strides[0] != (int64_t)row_bytes ? 1 : 8;
 }
 
-static INLINE void gather_rows(const size_t row_bytes, char *packed, const int64_t *restrict addresses,
-                               const int64_t *restrict step_strides, const int64_t *restrict lengths,
-                               const int64_t *restrict offsets, int64_t B, int64_t T) {
-    const int64_t block = block_of(row_bytes, step_strides);
-    for (int64_t start = 0; start < T; start += block)
-        for (int64_t r = 0; r < B && lengths[r] > start; r++) {
-            const int64_t stop = least(lengths[r], start + block);
-            const char *row = (const char *)addresses[r] + start * step_strides[r];
-            for (int64_t t = start; t < stop; t++, row += step_strides[r])
-                memcpy(packed + (offsets[t] + r) * row_bytes, row, row_bytes);
+/* A packed batch and its sequences. */
+typedef struct {
+    char *packed;
+    const int64_t *addresses, *step_strides, *lengths, *offsets;
+    const char *padding; /* a row of it, and */
+    int64_t padded;      /* the steps to which sequences are padded; 0: they are not */
+} packseq_batch;
+
+static INLINE void gather_rows(const size_t row_bytes, const void *job, packseq_part part) {
+    const packseq_batch x = *(const packseq_batch *)job;
+    const int64_t block = block_of(row_bytes, x.step_strides);
+    for (int64_t start = part.start; start < part.stop; start += block)
+        for (int64_t r = part.first; r < part.last && x.lengths[r] > start; r++) {
+            const int64_t stop = least(least(x.lengths[r], start + block), part.stop);
+            const char *row = (const char *)x.addresses[r] + start * x.step_strides[r];
+            for (int64_t t = start; t < stop; t++, row += x.step_strides[r])
+                memcpy(x.packed + (x.offsets[t] + r) * row_bytes, row, row_bytes);
         }
 }
 
-static INLINE void scatter_rows(const size_t row_bytes, const char *packed, const int64_t *restrict addresses,
-                                const int64_t *restrict step_strides, const int64_t *restrict lengths,
-                                const int64_t *restrict offsets, int64_t B, int64_t T, const char *padding,
-                                int64_t padded) {
-    const int64_t block = block_of(row_bytes, step_strides);
-    for (int64_t start = 0; start < (padded > T ? padded : T); start += block)
-        for (int64_t r = 0; r < B && (lengths[r] > start || padded > start); r++) {
-            const int64_t live = least(lengths[r], start + block);
-            const int64_t stop = least(padded, start + block);
-            char *row = (char *)addresses[r] + start * step_strides[r];
+static INLINE void scatter_rows(const size_t row_bytes, const void *job, packseq_part part) {
+    const packseq_batch x = *(const packseq_batch *)job;
+    const int64_t block = block_of(row_bytes, x.step_strides);
+    for (int64_t start = part.start; start < part.stop; start += block)
+        for (int64_t r = part.first; r < part.last && (x.lengths[r] > start || x.padded > start); r++) {
+            const int64_t end = least(start + block, part.stop);
+            const int64_t live = least(x.lengths[r], end), stop = least(x.padded, end);
+            char *row = (char *)x.addresses[r] + start * x.step_strides[r];
             int64_t t = start;
-            for (; t < live; t++, row += step_strides[r]) memcpy(row, packed + (offsets[t] + r) * row_bytes, row_bytes);
-            for (; t < stop; t++, row += step_strides[r]) memcpy(row, padding, row_bytes);
+            for (; t < live; t++, row += x.step_strides[r])
+                memcpy(row, x.packed + (x.offsets[t] + r) * row_bytes, row_bytes);
+            for (; t < stop; t++, row += x.step_strides[r]) memcpy(row, x.padding, row_bytes);
         }
 }
 
@@ -73,36 +89,73 @@ typedef struct {
     const int64_t *offsets;
 } packseq_side;
 
-static INLINE void transfer_rows(const size_t row_bytes, packseq_side target, packseq_side source, int64_t stride,
-                                 const packseq_run *restrict runs, int64_t n_runs) {
+typedef struct {
+    packseq_side target, source;
+    int64_t stride; /* from one step of the source to the next */
+    const packseq_run *runs;
+} packseq_runs;
+
+static INLINE void transfer_rows(const size_t row_bytes, const void *job, packseq_part part) {
+    const packseq_runs x = *(const packseq_runs *)job;
     const int64_t block = 8;
-    for (int64_t start = 0; start < runs[0].steps; start += block)
-        for (int64_t q = 0; q < n_runs && runs[q].steps > start; q++) {
-            const packseq_run run = runs[q];
-            const int64_t stop = least(run.steps, start + block);
+    for (int64_t start = part.start; start < part.stop; start += block)
+        for (int64_t q = part.first; q < part.last && x.runs[q].steps > start; q++) {
+            const packseq_run run = x.runs[q];
+            const int64_t stop = least(least(run.steps, start + block), part.stop);
             for (int64_t t = start; t < stop; t++) {
-                const int64_t from = source.offsets[run.source_step + t * stride];
-                const int64_t to = target.offsets[run.target_step + t];
-                memcpy(target.rows + (to + run.target_row) * target.row_stride,
-                       source.rows + (from + run.source_row) * source.row_stride, row_bytes);
+                const int64_t from = x.source.offsets[run.source_step + t * x.stride];
+                const int64_t to = x.target.offsets[run.target_step + t];
+                memcpy(x.target.rows + (to + run.target_row) * x.target.row_stride,
+                       x.source.rows + (from + run.source_row) * x.source.row_stride, row_bytes);
             }
         }
 }
 
-static void packseq_gather(size_t row_bytes, char *packed, const int64_t *addresses, const int64_t *step_strides,
-                           const int64_t *lengths, const int64_t *offsets, int64_t B, int64_t T) {
-    FOR_ROW_SIZE(row_bytes, gather_rows, packed, addresses, step_strides, lengths, offsets, B, T);
+typedef void packseq_move(size_t row_bytes, const void *job, packseq_part part);
+
+static void packseq_gather(size_t row_bytes, const void *batch, packseq_part part) {
+    FOR_ROW_SIZE(row_bytes, gather_rows, batch, part);
 }
 
-static void packseq_scatter(size_t row_bytes, const char *packed, const int64_t *addresses, const int64_t *step_strides,
-                            const int64_t *lengths, const int64_t *offsets, int64_t B, int64_t T, const char *padding,
-                            int64_t padded) {
-    FOR_ROW_SIZE(row_bytes, scatter_rows, packed, addresses, step_strides, lengths, offsets, B, T, padding, padded);
+static void packseq_scatter(size_t row_bytes, const void *batch, packseq_part part) {
+    FOR_ROW_SIZE(row_bytes, scatter_rows, batch, part);
 }
 
-static void packseq_transfer(size_t row_bytes, packseq_side target, packseq_side source, int64_t stride,
-                             const packseq_run *runs, int64_t n_runs) {
-    FOR_ROW_SIZE(row_bytes, transfer_rows, target, source, stride, runs, n_runs);
+static void packseq_transfer(size_t row_bytes, const void *runs, packseq_part part) {
+    FOR_ROW_SIZE(row_bytes, transfer_rows, runs, part);
+}
+
+/* ---- by many ---- */
+
+typedef struct {
+    packseq_move *move;
+    size_t row_bytes;
+    const void *job;
+    int64_t steps, sequences;
+    packseq_parts parts;
+} packseq_moving;
+
+static inline int64_t parts_of(int64_t count, int64_t size) { return (count + size - 1) / size; }
+
+static inline int64_t packseq_count_parts(const packseq_moving *x) {
+    return parts_of(x->steps, PART_STEPS) * parts_of(x->sequences, PART_SEQUENCES);
+}
+
+static inline void packseq_move_all(const packseq_moving *x) {
+    x->move(x->row_bytes, x->job, (packseq_part){0, x->steps, 0, x->sequences});
+}
+
+/* Those parts that no other worker has taken. */
+static void packseq_move_parts(void *argument, int32_t worker) {
+    packseq_moving *x = argument;
+    const int64_t abreast = parts_of(x->sequences, PART_SEQUENCES), count = packseq_count_parts(x);
+    (void)worker;
+    for (int64_t n; (n = packseq_take_part(&x->parts)) < count;) {
+        const int64_t start = n / abreast * PART_STEPS, first = n % abreast * PART_SEQUENCES;
+        const packseq_part part = {start, least(x->steps, start + PART_STEPS), first,
+                                   least(x->sequences, first + PART_SEQUENCES)};
+        x->move(x->row_bytes, x->job, part);
+    }
 }
 
 #endif

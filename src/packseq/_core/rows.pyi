@@ -3,6 +3,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from packseq._core.pool import Pool
+
 def gather(
     packed: NDArray[Any],
     row_bytes: int,
@@ -10,6 +12,8 @@ def gather(
     step_strides: NDArray[np.int64],
     lengths: NDArray[np.int64],
     offsets: NDArray[np.int64],
+    pool: Pool,
+    threads: int,
 ) -> None: ...
 def scatter(
     packed: NDArray[Any],
@@ -20,6 +24,8 @@ def scatter(
     offsets: NDArray[np.int64],
     padding: NDArray[Any] | None,
     padded: int,
+    pool: Pool,
+    threads: int,
 ) -> None: ...
 def alike(sequences: list[Any]) -> list[NDArray[Any]] | None: ...
 def locate(
@@ -35,4 +41,6 @@ def transfer(
     row_bytes: int,
     stride: int,
     runs: NDArray[np.int64],
+    pool: Pool,
+    threads: int,
 ) -> None: ...

@@ -11,10 +11,14 @@ Nothing is checked. B and `row_bytes` are not 0, and every array is in packed or
     lengths        (B,)     non-increasing      offsets        (T + 1,)  first row of each step
 
 `transfer` moves runs of steps from one packed batch to another; it says what it takes.
+
+Many bytes are moved in parts, which threads share: `pool`, and at most so many `threads` of it.
 """
 
 cimport numpy as cnp
-from libc.stdint cimport int64_t
+from libc.stdint cimport int32_t, int64_t
+
+from packseq._core.pool cimport Pool, packseq_parts
 
 cnp.import_array()
 
@@ -27,38 +31,95 @@ cdef extern from "rows.h":
         int64_t row_stride
         const int64_t *offsets
 
-    void packseq_gather(
-        size_t row_bytes, char *packed, const int64_t *addresses, const int64_t *step_strides,
-        const int64_t *lengths, const int64_t *offsets, int64_t B, int64_t T) noexcept nogil
-    void packseq_scatter(
-        size_t row_bytes, const char *packed, const int64_t *addresses,
-        const int64_t *step_strides, const int64_t *lengths, const int64_t *offsets, int64_t B,
-        int64_t T, const char *padding, int64_t padded) noexcept nogil
-    void packseq_transfer(
-        size_t row_bytes, packseq_side target, packseq_side source, int64_t stride,
-        const packseq_run *runs, int64_t n_runs) noexcept nogil
+    ctypedef struct packseq_batch:
+        char *packed
+        const int64_t *addresses
+        const int64_t *step_strides
+        const int64_t *lengths
+        const int64_t *offsets
+        const char *padding
+        int64_t padded
+
+    ctypedef struct packseq_runs:
+        packseq_side target, source
+        int64_t stride
+        const packseq_run *runs
+
+    ctypedef struct packseq_part:
+        pass
+
+    ctypedef void packseq_move(size_t row_bytes, const void *job, packseq_part part) noexcept nogil
+    packseq_move packseq_gather
+    packseq_move packseq_scatter
+    packseq_move packseq_transfer
+
+    ctypedef struct packseq_moving:
+        packseq_move *move
+        size_t row_bytes
+        const void *job
+        int64_t steps, sequences
+        packseq_parts parts
+
+    int64_t packseq_count_parts(const packseq_moving *moving) noexcept nogil
+    void packseq_move_all(const packseq_moving *moving) noexcept nogil
+    void packseq_move_parts(void *moving, int32_t worker) noexcept nogil
+
+# What a thread must have to move to be worth waking: two take 0.6 to 0.9 of one's time from twice as much on, and
+# as long below (packed and padded, rows of 64 and 1024 bytes; Zen 4).
+cdef enum:
+    BYTES_OF_A_WORKER = 1 << 19
+
+
+cdef void move_rows(packseq_moving *moving, int64_t rows, Pool pool, int32_t threads) noexcept nogil:
+    """So many rows in all, by as many threads as that is worth."""
+    cdef int64_t worth = rows * <int64_t> moving.row_bytes // BYTES_OF_A_WORKER
+    cdef int32_t taken, workers
+    moving.parts.next = 0
+    if worth < 2 or threads < 2:
+        packseq_move_all(moving)
+        return
+    taken = pool.take(threads)
+    workers = <int32_t> min(taken, worth, packseq_count_parts(moving))
+    if workers < 2 or not pool.gather(workers, False):
+        packseq_move_all(moving)
+    else:
+        pool.run(packseq_move_parts, moving, workers)
+    pool.leave(taken)
 
 
 def gather(cnp.ndarray packed, size_t row_bytes, const int64_t[::1] addresses,
            const int64_t[::1] step_strides, const int64_t[::1] lengths,
-           const int64_t[::1] offsets):
+           const int64_t[::1] offsets, Pool pool, int32_t threads):
     """Fill `packed` from the sequences."""
-    cdef char *data = cnp.PyArray_BYTES(packed)
+    cdef packseq_batch batch
+    cdef packseq_moving moving
+    batch.packed = cnp.PyArray_BYTES(packed)
+    batch.addresses, batch.step_strides = &addresses[0], &step_strides[0]
+    batch.lengths, batch.offsets = &lengths[0], &offsets[0]
+    moving.move, moving.job, moving.row_bytes = packseq_gather, &batch, row_bytes
+    moving.steps, moving.sequences = offsets.shape[0] - 1, addresses.shape[0]
     with nogil:
-        packseq_gather(row_bytes, data, &addresses[0], &step_strides[0], &lengths[0], &offsets[0],
-                       addresses.shape[0], offsets.shape[0] - 1)
+        move_rows(&moving, offsets[moving.steps], pool, threads)
 
 
 def scatter(cnp.ndarray packed, size_t row_bytes, const int64_t[::1] addresses,
             const int64_t[::1] step_strides, const int64_t[::1] lengths,
-            const int64_t[::1] offsets, cnp.ndarray padding, int64_t padded):
+            const int64_t[::1] offsets, cnp.ndarray padding, int64_t padded, Pool pool,
+            int32_t threads):
     """Fill the sequences from `packed`, and the steps from their ends to `padded` with the one row
     `padding`, in the same pass. `padding` is None, and `padded` 0, where nothing is to be padded."""
-    cdef const char *data = cnp.PyArray_BYTES(packed)
-    cdef const char *padding_row = NULL if padding is None else cnp.PyArray_BYTES(padding)
+    cdef packseq_batch batch
+    cdef packseq_moving moving
+    cdef int64_t steps = offsets.shape[0] - 1
+    batch.packed = cnp.PyArray_BYTES(packed)
+    batch.addresses, batch.step_strides = &addresses[0], &step_strides[0]
+    batch.lengths, batch.offsets = &lengths[0], &offsets[0]
+    batch.padding = NULL if padding is None else cnp.PyArray_BYTES(padding)
+    batch.padded = padded
+    moving.move, moving.job, moving.row_bytes = packseq_scatter, &batch, row_bytes
+    moving.steps, moving.sequences = max(steps, padded), addresses.shape[0]
     with nogil:
-        packseq_scatter(row_bytes, data, &addresses[0], &step_strides[0], &lengths[0], &offsets[0],
-                        addresses.shape[0], offsets.shape[0] - 1, padding_row, padded)
+        move_rows(&moving, max(offsets[steps], padded * moving.sequences), pool, threads)
 
 
 def alike(list sequences):
@@ -105,15 +166,19 @@ def locate(list sequences, int64_t[::1] addresses, int64_t[::1] step_strides):
 
 def transfer(cnp.ndarray target, const int64_t[::1] target_offsets, cnp.ndarray source,
              const int64_t[::1] source_offsets, size_t row_bytes, int64_t stride,
-             const int64_t[:, ::1] runs):
+             const int64_t[:, ::1] runs, Pool pool, int32_t threads):
     """Move runs of steps from `source` to `target`, both (N, *) with whole rows of `row_bytes`.
 
     Step t of a run (steps, source_row, source_step, target_row, target_step) goes from source_step
     + t * stride to target_step + t. The runs, at least one, are of non-increasing steps."""
-    cdef packseq_side to, from_
-    to.rows, from_.rows = cnp.PyArray_BYTES(target), cnp.PyArray_BYTES(source)
-    to.row_stride, from_.row_stride = cnp.PyArray_STRIDE(target, 0), cnp.PyArray_STRIDE(source, 0)
-    to.offsets, from_.offsets = &target_offsets[0], &source_offsets[0]
+    cdef packseq_runs job
+    cdef packseq_moving moving
+    job.target.rows, job.source.rows = cnp.PyArray_BYTES(target), cnp.PyArray_BYTES(source)
+    job.target.row_stride = cnp.PyArray_STRIDE(target, 0)
+    job.source.row_stride = cnp.PyArray_STRIDE(source, 0)
+    job.target.offsets, job.source.offsets = &target_offsets[0], &source_offsets[0]
+    job.stride, job.runs = stride, <const packseq_run *>&runs[0, 0]
+    moving.move, moving.job, moving.row_bytes = packseq_transfer, &job, row_bytes
+    moving.steps, moving.sequences = runs[0, 0], runs.shape[0]
     with nogil:
-        packseq_transfer(row_bytes, to, from_, stride, <const packseq_run *>&runs[0, 0],
-                         runs.shape[0])
+        move_rows(&moving, target.shape[0], pool, threads)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from packseq._core import rows
 from packseq.rows import moving, ragged
 from packseq.rows.plan import IndexArray, Plan
+from packseq.settings.threads import crew
 
 Array = NDArray[Any]
 
@@ -32,7 +33,8 @@ def gather_into(packed: Array, padded: Array, plan: Plan, order: IndexArray) -> 
     """(T, B, *), of which the sequences `order` in this order, -> (N, *); not of zero bytes."""
     addresses, step_strides = _locate(padded, order)
     row_bytes = packed.nbytes // plan.rows
-    rows.gather(packed, row_bytes, addresses, step_strides, plan.sorted_lengths, plan.offsets)
+    lengths, offsets = plan.sorted_lengths, plan.offsets
+    rows.gather(packed, row_bytes, addresses, step_strides, lengths, offsets, *crew())
 
 
 def scatter_padded(data: Array, plan: Plan, steps: int, batch_first: bool, padding: Any) -> Array:
@@ -59,6 +61,7 @@ def scatter_into(padded: Array, data: Array, plan: Plan, order: IndexArray, padd
         plan.offsets,
         padding,
         len(padded),
+        *crew(),
     )
 
 
@@ -73,7 +76,8 @@ def gather_sequences(sequences: list[Array], plan: Plan) -> Array:
         step_strides = np.empty(len(whole), np.int64)
         rows.locate(whole, addresses, step_strides)
         row_bytes = packed.nbytes // plan.rows
-        rows.gather(packed, row_bytes, addresses, step_strides, plan.sorted_lengths, plan.offsets)
+        lengths, offsets = plan.sorted_lengths, plan.offsets
+        rows.gather(packed, row_bytes, addresses, step_strides, lengths, offsets, *crew())
     return packed
 
 

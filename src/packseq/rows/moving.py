@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from packseq._core import rows
 from packseq.checks import INT64_MAX, check_size
 from packseq.rows.plan import IndexArray, Plan
+from packseq.settings.threads import crew
 
 Array = NDArray[Any]
 Packed = tuple[Array, Plan]
@@ -140,6 +141,7 @@ def repeat(per_sequence: Array, plan: Plan) -> Array:
             np.zeros(plan.batch_size, np.int64),
             plan.sorted_lengths,
             plan.offsets,
+            *crew(),
         )
     return repeated
 
@@ -228,6 +230,5 @@ def _transfer(
     if target.nbytes and len(runs):
         source = with_whole_rows(source, axes=1)
         row_bytes = source.nbytes // source_plan.rows if source_plan.rows else 0
-        rows.transfer(
-            target, target_plan.offsets, source, source_plan.offsets, row_bytes, stride, runs
-        )
+        sides = target, target_plan.offsets, source, source_plan.offsets
+        rows.transfer(*sides, row_bytes, stride, runs, *crew())

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from packseq._core import rows
 from packseq.rows.plan import IndexArray, Plan, starts_of
+from packseq.settings.threads import crew
 
 Array = NDArray[Any]
 
@@ -46,6 +47,7 @@ def gather(packed: Array, plan: Plan, addresses: IndexArray) -> None:
             np.full(plan.batch_size, row_bytes),
             plan.sorted_lengths,
             plan.offsets,
+            *crew(),
         )
 
 
@@ -71,8 +73,9 @@ def scatter(data: Array, plan: Plan, values: Array, starts: IndexArray) -> None:
             np.full(plan.batch_size, row_bytes),
             plan.sorted_lengths,
             plan.offsets,
-            padding=None,
-            padded=0,
+            None,  # padding,
+            0,  # of no steps
+            *crew(),
         )
 
 

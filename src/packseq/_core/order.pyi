@@ -9,3 +9,21 @@ def longest_first(
 ) -> tuple[
     NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]
 ]: ...
+def index_packed(
+    batch_sizes: NDArray[np.int64],
+    begins: NDArray[np.int64],
+    step: int,
+    out: NDArray[np.int64],
+) -> None: ...
+def index_in_turn(
+    lengths: NDArray[np.int64],
+    begins: NDArray[np.int64],
+    step: int,
+    out: NDArray[np.int64],
+) -> None: ...
+def index_reversed(
+    batch_sizes: NDArray[np.int64],
+    offsets: NDArray[np.int64],
+    sorted_lengths: NDArray[np.int64],
+    out: NDArray[np.int64],
+) -> None: ...

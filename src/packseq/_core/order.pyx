@@ -1,4 +1,7 @@
-"""The order of a batch from its lengths: a counting sort, since steps are counted anyway."""
+"""The order of a batch from its lengths: a counting sort, since steps are counted anyway.
+
+And where its rows lie in other layouts, as indices for whoever has to be told them: a GPU, say.
+"""
 
 from libc.stdint cimport int64_t
 cimport numpy as cnp
@@ -77,3 +80,45 @@ def longest_first(cnp.ndarray lengths, bint keep_order):
             for b in range(batch):
                 sorted_length[position[b]] = length[b]
     return batch_sizes, offsets, sorted_lengths, order, inverse
+
+
+def index_packed(cnp.ndarray batch_sizes, cnp.ndarray begins, int64_t step, cnp.ndarray out):
+    """Where each packed row lies in a layout whose sequences begin at `begins`, in packed order, and
+    go on by `step`. All are int64; out is (N,).
+    """
+    cdef const int64_t *size = data(batch_sizes)
+    cdef const int64_t *begin = data(begins)
+    cdef int64_t *row = data(out)
+    cdef int64_t steps = batch_sizes.shape[0], t, r
+    with nogil:
+        for t in range(steps):
+            for r in range(size[t]):
+                row[r] = begin[r] + t * step
+            row += size[t]
+
+
+def index_in_turn(cnp.ndarray lengths, cnp.ndarray begins, int64_t step, cnp.ndarray out):
+    """The same of rows that lie sequence by sequence; lengths and begins are in the caller's order."""
+    cdef const int64_t *length = data(lengths)
+    cdef const int64_t *begin = data(begins)
+    cdef int64_t *row = data(out)
+    cdef int64_t batch = lengths.shape[0], t, b
+    with nogil:
+        for b in range(batch):
+            for t in range(length[b]):
+                row[t] = begin[b] + t * step
+            row += length[b]
+
+
+def index_reversed(cnp.ndarray batch_sizes, cnp.ndarray offsets, cnp.ndarray sorted_lengths, cnp.ndarray out):
+    """The packed row that changes places with each when every sequence turns round; out is (N,)."""
+    cdef const int64_t *size = data(batch_sizes)
+    cdef const int64_t *offset = data(offsets)
+    cdef const int64_t *length = data(sorted_lengths)
+    cdef int64_t *row = data(out)
+    cdef int64_t steps = batch_sizes.shape[0], t, r
+    with nogil:
+        for t in range(steps):
+            for r in range(size[t]):
+                row[r] = offset[length[r] - 1 - t] + r
+            row += size[t]

@@ -61,6 +61,7 @@ def like_input(rows: object, result: Any) -> Any:
     return torch_layers().as_tensors(result) if is_tensor(rows) else result
 
 
+@cache
 def torch_layers() -> ModuleType:
     """Import what runs recurrent layers in torch, and torch with it."""
     load("torch", "torch")
@@ -69,6 +70,7 @@ def torch_layers() -> ModuleType:
     return torch_layers
 
 
+@cache
 def torch_offload() -> ModuleType:
     """Import what runs NumPy arrays in torch, and torch with it."""
     load("torch", "torch")

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import PackedSequence as TorchPacked
 
 from packseq.networks import arguments
 from packseq.networks.call import Call
 from packseq.networks.parameters import Weights
 from packseq.rows.plan import Plan
-from packseq.rows.tensors import gather_padded, on_device, plain_tensors, scatter_padded
+from packseq.rows.tensors import (
+    gather_padded,
+    order_on,
+    plain_tensors,
+    ranks_on,
+    scatter_padded,
+)
 from packseq.settings.backend import settings
 from packseq.tensor_checks import as_tensor, dtype_name, is_tensor, refuse_gradient
 
 _HALVES = (torch.float16, torch.bfloat16)
 _FLOATS = (torch.float32, torch.float64)
+_TORCHS = {np.dtype(np.float32): torch.float32, np.dtype(np.float64): torch.float64}
 
 
 def has_gpu() -> bool:
@@ -50,7 +56,7 @@ def as_floats(values: Tensor, name: str, dtype: np.dtype[Any]) -> Tensor:
     if values.dtype not in _HALVES + _FLOATS:
         raise TypeError(f"{name} must be float32 or float64, got dtype {dtype_name(values)}")
     refuse_gradient(values, name)
-    return values if values.dtype in _HALVES else values.to(getattr(torch, dtype.name))
+    return values if values.dtype in _HALVES else values.to(_TORCHS[dtype])
 
 
 def as_state(values: Any, name: str, shape: tuple[int, ...], x: Tensor) -> Tensor:
@@ -106,7 +112,7 @@ class Layers:
             )
         self._architecture = architecture
         self._parameters = weights.parameters
-        self._modules: dict[tuple[torch.device, torch.dtype], torch.nn.Module] = {}
+        self._weights: dict[tuple[torch.device, torch.dtype], _Weights] = {}
 
     def run(
         self,
@@ -136,54 +142,63 @@ class Layers:
         output : (N, width), or (T, B, width) with zeros past each end
         states : [h] or [h, c], each (L * D, B, width), new
         """
-        first = [
-            x.new_zeros(shape) if state is None else state
-            for state, shape in zip(hx, self._architecture.state_shapes(batch), strict=True)
-        ]
         with torch.no_grad(), _float32_products(x):
             if plan is None:
-                return self._run_dense(x.contiguous(), first)
+                return self._run_dense(x.contiguous(), hx, batch)
             rows = x.contiguous() if x.ndim == 2 else gather_padded(x, plan)
-            output, states = self._run_packed(rows, plan, first)
+            output, states = self._run_packed(rows, plan, hx)
             if x.ndim == 3:
                 output = scatter_padded(output, plan, len(x), batch_first, 0.0)
                 output = output.transpose(0, 1) if batch_first else output
             return output, states
 
-    def _run_dense(self, x: Tensor, first: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    def _run_dense(
+        self, x: Tensor, hx: Sequence[Tensor | None], batch: int
+    ) -> tuple[Tensor, list[Tensor]]:
+        first = self._first_states(x, hx, batch)
         if not x.shape[0] * x.shape[1]:
             return x.new_zeros((*x.shape[:2], self._architecture.output_size)), [
                 state.clone() for state in first
             ]
-        output, states = self._module(x)(x, _given(first))
-        return output, _parts(states)
+        output, *states = self._weights_on(x)(x, first)
+        return output, states
 
     def _run_packed(
-        self, rows: Tensor, plan: Plan, first: list[Tensor]
+        self, rows: Tensor, plan: Plan, hx: Sequence[Tensor | None]
     ) -> tuple[Tensor, list[Tensor]]:
         """cuDNN takes no sequence of length 0: those, last in packed order, keep their state."""
         if not plan.rows:
             return rows.new_zeros((0, self._architecture.output_size)), [
-                state.clone() for state in first
+                state.clone() for state in self._first_states(rows, hx, plan.batch_size)
             ]
-        alive = int(plan.batch_sizes[0])
-        there = None if plan.sorted_indices is None else on_device(plan, rows.device)
-        ranked = [s.index_select(1, there.order) for s in first] if there else first
-        packed = TorchPacked(rows, torch.tensor(plan.batch_sizes))
-        output, states = self._module(rows)(packed, _given([s[:, :alive] for s in ranked]))
-        last = _parts(states)
+        alive, is_sorted = int(plan.batch_sizes[0]), plan.sorted_indices is None
+        if not is_sorted:  # what is not given is zeros, in any order
+            hx = [s if s is None else s.index_select(1, order_on(plan, s.device)) for s in hx]
+        first = self._first_states(rows, hx, plan.batch_size)
+        batch_sizes = torch.tensor(plan.batch_sizes)
+        output, *last = self._weights_on(rows)(rows, [s[:, :alive] for s in first], batch_sizes)
         if alive < plan.batch_size:
-            last = [torch.cat([h, s[:, alive:]], 1) for h, s in zip(last, ranked, strict=True)]
-        return output.data, [s.index_select(1, there.ranks) for s in last] if there else last
+            last = [torch.cat([h, s[:, alive:]], 1) for h, s in zip(last, first, strict=True)]
+        if not is_sorted:
+            last = [s.index_select(1, ranks_on(plan, s.device)) for s in last]
+        return output, last
 
-    def _module(self, x: Tensor) -> torch.nn.Module:
-        module = self._modules.get((x.device, x.dtype))
-        if module is None:  # two threads may both upload: the results are equal
+    def _first_states(self, x: Tensor, hx: Sequence[Tensor | None], batch: int) -> list[Tensor]:
+        """Those given, and zeros: one tensor of them for both h and c, where it fits both."""
+        shapes = self._architecture.state_shapes(batch)
+        zeros = {
+            shape: x.new_zeros(shape) for s, shape in zip(hx, shapes, strict=True) if s is None
+        }
+        return [zeros[shape] if s is None else s for s, shape in zip(hx, shapes, strict=True)]
+
+    def _weights_on(self, x: Tensor) -> _Weights:
+        weights = self._weights.get((x.device, x.dtype))
+        if weights is None:  # two threads may both upload: the results are equal
             with plain_tensors():
-                module = self._modules[x.device, x.dtype] = self._upload(x.device, x.dtype)
-        return module
+                weights = self._weights[x.device, x.dtype] = self._upload(x.device, x.dtype)
+        return weights
 
-    def _upload(self, device: torch.device, dtype: torch.dtype) -> torch.nn.Module:
+    def _upload(self, device: torch.device, dtype: torch.dtype) -> _Weights:
         shape = self._architecture
         options = dict(shape.cell.torch_options)
         if shape.proj_size:
@@ -202,18 +217,59 @@ class Layers:
         module.load_state_dict(
             {name: torch.tensor(array) for name, array in self._parameters.items()}
         )
-        made: torch.nn.Module = module.eval().requires_grad_(False)
-        return made
+        module.eval().requires_grad_(False)
+        if device.type == "cuda" and dtype == torch.bfloat16:
+            _lay_end_to_end(module)
+        return _Weights(module)
 
 
-def _given(states: list[Tensor]) -> Any:
-    """States as torch's modules take them."""
-    states = [state.contiguous() for state in states]
-    return tuple(states) if len(states) == 2 else states[0]
+class _Weights:
+    """A module's weights, and the function of torch's that its forward would call with them.
+
+    What that checks is checked here already, and takes as long as five launches on a GPU.
+    """
+
+    def __init__(self, module: torch.nn.RNNBase) -> None:
+        self._function = getattr(torch, module.mode.lower())
+        self._flat = [weight for layer in module.all_weights for weight in layer]
+        # Of the function: has_biases, num_layers, dropout, train, bidirectional.
+        self._options = (module.bias, module.num_layers, 0.0, False, module.bidirectional)
+
+    def __call__(
+        self, x: Tensor, first: list[Tensor], batch_sizes: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
+        """Run (T, B, I), or packed rows (N, I): the output and each last state."""
+        states = [state.contiguous() for state in first]
+        hx = states if len(states) == 2 else states[0]
+        results: tuple[Tensor, ...]
+        if batch_sizes is None:
+            results = self._function(x, hx, self._flat, *self._options, False)
+        else:
+            results = self._function(x, batch_sizes, hx, self._flat, *self._options)
+        return results
 
 
-def _parts(states: Any) -> list[Tensor]:
-    return list(states) if isinstance(states, tuple) else [states]
+def _lay_end_to_end(module: torch.nn.RNNBase) -> None:
+    """Lay weights of bfloat16 in the one buffer that cuDNN reads, as torch does those of others.
+
+    torch passes over them, though cuDNN takes them, and then copies them, with a warning, in every
+    call. Where cuDNN is too old for them, torch's own kernels run, and it makes no difference.
+    """
+    weights = [weight for layer in module.all_weights for weight in layer]
+    from torch.backends.cudnn import rnn
+
+    with suppress(RuntimeError):
+        torch._cudnn_rnn_flatten_weight(
+            weights,
+            len(module.all_weights[0]),
+            module.input_size,
+            rnn.get_cudnn_mode(module.mode),
+            module.hidden_size,
+            module.proj_size,
+            module.num_layers,
+            False,  # batch_first
+            module.bidirectional,
+        )
 
 
 @contextmanager

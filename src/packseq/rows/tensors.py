@@ -1,26 +1,24 @@
 """Rows of tensors moved between their layouts, on whatever device they are, with gradients.
 
 This is one of the two movers whose contract ``packseq.rows.movers`` has. Nothing here waits for the
-device: what the lengths decide goes up once for a plan, B + T numbers of it, and is expanded to
-rows there.
+device: what the lengths decide, where each row goes, is found here and goes up once for a plan.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from packseq._core.order import index_in_turn, index_packed, index_reversed
 from packseq.rows.arrays import cast_padding
-from packseq.rows.plan import IndexArray, Plan
+from packseq.rows.plan import IndexArray, Plan, starts_of
 from packseq.tensor_checks import dtype_name
 
 # ---- what is checked ----
@@ -72,48 +70,41 @@ def astype(data: Tensor, dtype: Any) -> Tensor:
     return data.to(target, copy=True)
 
 
-# ---- what moves the rows: everything is checked by now ----
+# ---- what the lengths decide, on a device ----
+
+# Of each plan, by device, stream and name. An index belongs to the stream that sent it: on another
+# one it might not be there yet.
+_on_devices: WeakKeyDictionary[Plan, dict[Hashable, Tensor]] = WeakKeyDictionary()
 
 
-@dataclass(frozen=True)
-class OnDevice:
-    """What a plan decides, on one device, expanded to rows when first asked for."""
+def on_device(
+    plan: Plan, device: torch.device, name: Hashable, size: int, fill: Callable[[IndexArray], Any]
+) -> Tensor:
+    """Give what `plan` decides under `name`, (size,) int64: made by `fill` and sent once.
 
-    rows: int
-    batch_sizes: Tensor  # (T,)
-    offsets: Tensor  # (T,): first packed row of each step
-    order: Tensor  # (B,): the caller's index of each packed sequence
-    ranks: Tensor  # (B,): its inverse
-    lengths: Tensor  # (B,), in the caller's order
-    starts: Tensor  # (B,): first row of each sequence, laid end to end in the caller's order
+    It is made here, in a nanosecond for each row at most, since on a GPU it would take half a dozen
+    calls of ten microseconds each, which is what a batch of a few thousand rows waits for.
+    """
+    stream = torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
+    known = _on_devices.setdefault(plan, {})
+    index = known.get((device, stream, name))
+    if index is None:
+        index = known[device, stream, name] = _sent(device, size, fill)
+    return index
 
-    @cached_property
-    def packed(self) -> tuple[Tensor, Tensor]:
-        """(t, b) of each packed row: its step, and the caller's index of its sequence."""
-        with plain_tensors():
-            t, rank = _spread(self.batch_sizes, self.offsets, self.rows)
-            return t, self.order[rank]
 
-    @cached_property
-    def in_turn(self) -> tuple[Tensor, Tensor]:
-        """(t, b) of each row of the sequences laid end to end in the caller's order."""
-        with plain_tensors():
-            b, t = _spread(self.lengths, self.starts, self.rows)
-            return t, b
+def _sent(device: torch.device, size: int, fill: Callable[[IndexArray], Any]) -> Tensor:
+    """(size,) int64 on a device, of no graph and no inference mode: later calls may need either."""
+    with torch.inference_mode(False):
+        host = host_buffer((size,), "int64", device)
+        fill(host.numpy())
+        return host.to(device, non_blocking=True)
 
-    @cached_property
-    def packed_to_turn(self) -> Tensor:
-        """Where each packed row stands among the sequences laid end to end."""
-        with plain_tensors():
-            t, b = self.packed
-            return self.starts[b] + t
 
-    @cached_property
-    def reversed(self) -> Tensor:
-        """The packed row that changes places with each when every sequence turns round."""
-        with plain_tensors():
-            t, b = self.packed
-            return self.offsets[self.lengths[b] - 1 - t] + self.ranks[b]
+def host_buffer(shape: tuple[int, ...], dtype: str, device: torch.device) -> Tensor:
+    """CPU memory to exchange with a device: with a GPU pinned, so that nobody waits for a copy."""
+    pinned = device.type == "cuda"
+    return torch.empty(shape, dtype=getattr(torch, dtype), pin_memory=pinned)
 
 
 @contextmanager
@@ -123,79 +114,78 @@ def plain_tensors() -> Iterator[None]:
         yield
 
 
-def _spread(sizes: Tensor, starts: Tensor, rows: int) -> tuple[Tensor, Tensor]:
-    """The group of each row and its place in it, for groups of `sizes` rows that begin at `starts`.
-
-    The output's size is given, or repeat_interleave would wait for the device to tell it.
-    """
-    group = torch.repeat_interleave(sizes, output_size=rows)
-    return group, torch.arange(rows, device=sizes.device) - starts[group]
+def order_on(plan: Plan, device: torch.device) -> Tensor:
+    """(B,): the caller's index of each packed sequence."""
+    return on_device(plan, device, "order", plan.batch_size, partial(np.copyto, src=_order(plan)))
 
 
-# A plan's tensors belong to the stream that made them: on another one they might not be there yet.
-_on_devices: WeakKeyDictionary[Plan, dict[tuple[Any, int], OnDevice]] = WeakKeyDictionary()
+def ranks_on(plan: Plan, device: torch.device) -> Tensor:
+    """(B,): the packed place of each of the caller's sequences."""
+    ranks = _or_identity(plan.unsorted_indices, plan)
+    return on_device(plan, device, "ranks", plan.batch_size, partial(np.copyto, src=ranks))
 
 
-def on_device(plan: Plan, device: torch.device) -> OnDevice:
-    """What `plan` decides, on `device`: sent at the first call for each plan."""
-    stream = torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
-    known = _on_devices.setdefault(plan, {})
-    there = known.get((device, stream))
-    if there is None:
-        there = known[device, stream] = _send(plan, device)
-    return there
+def _order(plan: Plan) -> IndexArray:
+    return _or_identity(plan.sorted_indices, plan)
 
 
-def _send(plan: Plan, device: torch.device) -> OnDevice:
-    """Take a plan to a device in one transfer."""
-    in_order = np.arange(plan.batch_size)
-    parts = [
-        plan.batch_sizes,
-        plan.offsets[:-1],
-        in_order if plan.sorted_indices is None else plan.sorted_indices,
-        in_order if plan.unsorted_indices is None else plan.unsorted_indices,
-        plan.lengths,
-        np.cumsum(plan.lengths) - plan.lengths,
-    ]
-    with plain_tensors():
-        sent = _cut(_upload(np.concatenate(parts), device), [len(part) for part in parts])
-    return OnDevice(plan.rows, *sent)
+def _or_identity(indices: IndexArray | None, plan: Plan) -> IndexArray:
+    return np.arange(plan.batch_size, dtype=np.int64) if indices is None else indices
 
 
-def _upload(array: NDArray[Any], device: torch.device) -> Tensor:
-    host = host_buffer(array.shape, array.dtype.name, device)
-    np.copyto(host.numpy(), array)
-    return host.to(device, non_blocking=True)
+def _strides(steps: int, batch_size: int, by_sequence: bool) -> tuple[int, int]:
+    """How far apart, in rows, steps and sequences lie in a padded batch."""
+    return (1, steps) if by_sequence else (batch_size, 1)
 
 
-def host_buffer(shape: tuple[int, ...], dtype: str, device: torch.device) -> Tensor:
-    """CPU memory to exchange with a device: with a GPU pinned, so that nobody waits for a copy."""
-    pinned = device.type == "cuda"
-    return torch.empty(shape, dtype=getattr(torch, dtype), pin_memory=pinned)
+def _in_padded(plan: Plan, device: torch.device, steps: int, by_sequence: bool) -> Tensor:
+    """Where each packed row lies in a padded batch of so many steps."""
+    step, sequence = _strides(steps, plan.batch_size, by_sequence)
+
+    def fill(index: IndexArray) -> None:
+        index_packed(plan.batch_sizes, _order(plan) * sequence, step, index)
+
+    return on_device(plan, device, (step, sequence), plan.rows, fill)
+
+
+def _in_turn(plan: Plan, device: torch.device) -> Tensor:
+    """Where each packed row lies among the sequences, laid end to end in the caller's order."""
+
+    def fill(index: IndexArray) -> None:
+        index_packed(plan.batch_sizes, starts_of(plan.lengths)[_order(plan)], 1, index)
+
+    return on_device(plan, device, "in turn", plan.rows, fill)
+
+
+def _turned_round(plan: Plan, device: torch.device) -> Tensor:
+    """The packed row that changes places with each when every sequence turns round."""
+    fill = partial(index_reversed, plan.batch_sizes, plan.offsets, plan.sorted_lengths)
+    return on_device(plan, device, "turned round", plan.rows, fill)
+
+
+# ---- what moves the rows: everything is checked by now ----
 
 
 def gather_padded(padded: Tensor, plan: Plan) -> Tensor:
     """(T, B, *) -> (N, *)."""
-    t, b = on_device(plan, padded.device).packed
-    return _take(padded, t, b)
+    rows, by_sequence = _as_rows(padded)
+    return _selected(rows, _in_padded(plan, padded.device, len(padded), by_sequence))
 
 
 def scatter_padded(data: Tensor, plan: Plan, steps: int, batch_first: bool, padding: Any) -> Tensor:
     """(N, *) -> (T, B, *) with T = `steps`, or (B, T, *) if `batch_first`; contiguous."""
-    t, b = on_device(plan, data.device).packed
-    return _put(data, t, b, (steps, plan.batch_size), batch_first, padding)
+    index = _in_padded(plan, data.device, steps, batch_first)
+    return _put(data, index, (steps, plan.batch_size), batch_first, padding)
 
 
 def gather_sequences(sequences: list[Tensor], plan: Plan) -> Tensor:
     """A list of (L, *) -> (N, *)."""
-    index = on_device(plan, sequences[0].device).packed_to_turn
-    return _selected(torch.cat(sequences), index)
+    return _selected(torch.cat(sequences), _in_turn(plan, sequences[0].device))
 
 
 def scatter_sequences(data: Tensor, plan: Plan) -> list[Tensor]:
     """(N, *) -> a list of (L, *), views of one buffer."""
-    index = on_device(plan, data.device).packed_to_turn
-    in_turn = _copied_to(torch.empty_like(data), index, data)
+    in_turn = _copied_to(torch.empty_like(data), _in_turn(plan, data.device), data)
     return _cut(in_turn, plan.lengths.tolist())
 
 
@@ -203,24 +193,38 @@ def stack(
     sequences: list[Tensor], steps: int, batch_first: bool, left: bool, padding: Any
 ) -> Tensor:
     """A list of (L, *) -> (T, B, *) with T = `steps`, or (B, T, *) if `batch_first`."""
-    plan = Plan.from_lengths(np.array([len(sequence) for sequence in sequences], np.int64))
-    there = on_device(plan, sequences[0].device)
-    t, b = there.in_turn
-    if left:
-        t = t + (steps - there.lengths)[b]
-    return _put(torch.cat(sequences), t, b, (steps, len(sequences)), batch_first, padding)
+    lengths = np.array([len(sequence) for sequence in sequences], np.int64)
+    first = steps - lengths if left else np.zeros_like(lengths)
+    sizes = (steps, len(sequences))
+    index = _of_sequences(lengths, first, sizes, batch_first, sequences[0].device)
+    return _put(torch.cat(sequences), index, sizes, batch_first, padding)
 
 
 def split(padded: Tensor, lengths: IndexArray) -> list[Tensor]:
     """(T, B, *) -> a list of (L, *), views of one new buffer."""
-    plan = Plan.from_lengths(lengths)
-    t, b = on_device(plan, padded.device).in_turn
-    return _cut(_take(padded, t, b), lengths.tolist())
+    rows, by_sequence = _as_rows(padded)
+    sizes = (len(padded), len(lengths))
+    index = _of_sequences(lengths, np.zeros_like(lengths), sizes, by_sequence, padded.device)
+    return _cut(_selected(rows, index), lengths.tolist())
+
+
+def _of_sequences(
+    lengths: IndexArray,
+    first: IndexArray,
+    sizes: tuple[int, int],
+    by_sequence: bool,
+    device: torch.device,
+) -> Tensor:
+    """Where the rows of sequences, laid end to end, lie in a padded batch, from step `first` on."""
+    step, sequence = _strides(*sizes, by_sequence)
+    lengths = np.ascontiguousarray(lengths)
+    begins = np.arange(len(lengths), dtype=np.int64) * sequence + first * step
+    return _sent(device, int(lengths.sum()), partial(index_in_turn, lengths, begins, step))
 
 
 def reverse(data: Tensor, plan: Plan) -> Tensor:
     """(N, *) -> (N, *), each sequence from its own last step to its first."""
-    return _selected(data, on_device(plan, data.device).reversed)
+    return _selected(data, _turned_round(plan, data.device))
 
 
 def copy_lengths(plan: Plan) -> Tensor:
@@ -228,26 +232,22 @@ def copy_lengths(plan: Plan) -> Tensor:
     return torch.tensor(plan.lengths)
 
 
-def _take(padded: Tensor, t: Tensor, b: Tensor) -> Tensor:
-    """Rows (t, b) of a (T, B, *) batch; not copied first if contiguous either way round."""
-    steps, batch_size = padded.shape[:2]
+def _as_rows(padded: Tensor) -> tuple[Tensor, bool]:
+    """The rows of a (T, B, *) batch, and whether they lie by sequence.
+
+    They are not copied if the batch is contiguous either way round.
+    """
     by_sequence = padded.transpose(0, 1)
     if by_sequence.is_contiguous():
-        return _selected(by_sequence.flatten(0, 1), torch.add(t, b, alpha=steps))
-    return _selected(padded.flatten(0, 1), torch.add(b, t, alpha=batch_size))
+        return by_sequence.flatten(0, 1), True
+    return padded.flatten(0, 1), False
 
 
 def _put(
-    data: Tensor,
-    t: Tensor,
-    b: Tensor,
-    sizes: tuple[int, int],
-    batch_first: bool,
-    padding: Any,
+    data: Tensor, index: Tensor, sizes: tuple[int, int], batch_first: bool, padding: Any
 ) -> Tensor:
-    """A new (T, B, *) or (B, T, *) batch of `padding`, with the rows of `data` at (t, b)."""
+    """A new (T, B, *) or (B, T, *) batch of `padding`, with `data` at the rows `index`."""
     steps, batch_size = sizes
-    index = torch.add(t, b, alpha=steps) if batch_first else torch.add(b, t, alpha=batch_size)
     flat = data.new_full((steps * batch_size, *data.shape[1:]), padding)
     leading = (batch_size, steps) if batch_first else sizes
     return _copied_to(flat, index, data).view(*leading, *data.shape[1:])

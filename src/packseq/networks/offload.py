@@ -17,6 +17,7 @@ from torch import Tensor
 from packseq.networks.call import ArrayRunner, Call
 from packseq.networks.torch_layers import Layers, default_device
 from packseq.rows.arrays import gather_into, scatter_into
+from packseq.rows.moving import copy_ranks
 from packseq.rows.plan import IndexArray, Plan
 from packseq.rows.tensors import host_buffer
 from packseq.tensor_checks import dtype_name
@@ -40,12 +41,6 @@ class _Chunk:
     def of(self, order: IndexArray) -> IndexArray:
         """Their entries of what is in packed order."""
         return order[self.first : self.first + self.plan.batch_size]
-
-    def rows(self, whole: Plan) -> IndexArray:
-        """Their rows among the packed rows of all."""
-        t = np.repeat(np.arange(self.plan.max_length), self.plan.batch_sizes)
-        rank = np.arange(self.plan.rows) - self.plan.offsets[t]
-        return whole.offsets[t] + self.first + rank
 
 
 class ThroughTorch(ArrayRunner):
@@ -155,8 +150,7 @@ def _collected(
     if x.ndim == 3:
         gather_into(packed, x, chunk.plan, chunk.of(order))
     else:
-        # mode="raise" would go by way of another buffer.
-        np.take(x, chunk.rows(plan), axis=0, out=packed, mode="clip")
+        copy_ranks((packed, chunk.plan, 0), (x, plan, chunk.first), chunk.plan.sorted_lengths)
     return buffer
 
 
@@ -172,7 +166,7 @@ def _spread(output: Array, out: Array, plan: Plan, chunk: _Chunk, order: IndexAr
         zeros = np.zeros(out.shape[-1], out.dtype)
         scatter_into(out, output, chunk.plan, chunk.of(order), zeros)
     else:
-        out[chunk.rows(plan)] = output
+        copy_ranks((out, plan, chunk.first), (output, chunk.plan, 0), chunk.plan.sorted_lengths)
 
 
 # ---- what copies between the two ----

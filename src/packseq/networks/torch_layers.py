@@ -185,11 +185,10 @@ class Layers:
 
     def _first_states(self, x: Tensor, hx: Sequence[Tensor | None], batch: int) -> list[Tensor]:
         """Those given, and zeros: one tensor of them for both h and c, where it fits both."""
-        shapes = self._architecture.state_shapes(batch)
-        zeros = {
-            shape: x.new_zeros(shape) for s, shape in zip(hx, shapes, strict=True) if s is None
-        }
-        return [zeros[shape] if s is None else s for s, shape in zip(hx, shapes, strict=True)]
+        pairs = list(zip(hx, self._architecture.state_shapes(batch), strict=True))
+        missing = {shape for state, shape in pairs if state is None}
+        zeros = {shape: x.new_zeros(shape) for shape in missing}
+        return [zeros[shape] if state is None else state for state, shape in pairs]
 
     def _weights_on(self, x: Tensor) -> _Weights:
         weights = self._weights.get((x.device, x.dtype))

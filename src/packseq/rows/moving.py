@@ -127,6 +127,20 @@ def join_time(parts: Sequence[Packed]) -> Packed:
     return joined, target
 
 
+def copy_ranks(
+    target: tuple[Array, Plan, int], source: tuple[Array, Plan, int], lengths: IndexArray
+) -> None:
+    """Copy neighbours in packed order, of these lengths, from one packed batch into another.
+
+    Either side is rows (N, *), each whole in memory, their plan, and the rank of the first.
+    """
+    rows_to, plan_to, first_to = target
+    rows_from, plan_from, first_from = source
+    every = np.arange(len(lengths))
+    runs = _runs(lengths, first_from + every, 0, first_to + every, 0)
+    _transfer(rows_to, plan_to, rows_from, plan_from, runs)
+
+
 def repeat(per_sequence: Array, plan: Plan) -> Array:
     """(B, *) in the caller's order -> (N, *): every step of a sequence has its row."""
     repeated = np.empty((plan.rows, *per_sequence.shape[1:]), per_sequence.dtype)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -175,7 +176,7 @@ class Layers:
         if not is_sorted:  # what is not given is zeros, in any order
             hx = [s if s is None else s.index_select(1, order_on(plan, s.device)) for s in hx]
         first = self._first_states(rows, hx, plan.batch_size)
-        batch_sizes = torch.tensor(plan.batch_sizes)
+        batch_sizes = torch.from_numpy(plan.batch_sizes.copy())  # torch takes no read-only memory
         output, *last = self._weights_on(rows)(rows, [s[:, :alive] for s in first], batch_sizes)
         if alive < plan.batch_size:
             last = [torch.cat([h, s[:, alive:]], 1) for h, s in zip(last, first, strict=True)]
@@ -292,6 +293,7 @@ def _float32_products(x: Tensor) -> Iterator[None]:
         setattr(owner, name, before)
 
 
+@cache
 def _tf32_switch() -> tuple[Any, str, object]:
     """(owner, name, value that turns TF32 off) of this torch: 2.9 renamed it."""
     cudnn = torch.backends.cudnn

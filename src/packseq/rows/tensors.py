@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -72,33 +72,43 @@ def astype(data: Tensor, dtype: Any) -> Tensor:
 
 # ---- what the lengths decide, on a device ----
 
-# Of each plan, by device, stream and name. An index belongs to the stream that sent it: on another
-# one it might not be there yet.
-_on_devices: WeakKeyDictionary[Plan, dict[Hashable, Tensor]] = WeakKeyDictionary()
+# An index: how many entries it has, and what writes them.
+Index: TypeAlias = tuple[int, Callable[[IndexArray], Any]]
+
+# Those of each plan, by device and stream, and by name. They belong to the stream that sent them:
+# on another one they might not be there yet.
+_on_devices: WeakKeyDictionary[Plan, dict[Hashable, dict[Hashable, Tensor]]] = WeakKeyDictionary()
+_RANKS = "ranks"
 
 
-def on_device(
-    plan: Plan, device: torch.device, name: Hashable, size: int, fill: Callable[[IndexArray], Any]
-) -> Tensor:
-    """Give what `plan` decides under `name`, (size,) int64: made by `fill` and sent once.
+def on_device(plan: Plan, device: torch.device, name: Hashable, index: Index) -> Tensor:
+    """Give what `plan` decides under `name`: (size,) int64, written and sent once.
 
-    It is made here, in a nanosecond for each row at most, since on a GPU it would take half a dozen
-    calls of ten microseconds each, which is what a batch of a few thousand rows waits for.
+    It is written here, in a nanosecond for each row at most, since on a GPU it would take half a
+    dozen calls of ten microseconds each, for which a batch of a few thousand rows waits. For the
+    same reason the ranks, which a module asks for next, go with what is sent first.
     """
     stream = torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
-    known = _on_devices.setdefault(plan, {})
-    index = known.get((device, stream, name))
-    if index is None:
-        index = known[device, stream, name] = _sent(device, size, fill)
-    return index
+    known = _on_devices.setdefault(plan, {}).setdefault((device, stream), {})
+    if not known:
+        known[name], known[_RANKS] = _sent(device, index, _ranks(plan))
+    elif name not in known:
+        (known[name],) = _sent(device, index)
+    return known[name]
 
 
-def _sent(device: torch.device, size: int, fill: Callable[[IndexArray], Any]) -> Tensor:
-    """(size,) int64 on a device, of no graph and no inference mode: later calls may need either."""
+def _sent(device: torch.device, *indices: Index) -> list[Tensor]:
+    """Indices on a device, in one transfer; of no graph and no inference mode, as later calls may
+    need either."""
+    sizes, end = [size for size, _ in indices], 0
     with torch.inference_mode(False):
-        host = host_buffer((size,), "int64", device)
-        fill(host.numpy())
-        return host.to(device, non_blocking=True)
+        host = host_buffer((sum(sizes),), "int64", device)
+        array: IndexArray = host.numpy()
+        for size, fill in indices:
+            begin, end = end, end + size
+            fill(array[begin:end])
+        sent = host.to(device, non_blocking=True)
+        return sent.split_with_sizes(sizes) if len(sizes) > 1 else [sent]
 
 
 def host_buffer(shape: tuple[int, ...], dtype: str, device: torch.device) -> Tensor:
@@ -116,13 +126,17 @@ def plain_tensors() -> Iterator[None]:
 
 def order_on(plan: Plan, device: torch.device) -> Tensor:
     """(B,): the caller's index of each packed sequence."""
-    return on_device(plan, device, "order", plan.batch_size, partial(np.copyto, src=_order(plan)))
+    return on_device(plan, device, "order", (plan.batch_size, partial(np.copyto, src=_order(plan))))
 
 
 def ranks_on(plan: Plan, device: torch.device) -> Tensor:
     """(B,): the packed place of each of the caller's sequences."""
+    return on_device(plan, device, _RANKS, _ranks(plan))
+
+
+def _ranks(plan: Plan) -> Index:
     ranks = _or_identity(plan.unsorted_indices, plan)
-    return on_device(plan, device, "ranks", plan.batch_size, partial(np.copyto, src=ranks))
+    return plan.batch_size, partial(np.copyto, src=ranks)
 
 
 def _order(plan: Plan) -> IndexArray:
@@ -142,25 +156,25 @@ def _in_padded(plan: Plan, device: torch.device, steps: int, by_sequence: bool) 
     """Where each packed row lies in a padded batch of so many steps."""
     step, sequence = _strides(steps, plan.batch_size, by_sequence)
 
-    def fill(index: IndexArray) -> None:
-        index_packed(plan.batch_sizes, _order(plan) * sequence, step, index)
+    def fill(out: IndexArray) -> None:
+        index_packed(plan.batch_sizes, _order(plan) * sequence, step, out)
 
-    return on_device(plan, device, (step, sequence), plan.rows, fill)
+    return on_device(plan, device, (step, sequence), (plan.rows, fill))
 
 
 def _in_turn(plan: Plan, device: torch.device) -> Tensor:
     """Where each packed row lies among the sequences, laid end to end in the caller's order."""
 
-    def fill(index: IndexArray) -> None:
-        index_packed(plan.batch_sizes, starts_of(plan.lengths)[_order(plan)], 1, index)
+    def fill(out: IndexArray) -> None:
+        index_packed(plan.batch_sizes, starts_of(plan.lengths)[_order(plan)], 1, out)
 
-    return on_device(plan, device, "in turn", plan.rows, fill)
+    return on_device(plan, device, "in turn", (plan.rows, fill))
 
 
 def _turned_round(plan: Plan, device: torch.device) -> Tensor:
     """The packed row that changes places with each when every sequence turns round."""
     fill = partial(index_reversed, plan.batch_sizes, plan.offsets, plan.sorted_lengths)
-    return on_device(plan, device, "turned round", plan.rows, fill)
+    return on_device(plan, device, "turned round", (plan.rows, fill))
 
 
 # ---- what moves the rows: everything is checked by now ----
@@ -219,7 +233,8 @@ def _of_sequences(
     step, sequence = _strides(*sizes, by_sequence)
     lengths = np.ascontiguousarray(lengths)
     begins = np.arange(len(lengths), dtype=np.int64) * sequence + first * step
-    return _sent(device, int(lengths.sum()), partial(index_in_turn, lengths, begins, step))
+    (index,) = _sent(device, (int(lengths.sum()), partial(index_in_turn, lengths, begins, step)))
+    return index
 
 
 def reverse(data: Tensor, plan: Plan) -> Tensor:

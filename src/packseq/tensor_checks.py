@@ -45,7 +45,7 @@ def as_tensor(values: Any, name: str) -> Any:
     TypeError
         Sparse, nested or quantized.
     """
-    if str(values.layout) != "torch.strided" or values.is_nested or values.is_quantized:
+    if values.layout is not sys.modules["torch"].strided or values.is_nested or values.is_quantized:
         kind = "quantized" if values.is_quantized else "nested" if values.is_nested else "sparse"
         raise TypeError(f"{name} must be a dense tensor, got a {kind} one")
     return values

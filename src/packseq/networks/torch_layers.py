@@ -57,7 +57,8 @@ def as_floats(values: Tensor, name: str, dtype: np.dtype[Any]) -> Tensor:
     if values.dtype not in _HALVES + _FLOATS:
         raise TypeError(f"{name} must be float32 or float64, got dtype {dtype_name(values)}")
     refuse_gradient(values, name)
-    return values if values.dtype in _HALVES else values.to(_TORCHS[dtype])
+    wanted = values.dtype if values.dtype in _HALVES else _TORCHS[dtype]
+    return values if values.dtype == wanted else values.to(wanted)
 
 
 def as_state(values: Any, name: str, shape: tuple[int, ...], x: Tensor) -> Tensor:
@@ -132,7 +133,7 @@ class Layers:
         plan : Plan or None
             None only for (T, B, I): every sequence has T steps.
         hx : (h,) or (h, c), each (L * D, B, width)
-            First states in the caller's order; None for zeros.
+            First states in the caller's order; None, for all of them, for zeros.
         batch : int
             B.
         batch_first : bool
@@ -143,7 +144,7 @@ class Layers:
         output : (N, width), or (T, B, width) with zeros past each end
         states : [h] or [h, c], each (L * D, B, width), new
         """
-        with torch.no_grad(), _float32_products(x):
+        with _float32_products(x):  # nothing here asks for a gradient
             if plan is None:
                 return self._run_dense(x.contiguous(), hx, batch)
             rows = x.contiguous() if x.ndim == 2 else gather_padded(x, plan)
@@ -173,23 +174,27 @@ class Layers:
                 state.clone() for state in self._first_states(rows, hx, plan.batch_size)
             ]
         alive, is_sorted = int(plan.batch_sizes[0]), plan.sorted_indices is None
-        if not is_sorted:  # what is not given is zeros, in any order
-            hx = [s if s is None else s.index_select(1, order_on(plan, s.device)) for s in hx]
+        if not is_sorted and hx[0] is not None:  # zeros are zeros in any order
+            order = order_on(plan, rows.device)
+            hx = [s if s is None else s.index_select(1, order) for s in hx]
         first = self._first_states(rows, hx, plan.batch_size)
         batch_sizes = torch.from_numpy(plan.batch_sizes.copy())  # torch takes no read-only memory
         output, *last = self._weights_on(rows)(rows, [s[:, :alive] for s in first], batch_sizes)
         if alive < plan.batch_size:
             last = [torch.cat([h, s[:, alive:]], 1) for h, s in zip(last, first, strict=True)]
         if not is_sorted:
-            last = [s.index_select(1, ranks_on(plan, s.device)) for s in last]
+            ranks = ranks_on(plan, rows.device)
+            last = [s.index_select(1, ranks) for s in last]
         return output, last
 
     def _first_states(self, x: Tensor, hx: Sequence[Tensor | None], batch: int) -> list[Tensor]:
-        """Those given, and zeros: one tensor of them for both h and c, where it fits both."""
-        pairs = list(zip(hx, self._architecture.state_shapes(batch), strict=True))
-        missing = {shape for state, shape in pairs if state is None}
-        zeros = {shape: x.new_zeros(shape) for shape in missing}
-        return [zeros[shape] if state is None else state for state, shape in pairs]
+        """Those given, or zeros: one tensor of them for both h and c, where it fits both."""
+        given = [state for state in hx if state is not None]
+        if given:
+            return given
+        shapes = self._architecture.state_shapes(batch)
+        zeros = x.new_zeros(shapes[0])
+        return [zeros if shape == shapes[0] else x.new_zeros(shape) for shape in shapes]
 
     def _weights_on(self, x: Tensor) -> _Weights:
         weights = self._weights.get((x.device, x.dtype))
@@ -315,12 +320,13 @@ class InTorch:
         x, batch = call.by_time(call.rows), call.columns
 
         def take(state: Any, name: str, shape: tuple[int, ...]) -> Tensor:
-            # Of one sequence, (L * D, width): as of a batch of one.
-            return as_state(state, name, shape, x).reshape(shape[0], batch, shape[-1])
+            first = as_state(state, name, shape, x)
+            return first[:, None] if call.axes == "one sequence" else first
 
         first = call.first_states(take)
         output, last = self._layers.run(
             x, call.plan, first, batch, batch_first=call.axes == "batch first"
         )
-        states = zip(last, call.state_shapes, strict=True)
-        return call.as_given(output), tuple(state.reshape(shape) for state, shape in states)
+        if call.axes == "one sequence":
+            last = [state[:, 0] for state in last]
+        return call.as_given(output), tuple(last)

@@ -252,8 +252,7 @@ def _as_rows(padded: Tensor) -> tuple[Tensor, bool]:
 
     They are not copied if the batch is contiguous either way round.
     """
-    by_sequence = padded.transpose(0, 1)
-    if by_sequence.is_contiguous():
+    if not padded.is_contiguous() and (by_sequence := padded.transpose(0, 1)).is_contiguous():
         return by_sequence.flatten(0, 1), True
     return padded.flatten(0, 1), False
 

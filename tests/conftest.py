@@ -3,7 +3,9 @@
 import importlib.util
 from unittest import mock
 
+import numpy as np
 import pytest
+import strategies
 import tensors
 from hypothesis import settings
 
@@ -42,9 +44,14 @@ def backend(request):
     call = packseq.networks.recurrent.Recurrent.__call__
     if request.param == "tensors":
         call = on_tensors(call)
+    on_gpu = request.param != "cpu" and tensors.device().type == "cuda"
+    tolerance = {np.dtype(np.float32): strategies.FLOAT32_ON_A_GPU} if on_gpu else {}
     before = packseq.get_backend()
     packseq.set_backend("cpu" if request.param == "cpu" else "torch")
-    with mock.patch.object(packseq.networks.recurrent.Recurrent, "__call__", call):
+    with (
+        mock.patch.object(packseq.networks.recurrent.Recurrent, "__call__", call),
+        mock.patch.dict(strategies.TOLERANCE, tolerance),
+    ):
         yield request.param
     packseq.set_backend(before)
 

@@ -34,7 +34,7 @@ python=$(command -v "${PYTHON:-python3}") || {
 python=$(cd "$(dirname "$python")" && pwd)/${python##*/} # the folder changes below
 cd "$root" || exit
 
-export PYTHONPATH=$root/src${PYTHONPATH:+:$PYTHONPATH}
+export PYTHONPATH=$root/src:$root/tools${PYTHONPATH:+:$PYTHONPATH}
 export PYTHONUNBUFFERED=1 PYTHONFAULTHANDLER=1
 failed=0
 : >"$out/summary.txt"
@@ -58,7 +58,7 @@ if [ -n "$dry" ]; then
     cuda=(--device cpu --quick --seconds 5)
     threads=(--quick --seconds 5)
 else
-    limits=(90 20 110 150 100)
+    limits=(70 20 130 150 100)
     # What moves tensors or runs on them, the shortest first.
     tests=(tests/test_backends.py tests/test_backend_choice.py tests/test_layout_torch.py
         tests/test_layout.py tests/test_layout_errors.py tests/test_module_errors.py
@@ -67,9 +67,10 @@ else
     threads=(--seconds 80)
 fi
 
-part build "${limits[0]}" "$python" setup.py build_ext --inplace --parallel 4
+part build "${limits[0]}" "$python" setup.py build_ext --inplace --parallel 8
 part machine "${limits[1]}" "$python" tools/show_machine.py
-part tests "${limits[2]}" "$python" -m pytest -v --tb=short -o faulthandler_timeout=60 "${tests[@]}"
+part tests "${limits[2]}" "$python" -m pytest -v --tb=short -p tell_failures \
+    -o faulthandler_timeout=60 "${tests[@]}"
 part cuda "${limits[3]}" "$python" benchmarks/bench_cuda.py "${cuda[@]}"
 part threads "${limits[4]}" "$python" benchmarks/bench_threads.py "${threads[@]}"
 say "all: status $failed after $SECONDS seconds"

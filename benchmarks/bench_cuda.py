@@ -26,14 +26,13 @@ from torch.nn.utils import rnn
 
 import packseq
 from packseq.networks import offload, torch_layers
-from packseq.rows.plan import Plan
 from packseq.settings.backend import OFFLOAD_FLOPS
 
 INPUT = 256
 DTYPES = ("float32", "float16", "bfloat16")
 KINDS = ("uniform", "long-tailed")
 
-# Of all seconds: 108 cases on tensors; 20 on arrays; 3 in chunks; a profile.
+# Of all seconds: 108 cases on tensors; 20 on arrays; 4 in chunks; a profile.
 SHARES = (0.6, 0.2, 0.16, 0.04)
 
 
@@ -281,63 +280,40 @@ def threshold_cells(points):
     return cells
 
 
-CHUNK_SEQUENCES = (64, 128, 256, 512, 1024)
-CHUNK_MEBIBYTES = (4, 8, 16, 32, 64, 128)
+CHUNK_COUNTS = (1, 2, 3, 4, 8)
 
 
-def chunk_sizes(sequences, mebibytes):
-    return mock.patch.multiple(
-        offload, CHUNK_SEQUENCES=sequences, CHUNK_BYTES=int(mebibytes * 2**20)
-    )
+def in_chunks(count):
+    """As many as are asked for, whatever would pay."""
+    return mock.patch.object(offload, "count_chunks", lambda sequences, nbytes: count)
 
 
-def print_chunks(cases, sizes, seconds):
-    """Large batches in as many chunks as each pair of sizes makes, and which pair loses least."""
+def print_chunks(cases, seconds):
+    """Large batches in so many chunks, and how many packseq would make of them."""
     print_head(
         "NumPy arrays in chunks on two streams, LSTM",
-        *("B", "H", "lengths", "chunks", "ms", "over the best", "rounds"),
+        *("B", "H", "lengths", "MB both ways", "chunks", "ms", "over the best", "rounds", "chosen"),
     )
-    lost = {pair: [] for pair in sizes}
 
     def measure(case, end):
         padded, lengths, module = case.padded(), case.lengths, module_of("LSTM", case.hidden)
         out = np.empty((*padded.shape[:2], case.hidden), np.float32)
-        plan = Plan.from_lengths(lengths)
 
-        def call(pair):
-            with chunk_sizes(*pair):
+        def call(count):
+            with in_chunks(count):
                 module(padded, lengths=lengths, out=out)
 
-        def chunks(pair):
-            with chunk_sizes(*pair):
-                return sum(1 for _ in offload._chunks(plan, padded, out))
-
-        count_of = {pair: chunks(pair) for pair in sizes}
-        pair_of = {count: pair for pair, count in count_of.items()}
-        calls = {count: partial(call, pair_of[count]) for count in sorted(pair_of)}
-        times = in_turn_until(end, calls)
+        counts = [count for count in CHUNK_COUNTS if count <= case.batch]
+        times = in_turn_until(end, {count: partial(call, count) for count in counts})
         best = min(median(some) for some in times.values())
-        over = {count: median(some) / best - 1 for count, some in times.items()}
-        for pair, count in count_of.items():
-            lost[pair].append(over[count])
+        nbytes = int(lengths.sum()) * (INPUT + case.hidden) * 4
+        chosen = offload.count_chunks(np.count_nonzero(lengths), nbytes)
         for count, some in times.items():
-            about = (case.batch, case.hidden, case.kind, count)
-            print_row(*about, ms(some), f"{over[count]:.0%}", len(some))
+            over = median(some) / best - 1
+            about = (case.batch, case.hidden, case.kind, f"{nbytes / 1e6:.0f}", count)
+            print_row(*about, ms(some), f"{over:.0%}", len(some), "*" * (count == chosen))
 
-    failed = measure_each(measure, cases, seconds)
-    if any(lost.values()):
-        print_head(
-            "Lost against the best number of chunks, mean; now "
-            f"{offload.CHUNK_SEQUENCES} sequences and {offload.CHUNK_BYTES >> 20} MiB",
-            "least sequences",
-            *(f"{size} MiB" for size in sorted({size for _, size in sizes})),
-        )
-        for sequences in sorted({sequences for sequences, _ in sizes}):
-            cells = [mean(some) for (least, _), some in lost.items() if least == sequences]
-            print_row(sequences, *(f"{cell:.0%}" for cell in cells))
-        least = min(lost, key=lambda pair: mean(lost[pair]))
-        print(f"\nThe least is lost with {least[0]} sequences and {least[1]} MiB.", flush=True)
-    return failed
+    return measure_each(measure, cases, seconds)
 
 
 # ---- all of it ----
@@ -348,7 +324,6 @@ class Cases:
     tensors: list[TensorCase]
     arrays: list[ArrayCase]
     large: list[ArrayCase]
-    sizes: list[tuple[int, float]]
     profiled: TensorCase
 
 
@@ -361,9 +336,9 @@ def all_cases(device):
         [
             ArrayCase(512, 512, "uniform", 100),
             ArrayCase(2048, 256, "uniform", 100),
+            ArrayCase(8192, 128, "uniform", 100),
             ArrayCase(512, 256, "long-tailed", 200),
         ],
-        list(product(CHUNK_SEQUENCES, CHUNK_MEBIBYTES)),
         TensorCase("LSTM", "float32", 256, 512, "uniform", device),
     )
 
@@ -374,7 +349,6 @@ def few_cases(device):
         [TensorCase(*kind, device) for kind in kinds],
         [ArrayCase(batch, 16, "uniform", 20) for batch in (1, 16)],
         [ArrayCase(64, 16, "uniform", 20)],
-        list(product((8, 64), (1 / 16, 1))),
         TensorCase("LSTM", "float32", 4, 16, "long-tailed", device),
     )
 
@@ -383,7 +357,7 @@ def print_all(cases, seconds):
     parts = (
         partial(print_tensors, cases.tensors),
         partial(print_threshold, cases.arrays),
-        partial(print_chunks, cases.large, cases.sizes),
+        partial(print_chunks, cases.large),
         partial(print_profile, [cases.profiled]),
     )
     return sum(part(seconds * share) for part, share in zip(parts, SHARES, strict=True))

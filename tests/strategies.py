@@ -138,9 +138,9 @@ def cases(draw, kinds=KINDS, min_batch=0, min_length=0, **fixed):
 # and sigmoid only shrink that, and the recurrence, with weights within 1/sqrt(H), does not build
 # it up. In float64 the same argument gives 4e-15; 1e-12 is what packseq promises.
 TOLERANCE = {np.dtype(np.float32): 2e-6, np.dtype(np.float64): 1e-12}
-# On a GPU exponentials may be the fast ones, off by 2 + 1.2 |x| ulps: of a gate some 1e-6. A step of
-# an LSTM has four, whose errors c sums up and forgets as it does its values. (On an H100 cuDNN's way
-# for full batches is 5.7e-6 away from its packed one after two steps.)
+# On a GPU exponentials may be the fast ones, off by 2 + 1.2 |x| ulps: of a gate some 1e-6. A step
+# of an LSTM has four, whose errors c sums up and forgets as it does its values. (On an H100 cuDNN's
+# way for full batches is 5.7e-6 away from its packed one after two steps.)
 FLOAT32_ON_A_GPU = 2e-5
 
 

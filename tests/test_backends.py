@@ -268,8 +268,7 @@ def test_chunks_of_sequences_give_what_the_whole_batch_gives(monkeypatch, kind, 
     packed = pack_sequence(case.sequences(np.float64))
     runs = [lambda: module(padded, hx, lengths=case.lengths), lambda: module(packed, hx)]
     whole = [run() for run in runs]
-    monkeypatch.setattr(offload, "CHUNK_SEQUENCES", sequences)
-    monkeypatch.setattr(offload, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(offload, "count_chunks", lambda count, nbytes: max(1, count // sequences))
     streams = tuple(offload._Lane(device()) for _ in range(lanes))
     monkeypatch.setattr(offload, "_lanes", lambda device: streams)
     for run, (output_whole, state_whole) in zip(runs, whole, strict=True):
@@ -282,9 +281,18 @@ def test_chunks_of_sequences_give_what_the_whole_batch_gives(monkeypatch, kind, 
 
 def test_arrays_are_cut_where_chunks_are_large_enough(monkeypatch):
     monkeypatch.setattr(offload, "CHUNK_SEQUENCES", 10)
-    monkeypatch.setattr(offload, "CHUNK_BYTES", 4000)
+    monkeypatch.setattr(offload, "CUT_BYTES", 8000)
+    monkeypatch.setattr(offload, "MOST_BYTES", 40000)
     module, run = LSTM(8, 2, backend="torch"), torch_layers.Layers.run
-    for batch, steps, chunks in [(19, 100, 1), (20, 100, 2), (45, 100, 4), (100, 4, 4)]:
+    for batch, steps, chunks in [
+        (19, 100, 1),
+        (20, 9, 1),
+        (20, 10, 2),
+        (20, 100, 2),
+        (45, 60, 2),
+        (45, 67, 3),
+        (45, 500, 4),
+    ]:
         with mock.patch.object(torch_layers.Layers, "run", autospec=True, side_effect=run) as runs:
             module(np.ones((steps, batch, 8), np.float32))
         assert runs.call_count == chunks  # 10 columns of 4 bytes cross for each row

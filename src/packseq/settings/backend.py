@@ -16,9 +16,9 @@ from packseq.optional import load
 NAMES = ("auto", "cpu", "torch")
 
 # Floating-point operations in a time step, on average, from which `auto` moves NumPy arrays to a
-# GPU. An estimate, not a measurement: eight cores at 80 GFLOP/s each take 80 us for it, a step of a
-# recurrent layer on a GPU some 10 to 30 us, and its rows as long again to cross the bus.
-OFFLOAD_FLOPS = 50e6
+# GPU. An H100 takes as long as 16 cores of an Emerald Rapids at 10 million for one sequence, at 28
+# million for 16, at 35 million for 64 (LSTM, 50 steps; docs/gpu.md).
+OFFLOAD_FLOPS = 25e6
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ Array = NDArray[Any]
 #     2048 sequences, 256 to 256 units, 211 MB  | 19.1 | 15.8 | 17.2 | 18.9 |
 #     8192 sequences, 256 to 128 units, 636 MB  | 50.7 | 41.8 |      | 47.9 | 56.9
 CUT_BYTES = 128 << 20
-MOST_BYTES = 512 << 20
+MOST_BYTES = 256 << 20
 CHUNK_SEQUENCES = 256  # of a chunk, at least
 
 

@@ -33,6 +33,9 @@ def locate(
     addresses: NDArray[np.int64],
     step_strides: NDArray[np.int64],
 ) -> None: ...
+def locate_padded(
+    padded: NDArray[Any], order: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...
 def transfer(
     target: NDArray[Any],
     target_offsets: NDArray[np.int64],

@@ -164,6 +164,18 @@ def locate(list sequences, int64_t[::1] addresses, int64_t[::1] step_strides):
         step_strides[b] = cnp.PyArray_STRIDE(sequence, 0)
 
 
+def locate_padded(cnp.ndarray padded, const int64_t[::1] order):
+    """The same of the sequences `order`, (B,), of a (T, B, *) batch: addresses and step_strides."""
+    cdef cnp.npy_intp count = order.shape[0], b
+    cdef cnp.ndarray addresses = cnp.PyArray_EMPTY(1, &count, cnp.NPY_INT64, 0)
+    cdef cnp.ndarray step_strides = cnp.PyArray_EMPTY(1, &count, cnp.NPY_INT64, 0)
+    for b in range(count):
+        (<int64_t *>addresses.data)[b] = (
+            <Py_ssize_t>cnp.PyArray_DATA(padded) + order[b] * cnp.PyArray_STRIDE(padded, 1))
+        (<int64_t *>step_strides.data)[b] = cnp.PyArray_STRIDE(padded, 0)
+    return addresses, step_strides
+
+
 def transfer(cnp.ndarray target, const int64_t[::1] target_offsets, cnp.ndarray source,
              const int64_t[::1] source_offsets, size_t row_bytes, int64_t stride,
              const int64_t[:, ::1] runs, Pool pool, int32_t threads):

@@ -31,7 +31,7 @@ def gather_padded(padded: Array, plan: Plan) -> Array:
 
 def gather_into(packed: Array, padded: Array, plan: Plan, order: IndexArray) -> None:
     """(T, B, *), of which the sequences `order` in this order, -> (N, *); not of zero bytes."""
-    addresses, step_strides = _locate(padded, order)
+    addresses, step_strides = rows.locate_padded(padded, order)
     row_bytes = packed.nbytes // plan.rows
     lengths, offsets = plan.sorted_lengths, plan.offsets
     rows.gather(packed, row_bytes, addresses, step_strides, lengths, offsets, *crew())
@@ -51,7 +51,7 @@ def scatter_padded(data: Array, plan: Plan, steps: int, batch_first: bool, paddi
 
 def scatter_into(padded: Array, data: Array, plan: Plan, order: IndexArray, padding: Array) -> None:
     """(N, *) -> (T, B, *), to the sequences `order` and their tails; not of zero bytes."""
-    addresses, step_strides = _locate(padded, order)
+    addresses, step_strides = rows.locate_padded(padded, order)
     rows.scatter(
         data,
         padding.nbytes,
@@ -165,9 +165,3 @@ def _same_value(scalar: Array, value: Any) -> bool:
     if scalar.dtype.kind == "V":
         return bool(scalar.item() == (value.item() if isinstance(value, np.generic) else value))
     return bool(scalar[()] == value or scalar[()] != scalar[()])
-
-
-def _locate(padded: Array, order: IndexArray) -> tuple[IndexArray, IndexArray]:
-    """Addresses and step strides of the sequences `order` of a (T, B, *) batch."""
-    step_stride, batch_stride = padded.strides[:2]
-    return padded.ctypes.data + batch_stride * order, np.full(len(order), step_stride)

@@ -18,7 +18,6 @@ from packseq.rows.plan import Plan
 from packseq.rows.tensors import (
     gather_padded,
     order_on,
-    plain_tensors,
     ranks_on,
     scatter_padded,
 )
@@ -199,7 +198,8 @@ class Layers:
     def _weights_on(self, x: Tensor) -> _Weights:
         weights = self._weights.get((x.device, x.dtype))
         if weights is None:  # two threads may both upload: the results are equal
-            with plain_tensors():
+            # They outlive the caller's inference mode, and calls outside of it cannot use its own.
+            with torch.inference_mode(False), torch.no_grad():
                 weights = self._weights[x.device, x.dtype] = self._upload(x.device, x.dtype)
         return weights
 

@@ -282,7 +282,7 @@ def test_chunks_of_sequences_give_what_the_whole_batch_gives(monkeypatch, kind, 
 def test_arrays_are_cut_where_chunks_are_large_enough(monkeypatch):
     monkeypatch.setattr(offload, "CHUNK_SEQUENCES", 10)
     monkeypatch.setattr(offload, "CUT_BYTES", 8000)
-    monkeypatch.setattr(offload, "MOST_BYTES", 40000)
+    monkeypatch.setattr(offload, "CHUNK_BYTES", 40000)
     module, run = LSTM(8, 2, backend="torch"), torch_layers.Layers.run
     for batch, steps, chunks in [
         (19, 100, 1),

@@ -306,45 +306,33 @@ def test_large_work_is_shared_either_way(num_threads):
         assert rounds() == before
 
 
-def moved(name, sequences, packed):
-    """The arrays that an operation which only moves rows gives."""
-    padded = packseq.pad_sequence(sequences)
-    lengths = packed.lengths
-    made = {
-        "pack_padded_sequence": lambda: [packseq.pack_padded_sequence(padded, lengths).data],
-        "pad_packed_sequence": lambda: [packseq.pad_packed_sequence(packed, True, -1.0, 700)[0]],
-        "pack_sequence": lambda: [packseq.pack_sequence(sequences).data],
-        "unpack_sequence": lambda: packseq.unpack_sequence(packed),
-        "reverse": lambda: [packed.reverse().data],
-        "windows": lambda: [packseq.windows(packed, 3, 2).data],
-    }
-    return made[name]()
+# What only moves rows, as arrays, of sequences and the same packed.
+MOVES = {
+    "pack_padded_sequence": lambda s, p: [
+        packseq.pack_padded_sequence(packseq.pad_sequence(s), p.lengths).data
+    ],
+    "pad_packed_sequence": lambda s, p: [packseq.pad_packed_sequence(p, True, -1.0, 700)[0]],
+    "pack_sequence": lambda s, p: [packseq.pack_sequence(s).data],
+    "unpack_sequence": lambda s, p: packseq.unpack_sequence(p),
+    "reverse": lambda s, p: [p.reverse().data],
+    "windows": lambda s, p: [packseq.windows(p, 3, 2).data],
+}
 
 
 @pytest.mark.skipif(os.name != "posix", reason="one thread is all there is")
 @pytest.mark.parametrize("width, batch", [(1, 2000), (64, 31), (257, 11)])
-@pytest.mark.parametrize(
-    "name",
-    [
-        "pack_padded_sequence",
-        "pad_packed_sequence",
-        "pack_sequence",
-        "unpack_sequence",
-        "reverse",
-        "windows",
-    ],
-)
-def test_many_bytes_are_moved_by_all_threads(num_threads, name, width, batch):
+@pytest.mark.parametrize("move", MOVES.values(), ids=MOVES)
+def test_many_bytes_are_moved_by_all_threads(num_threads, move, width, batch):
     rng = np.random.default_rng(width)
     lengths = rng.integers(0, 691, batch)
     sequences = [rng.standard_normal((n, width), np.float32) for n in lengths]
     packed = pack_sequence(sequences)
     packseq.set_num_threads(1)
     before = rounds()
-    expected = moved(name, sequences, packed)
+    expected = move(sequences, packed)
     assert rounds() == before
     packseq.set_num_threads(3)
-    shared = moved(name, sequences, packed)
+    shared = move(sequences, packed)
     assert rounds() > before
     for array, same in zip(shared, expected, strict=True):
         assert_same_bits(array, same)

@@ -1,6 +1,8 @@
 """For pytest: tell each failure when it happens, for a run that may be cut.
 
-PYTHONPATH=tools python -m pytest -p tell_failures tests
+    PYTHONPATH=tools python -m pytest -p tell_failures tests
+
+pytest itself tells them all at the end.
 """
 
 import pytest

@@ -9,16 +9,10 @@ def longest_first(
 ) -> tuple[
     NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]
 ]: ...
-def index_packed(
-    batch_sizes: NDArray[np.int64],
-    begins: NDArray[np.int64],
-    step: int,
-    out: NDArray[np.int64],
-) -> None: ...
-def index_in_turn(
-    lengths: NDArray[np.int64],
-    begins: NDArray[np.int64],
-    step: int,
+def index_groups(
+    sizes: NDArray[np.int64],
+    of_group: NDArray[np.int64],
+    of_place: NDArray[np.int64],
     out: NDArray[np.int64],
 ) -> None: ...
 def index_reversed(

@@ -82,32 +82,22 @@ def longest_first(cnp.ndarray lengths, bint keep_order):
     return batch_sizes, offsets, sorted_lengths, order, inverse
 
 
-def index_packed(cnp.ndarray batch_sizes, cnp.ndarray begins, int64_t step, cnp.ndarray out):
-    """Where each packed row lies in a layout whose sequences begin at `begins`, in packed order, and
-    go on by `step`. All are int64; out is (N,).
+def index_groups(cnp.ndarray sizes, cnp.ndarray of_group, cnp.ndarray of_place, cnp.ndarray out):
+    """Number rows that lie in groups of `sizes`, end to end: of_group[g] + of_place[k] for the k-th of group g.
+
+    Packed rows are groups of a step each, rows sequence by sequence groups of a sequence. All are int64; out has the
+    sum of the sizes, and of_place as many as the largest.
     """
-    cdef const int64_t *size = data(batch_sizes)
-    cdef const int64_t *begin = data(begins)
+    cdef const int64_t *size = data(sizes)
+    cdef const int64_t *begin = data(of_group)
+    cdef const int64_t *place = data(of_place)
     cdef int64_t *row = data(out)
-    cdef int64_t steps = batch_sizes.shape[0], t, r
+    cdef int64_t groups = sizes.shape[0], g, k
     with nogil:
-        for t in range(steps):
-            for r in range(size[t]):
-                row[r] = begin[r] + t * step
-            row += size[t]
-
-
-def index_in_turn(cnp.ndarray lengths, cnp.ndarray begins, int64_t step, cnp.ndarray out):
-    """The same of rows that lie sequence by sequence; lengths and begins are in the caller's order."""
-    cdef const int64_t *length = data(lengths)
-    cdef const int64_t *begin = data(begins)
-    cdef int64_t *row = data(out)
-    cdef int64_t batch = lengths.shape[0], t, b
-    with nogil:
-        for b in range(batch):
-            for t in range(length[b]):
-                row[t] = begin[b] + t * step
-            row += length[b]
+        for g in range(groups):
+            for k in range(size[g]):
+                row[k] = begin[g] + place[k]
+            row += size[g]
 
 
 def index_reversed(cnp.ndarray batch_sizes, cnp.ndarray offsets, cnp.ndarray sorted_lengths, cnp.ndarray out):

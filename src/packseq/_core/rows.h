@@ -7,9 +7,8 @@
 #include <string.h>
 
 #include "inline.h"
+#include "integers.h"
 #include "pool.h"
-
-static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
 /* What one worker moves at a time: these steps of these sequences. They are 512 kB of the widest rows that are usual,
  * and begin at a block of steps. */
@@ -134,8 +133,6 @@ typedef struct {
     int64_t steps, sequences;
     packseq_parts parts;
 } packseq_moving;
-
-static inline int64_t parts_of(int64_t count, int64_t size) { return (count + size - 1) / size; }
 
 static inline int64_t packseq_count_parts(const packseq_moving *x) {
     return parts_of(x->steps, PART_STEPS) * parts_of(x->sequences, PART_SEQUENCES);

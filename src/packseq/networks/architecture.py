@@ -233,7 +233,7 @@ class Architecture:
         """Shape of each state of a batch of so many; None: of one sequence without an axis B."""
         layers = () if self.one_step else (self.num_layers * self.directions,)
         middle = () if batch is None else (batch,)
-        return tuple([(*layers, *middle, width) for width in self.state_widths])
+        return tuple((*layers, *middle, width) for width in self.state_widths)
 
     @property
     def not_in_torch(self) -> str | None:

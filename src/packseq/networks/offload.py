@@ -17,7 +17,7 @@ from torch import Tensor
 from packseq.networks.call import ArrayRunner, Call
 from packseq.networks.torch_layers import Layers, default_device
 from packseq.rows.arrays import gather_into, scatter_into
-from packseq.rows.moving import copy_ranks
+from packseq.rows.moving import copy_sequences
 from packseq.rows.plan import IndexArray, Plan
 from packseq.rows.tensors import host_buffer
 from packseq.tensor_checks import dtype_name
@@ -33,7 +33,7 @@ Array = NDArray[Any]
 #     2048 sequences, 256 to 256 units, 211 MB  | 19.1 | 15.8 | 17.2 | 18.9 |
 #     8192 sequences, 256 to 128 units, 636 MB  | 50.7 | 41.8 |      | 47.9 | 56.9
 CUT_BYTES = 128 << 20
-MOST_BYTES = 256 << 20
+CHUNK_BYTES = 256 << 20  # of each of three and more, or up to half as much again
 CHUNK_SEQUENCES = 256  # of a chunk, at least
 
 
@@ -47,6 +47,14 @@ class _Chunk:
     def of(self, order: IndexArray) -> IndexArray:
         """Their entries of what is in packed order."""
         return order[self.first : self.first + self.plan.batch_size]
+
+    def with_ranks(self, rows: Array) -> tuple[Array, Plan, IndexArray]:
+        """Their packed rows, as copy_sequences takes them,"""
+        return rows, self.plan, np.arange(self.plan.batch_size)
+
+    def in_whole(self, rows: Array, plan: Plan) -> tuple[Array, Plan, IndexArray]:
+        """and theirs among the packed rows of all."""
+        return rows, plan, self.first + np.arange(self.plan.batch_size)
 
 
 class ThroughTorch(ArrayRunner):
@@ -146,7 +154,7 @@ def _chunks(plan: Plan, x: Array, out: Array) -> Iterator[_Chunk]:
 
 def count_chunks(sequences: int, nbytes: int) -> int:
     """How many chunks pay for so many sequences, and bytes to copy to the GPU and back."""
-    wanted = max(2, nbytes // MOST_BYTES) if nbytes >= CUT_BYTES else 1
+    wanted = max(2, nbytes // CHUNK_BYTES) if nbytes >= CUT_BYTES else 1
     return max(1, min(wanted, sequences // CHUNK_SEQUENCES))
 
 
@@ -162,7 +170,7 @@ def _collected(
     if x.ndim == 3:
         gather_into(packed, x, chunk.plan, chunk.of(order))
     else:
-        copy_ranks((packed, chunk.plan, 0), (x, plan, chunk.first), chunk.plan.sorted_lengths)
+        copy_sequences(chunk.with_ranks(packed), chunk.in_whole(x, plan), chunk.plan.sorted_lengths)
     return buffer
 
 
@@ -178,7 +186,9 @@ def _spread(output: Array, out: Array, plan: Plan, chunk: _Chunk, order: IndexAr
         zeros = np.zeros(out.shape[-1], out.dtype)
         scatter_into(out, output, chunk.plan, chunk.of(order), zeros)
     else:
-        copy_ranks((out, plan, chunk.first), (output, chunk.plan, 0), chunk.plan.sorted_lengths)
+        copy_sequences(
+            chunk.in_whole(out, plan), chunk.with_ranks(output), chunk.plan.sorted_lengths
+        )
 
 
 # ---- what copies between the two ----

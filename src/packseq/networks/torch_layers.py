@@ -156,7 +156,7 @@ class Layers:
     def _run_dense(
         self, x: Tensor, hx: Sequence[Tensor | None], batch: int
     ) -> tuple[Tensor, list[Tensor]]:
-        first = self._first_states(x, hx, batch)
+        first = _given(hx) or self._zeros(x, batch)
         if not x.shape[0] * x.shape[1]:
             return x.new_zeros((*x.shape[:2], self._architecture.output_size)), [
                 state.clone() for state in first
@@ -168,15 +168,14 @@ class Layers:
         self, rows: Tensor, plan: Plan, hx: Sequence[Tensor | None]
     ) -> tuple[Tensor, list[Tensor]]:
         """cuDNN takes no sequence of length 0: those, last in packed order, keep their state."""
-        if not plan.rows:
-            return rows.new_zeros((0, self._architecture.output_size)), [
-                state.clone() for state in self._first_states(rows, hx, plan.batch_size)
-            ]
-        alive, is_sorted = int(plan.batch_sizes[0]), plan.sorted_indices is None
-        if not is_sorted and hx[0] is not None:  # zeros are zeros in any order
+        is_sorted, first = plan.sorted_indices is None or not plan.rows, _given(hx)
+        if first and not is_sorted:  # zeros are zeros in any order
             order = order_on(plan, rows.device)
-            hx = [s if s is None else s.index_select(1, order) for s in hx]
-        first = self._first_states(rows, hx, plan.batch_size)
+            first = [state.index_select(1, order) for state in first]
+        first = first or self._zeros(rows, plan.batch_size)
+        if not plan.rows:
+            return rows.new_zeros((0, self._architecture.output_size)), [s.clone() for s in first]
+        alive = int(plan.batch_sizes[0])
         batch_sizes = torch.from_numpy(plan.batch_sizes.copy())  # torch takes no read-only memory
         output, *last = self._weights_on(rows)(rows, [s[:, :alive] for s in first], batch_sizes)
         if alive < plan.batch_size:
@@ -186,11 +185,8 @@ class Layers:
             last = [s.index_select(1, ranks) for s in last]
         return output, last
 
-    def _first_states(self, x: Tensor, hx: Sequence[Tensor | None], batch: int) -> list[Tensor]:
-        """Those given, or zeros: one tensor of them for both h and c, where it fits both."""
-        given = [state for state in hx if state is not None]
-        if given:
-            return given
+    def _zeros(self, x: Tensor, batch: int) -> list[Tensor]:
+        """First states of zeros: one tensor for both h and c, where it fits both."""
         shapes = self._architecture.state_shapes(batch)
         zeros = x.new_zeros(shapes[0])
         return [zeros if shape == shapes[0] else x.new_zeros(shape) for shape in shapes]
@@ -236,7 +232,7 @@ class _Weights:
 
     def __init__(self, module: torch.nn.RNNBase) -> None:
         self._function = getattr(torch, module.mode.lower())
-        self._flat = [weight for layer in module.all_weights for weight in layer]
+        self._flat = _flat(module)
         # Of the function: has_biases, num_layers, dropout, train, bidirectional.
         self._options = (module.bias, module.num_layers, 0.0, False, module.bidirectional)
 
@@ -254,18 +250,26 @@ class _Weights:
         return results
 
 
+def _given(hx: Sequence[Tensor | None]) -> list[Tensor]:
+    """All of the first states, or none."""
+    return [state for state in hx if state is not None]
+
+
+def _flat(module: torch.nn.RNNBase) -> list[Tensor]:
+    return [weight for layer in module.all_weights for weight in layer]
+
+
 def _lay_end_to_end(module: torch.nn.RNNBase) -> None:
     """Lay weights of bfloat16 in the one buffer that cuDNN reads, as torch does those of others.
 
     torch passes over them, though cuDNN takes them, and then copies them, with a warning, in every
     call. Where cuDNN is too old for them, torch's own kernels run, and it makes no difference.
     """
-    weights = [weight for layer in module.all_weights for weight in layer]
     from torch.backends.cudnn import rnn
 
     with suppress(RuntimeError):
         torch._cudnn_rnn_flatten_weight(
-            weights,
+            _flat(module),
             len(module.all_weights[0]),
             module.input_size,
             rnn.get_cudnn_mode(module.mode),

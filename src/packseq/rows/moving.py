@@ -106,8 +106,8 @@ def join_batches(parts: Sequence[Packed]) -> Packed:
     start = 0
     for data, plan in parts:
         mine = ranks[start : start + plan.batch_size]
-        rows_ = plan.in_packed_order(mine)
-        _transfer(joined, target, data, plan, _runs(plan.sorted_lengths, _every(plan), 0, rows_, 0))
+        to = joined, target, plan.in_packed_order(mine)
+        copy_sequences(to, (data, plan, _every(plan)), plan.sorted_lengths)
         start += plan.batch_size
     return joined, target
 
@@ -127,18 +127,18 @@ def join_time(parts: Sequence[Packed]) -> Packed:
     return joined, target
 
 
-def copy_ranks(
-    target: tuple[Array, Plan, int], source: tuple[Array, Plan, int], lengths: IndexArray
+def copy_sequences(
+    target: tuple[Array, Plan, IndexArray],
+    source: tuple[Array, Plan, IndexArray],
+    lengths: IndexArray,
 ) -> None:
-    """Copy neighbours in packed order, of these lengths, from one packed batch into another.
+    """Copy sequences of these lengths, none longer than the one before, between packed batches.
 
-    Either side is rows (N, *), each whole in memory, their plan, and the rank of the first.
+    Either side is rows (N, *), each whole in memory, their plan, and the sequences' ranks.
     """
-    rows_to, plan_to, first_to = target
-    rows_from, plan_from, first_from = source
-    every = np.arange(len(lengths))
-    runs = _runs(lengths, first_from + every, 0, first_to + every, 0)
-    _transfer(rows_to, plan_to, rows_from, plan_from, runs)
+    rows_to, plan_to, ranks_to = target
+    rows_from, plan_from, ranks_from = source
+    _transfer(rows_to, plan_to, rows_from, plan_from, _runs(lengths, ranks_from, 0, ranks_to, 0))
 
 
 def repeat(per_sequence: Array, plan: Plan) -> Array:

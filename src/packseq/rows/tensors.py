@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from packseq._core.order import index_in_turn, index_packed, index_reversed
+from packseq._core.order import index_groups, index_reversed
 from packseq.rows.arrays import cast_padding
 from packseq.rows.plan import IndexArray, Plan, starts_of
 from packseq.tensor_checks import dtype_name
@@ -145,7 +145,12 @@ def _order(plan: Plan) -> IndexArray:
 
 
 def _or_identity(indices: IndexArray | None, plan: Plan) -> IndexArray:
-    return np.arange(plan.batch_size, dtype=np.int64) if indices is None else indices
+    return _every(1, plan.batch_size) if indices is None else indices
+
+
+def _every(stride: int, count: int) -> IndexArray:
+    """0, stride, ...: so many."""
+    return np.arange(count, dtype=np.int64) * stride
 
 
 def _strides(steps: int, batch_size: int, by_sequence: bool) -> tuple[int, int]:
@@ -158,7 +163,7 @@ def _in_padded(plan: Plan, device: torch.device, steps: int, by_sequence: bool) 
     step, sequence = _strides(steps, plan.batch_size, by_sequence)
 
     def fill(out: IndexArray) -> None:
-        index_packed(plan.batch_sizes, _order(plan) * sequence, step, out)
+        index_groups(plan.batch_sizes, _every(step, plan.max_length), _order(plan) * sequence, out)
 
     return on_device(plan, device, (step, sequence), (plan.rows, fill))
 
@@ -167,7 +172,8 @@ def _in_turn(plan: Plan, device: torch.device) -> Tensor:
     """Where each packed row lies among the sequences, laid end to end in the caller's order."""
 
     def fill(out: IndexArray) -> None:
-        index_packed(plan.batch_sizes, starts_of(plan.lengths)[_order(plan)], 1, out)
+        starts = starts_of(plan.lengths)[_order(plan)]
+        index_groups(plan.batch_sizes, _every(1, plan.max_length), starts, out)
 
     return on_device(plan, device, "in turn", (plan.rows, fill))
 
@@ -233,8 +239,9 @@ def _of_sequences(
     """Where the rows of sequences, laid end to end, lie in a padded batch, from step `first` on."""
     step, sequence = _strides(*sizes, by_sequence)
     lengths = np.ascontiguousarray(lengths)
-    begins = np.arange(len(lengths), dtype=np.int64) * sequence + first * step
-    (index,) = _sent(device, (int(lengths.sum()), partial(index_in_turn, lengths, begins, step)))
+    begins = _every(sequence, len(lengths)) + first * step
+    fill = partial(index_groups, lengths, begins, _every(step, sizes[0]))
+    (index,) = _sent(device, (int(lengths.sum()), fill))
     return index
 
 

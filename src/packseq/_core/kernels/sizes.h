@@ -2,12 +2,8 @@
 #ifndef PACKSEQ_SIZES_H
 #define PACKSEQ_SIZES_H
 
+#include "integers.h"
 #include "kernels.h"
-
-static inline int64_t round_up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
-static inline int64_t parts_of(int64_t whole, int64_t part) { return (whole + part - 1) / part; }
-static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-static inline int64_t greatest(int64_t a, int64_t b) { return a > b ? a : b; }
 
 /* Blocks of 2U hidden units. */
 static inline int64_t blocks_of(int64_t hidden, int64_t lanes) { return (hidden + 2 * lanes - 1) / (2 * lanes); }
